@@ -1,0 +1,1 @@
+"""Thread and memory budgets, caches of compiled kernels, array backends."""

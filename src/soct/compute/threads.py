@@ -1,0 +1,53 @@
+"""One thread budget, told to every library that starts threads of its own.
+
+A worker process gets its upper limit from the environment before the first heavy import
+(`worker_environment`); a unit lowers it while it runs (`limited`).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+def available_cpus() -> int:
+    """Number of processors this process may use (affinity, then cgroup-blind count)."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def worker_environment(threads: int) -> dict[str, str]:
+    """Environment variables that cap every thread pool of a worker process.
+
+    BLAS and ITK stay at one thread: their sums depend on the number of threads, and results must not.
+    """
+    return {
+        "NUMBA_NUM_THREADS": str(threads),
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+        "MKL_NUM_THREADS": "1",
+        "VECLIB_MAXIMUM_THREADS": "1",
+        "BLIS_NUM_THREADS": "1",
+        "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": "1",
+    }
+
+
+@contextmanager
+def limited(threads: int) -> Iterator[None]:
+    """Let numba kernels use at most `threads` threads within the block."""
+    import numba
+
+    before = numba.get_num_threads()
+    numba.set_num_threads(max(1, min(threads, numba.config.NUMBA_NUM_THREADS)))
+    try:
+        yield
+    finally:
+        numba.set_num_threads(before)
+
+
+def numba_is_loaded() -> bool:
+    """Whether numba has been imported already (its thread limit can no longer be raised)."""
+    return "numba" in sys.modules

@@ -1,0 +1,1 @@
+"""The shape of the scan: galvo return, tissue surface, resampling."""

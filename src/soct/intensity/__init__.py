@@ -1,0 +1,1 @@
+"""The physics of brightness: illumination, axial profile, attenuation, normalisation."""

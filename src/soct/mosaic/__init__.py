@@ -1,0 +1,1 @@
+"""Images side by side: matching, placement, rendering, blending."""

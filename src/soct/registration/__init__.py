@@ -1,0 +1,1 @@
+"""Slice to slice: pairwise registration and the poses of all slices."""

@@ -1,0 +1,216 @@
+"""What a step is: its parameters, its place in the graph, and one function.
+
+A step module holds exactly a `Params` subclass, one `Step` and one function ``run(context, params)``.
+The pipeline and the subcommand ``soct <step>`` call that same function. Everything a step may know about
+its surroundings comes through `Context`; it never sees the profile, the run folder or the executor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+if TYPE_CHECKING:
+    from soct.formats.acquisition import Acquisition
+
+
+class Params(BaseModel):
+    """Base of every step's parameters: frozen, strict about unknown keys, NaN and infinity."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True, use_enum_values=True
+    )
+
+
+def parameter(
+    default: Any,
+    description: str,
+    *,
+    unit: str | None = None,
+    ge: float | None = None,
+    gt: float | None = None,
+    le: float | None = None,
+    lt: float | None = None,
+    keyed: bool = True,
+) -> Any:
+    """Declare one field of a `Params` class.
+
+    Parameters
+    ----------
+    default : object
+        The value when no profile says otherwise.
+    description : str
+        One sentence, shown in ``--help``, the JSON schema and the documentation.
+    unit : str, optional
+        ``um``, ``mm``, ``px``, ``deg``, ...
+    ge, gt, le, lt : float, optional
+        Allowed range.
+    keyed : bool
+        False for a parameter that cannot change the outputs: it stays out of the unit's key.
+    """
+    extra: dict[str, Any] = {"keyed": keyed}
+    if unit is not None:
+        extra["unit"] = unit
+    return Field(default, description=description, ge=ge, gt=gt, le=le, lt=lt, json_schema_extra=extra)
+
+
+class Scope(StrEnum):
+    """What one unit of a step covers."""
+
+    RUN = "run"
+    SLICE = "slice"
+    PAIR = "pair"
+
+
+@dataclass(frozen=True, order=True)
+class Unit:
+    """A step applied to the whole run, to one slice, or to one pair (fixed, moving) of slices."""
+
+    step: str
+    slices: tuple[int, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """``run``, ``z03`` or ``z03_z04``: the name of the record file."""
+        return "_".join(f"z{s:02d}" for s in self.slices) or "run"
+
+    def __str__(self) -> str:
+        return f"{self.step}:{self.name}"
+
+
+@dataclass(frozen=True)
+class Input:
+    """The step whose outputs are read. Which of its units follows from both scopes.
+
+    A run-scope unit is read by everyone; a slice unit by the same slice, by the pairs it belongs to, and by
+    run-scope steps (all slices); a pair unit by the same pair and by run-scope steps (all pairs).
+    """
+
+    step: str
+    optional: bool = False
+    """True when the step may be switched off (`Params` with ``enabled = False``) and is then simply absent."""
+
+
+@dataclass(frozen=True)
+class Output:
+    """A file or folder that one unit publishes, below ``{run}/{step}/``.
+
+    ``template`` may use ``{slice:02d}`` (slice scope), ``{fixed:02d}`` and ``{moving:02d}`` (pair scope) and
+    ``{subject}``.
+    """
+
+    name: str
+    template: str
+    optional: bool = False
+    """True when a unit may finish without writing it (the record says which outputs are there)."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One number (or word) that a unit reports; limits for it live in the profile, under its name."""
+
+    name: str
+    value: float | int | str | bool | None
+    unit: str = ""
+    description: str = ""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """A change to the slice ledger (`slice_config.csv`): column, value and the reason for it."""
+
+    slice_id: int
+    column: str
+    value: str | float | bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a unit says of itself when it is done. Its data are in the output files."""
+
+    metrics: tuple[Metric, ...] = ()
+    warnings: tuple[str, ...] = ()
+    decisions: tuple[Decision, ...] = ()
+    fallbacks: tuple[str, ...] = ()
+    """What ran otherwise than asked for, and why (a GPU that was absent, memory that was short)."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """All that a step's function may know about its surroundings.
+
+    Build one through the pipeline or, for a single step, through ``soct <step>``.
+    """
+
+    unit: Unit
+    subject: str
+    slice_ids: tuple[int, ...]
+    """All slices of the run, ascending, also those that the ledger excludes."""
+    input_paths: Mapping[tuple[str, str], Mapping[tuple[int, ...], Path]]
+    """``(step, output name) -> unit slices -> path`` of every published output of the upstream units."""
+    output_paths: Mapping[str, Path]
+    """``output name -> temporary path`` that the unit writes; the runner publishes it."""
+    acquisition: Acquisition | None = None
+    """The raw input; only for steps that declare ``reads_raw``."""
+    threads: int = 1
+    memory_bytes: int = 2 << 30
+    """The working memory that this unit may take."""
+    gpu: Literal["auto", "off", "require"] = "off"
+    progress: Callable[[float], None] = field(default=lambda fraction: None, compare=False)
+
+    def has(self, step: str, name: str) -> bool:
+        """Whether any upstream unit published this output."""
+        return bool(self.input_paths.get((step, name)))
+
+    def all(self, step: str, name: str) -> dict[tuple[int, ...], Path]:
+        """Every upstream unit's path of this output, keyed by the unit's slices."""
+        return dict(self.input_paths.get((step, name), {}))
+
+    def run(self, step: str, name: str) -> Path:
+        """The output of a run-scope step."""
+        return self.input_paths[step, name][()]
+
+    def of_slice(self, step: str, name: str, slice_id: int) -> Path:
+        """The output of a slice-scope step for one slice."""
+        return self.input_paths[step, name][(slice_id,)]
+
+    def mine(self, step: str, name: str) -> Path:
+        """The output of an upstream step for this unit's own slice or pair."""
+        return self.input_paths[step, name][self.unit.slices]
+
+    def output(self, name: str) -> Path:
+        """Where this unit writes an output."""
+        return self.output_paths[name]
+
+
+P = TypeVar("P", bound=Params)
+
+
+@dataclass(frozen=True)
+class Step(Generic[P]):
+    """The declaration of a step. Adding a step is adding one module and its name in `soct.steps.STEPS`."""
+
+    id: str
+    version: int
+    """Raised whenever the same inputs and parameters give other outputs: old results are computed again."""
+    scope: Scope
+    params: type[P]
+    run: Callable[[Context, P], Result]
+    summary: str
+    inputs: tuple[Input, ...] = ()
+    outputs: tuple[Output, ...] = ()
+    reads_raw: bool = False
+    """The unit's key then contains the fingerprints of its slice's raw files (or of all, at run scope)."""
+    cli_name: str | None = None
+    """A shorter name for the subcommand; the default is the id with dashes."""
+
+    @property
+    def command(self) -> str:
+        """The subcommand's name."""
+        return self.cli_name or self.id.replace("_", "-")
