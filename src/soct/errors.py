@@ -69,7 +69,10 @@ class UserError(SoctError):
 
     def __reduce__(self) -> tuple[object, ...]:
         """Errors travel from worker processes to the main one with all their parts."""
-        return (_rebuild, (type(self), self.message, self.file, self.expected, self.found, self.hint))
+        return (
+            _rebuild,
+            (type(self), self.message, self.file, self.expected, self.found, self.hint),
+        )
 
     def __str__(self) -> str:
         parts = [self.message]

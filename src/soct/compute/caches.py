@@ -7,6 +7,7 @@ folder, then a private folder below the temporary one.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 from pathlib import Path
@@ -18,10 +19,8 @@ def _candidates() -> list[Path]:
         value = os.environ.get(variable)
         if value:
             paths.append(Path(value) / tail)
-    try:
+    with contextlib.suppress(RuntimeError):
         paths.append(Path.home() / ".cache" / "soct")
-    except RuntimeError:
-        pass
     paths.append(Path(tempfile.gettempdir()) / f"soct-cache-{os.getuid()}")
     return paths
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 
 def available_cpus() -> int:
-    """Number of processors this process may use (affinity, then cgroup-blind count)."""
+    """Return the number of processors that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -23,7 +23,11 @@ class Params(BaseModel):
     """Base of every step's parameters: frozen, strict about unknown keys, NaN and infinity."""
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True, use_enum_values=True
+        extra="forbid",
+        frozen=True,
+        allow_inf_nan=False,
+        validate_default=True,
+        use_enum_values=True,
     )
 
 
@@ -56,7 +60,9 @@ def parameter(
     extra: dict[str, Any] = {"keyed": keyed}
     if unit is not None:
         extra["unit"] = unit
-    return Field(default, description=description, ge=ge, gt=gt, le=le, lt=lt, json_schema_extra=extra)
+    return Field(
+        default, description=description, ge=ge, gt=gt, le=le, lt=lt, json_schema_extra=extra
+    )
 
 
 class Scope(StrEnum):
@@ -169,19 +175,19 @@ class Context:
         return bool(self.input_paths.get((step, name)))
 
     def all(self, step: str, name: str) -> dict[tuple[int, ...], Path]:
-        """Every upstream unit's path of this output, keyed by the unit's slices."""
+        """Return every upstream unit's path of this output, keyed by the unit's slices."""
         return dict(self.input_paths.get((step, name), {}))
 
     def run(self, step: str, name: str) -> Path:
-        """The output of a run-scope step."""
+        """Return the output of a run-scope step."""
         return self.input_paths[step, name][()]
 
     def of_slice(self, step: str, name: str, slice_id: int) -> Path:
-        """The output of a slice-scope step for one slice."""
+        """Return the output of a slice-scope step for one slice."""
         return self.input_paths[step, name][(slice_id,)]
 
     def mine(self, step: str, name: str) -> Path:
-        """The output of an upstream step for this unit's own slice or pair."""
+        """Return the output of an upstream step for this unit's own slice or pair."""
         return self.input_paths[step, name][self.unit.slices]
 
     def output(self, name: str) -> Path:

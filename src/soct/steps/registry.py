@@ -1,0 +1,34 @@
+"""The steps in pipeline order. A new step is one module in this folder and one name in `STEP_IDS`."""
+
+from __future__ import annotations
+
+import importlib
+from functools import cache
+from typing import Any
+
+from soct.steps.declaration import Step
+
+STEP_IDS: tuple[str, ...] = (
+    "create_mosaic_grid",
+    "estimate_xy_shifts",
+    "generate_slice_config",
+    "analyze_shifts",
+    "resample_mosaic_grid",
+    "fix_illumination",
+    "stitch_3d_with_refinement",
+    "beam_profile_correction",
+    "crop_interface",
+    "compensate_attenuation",
+    "normalize",
+    "detect_rehoming_events",
+    "bring_to_common_space",
+    "register_pairwise",
+    "estimate_slice_poses",
+    "stack",
+)
+
+
+@cache
+def load_steps() -> dict[str, Step[Any]]:
+    """Return every step's declaration by id, in pipeline order."""
+    return {name: importlib.import_module(f"soct.steps.{name}").STEP for name in STEP_IDS}
