@@ -1,0 +1,333 @@
+"""Slices into one volume: each voxel is interpolated once, from the slice's own grid to the stack.
+
+A slice enters with its pose: a rigid map in the plane and a shift along z. Because neither changes with
+depth, a source plane is resampled once in the plane and the two planes around an output plane are mixed
+linearly. Slices overlap in depth (the microscope sees deeper than the vibratome cuts), so every output voxel
+is a weighted mean over the slices that cover it. The weight of a voxel is
+
+    snr(depth) x ramp(top) x ramp(bottom) x lateral(y, x)
+
+where ``snr`` is the inverse relative variance at that depth, the ramps are raised cosines that take a slice
+in and out without a step, and ``lateral`` does the same at the border of its footprint.
+
+Arrays follow the convention of `soct.space`; matrices ``(2, 3)`` map output ``(y, x, 1)`` to slice ``(y, x)``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numba import njit, prange
+from numpy.typing import NDArray
+from scipy import ndimage as ndi
+
+FloatArray = NDArray[np.float32]
+
+_HALF = 0.5
+
+
+@dataclass(frozen=True)
+class SlicePlacement:
+    """How one slice lies in the stack.
+
+    Attributes
+    ----------
+    to_slice : ndarray (2, 3), float64
+        Output pixel ``(y, x, 1)`` to slice pixel ``(y, x)``.
+    z_px : float
+        Output plane on which the slice's plane 0 lies (may be fractional).
+    shape : tuple of int
+        ``(nz, ny, nx)`` of the slice.
+    gain, floor, cap : float
+        Brightness ``min(v, cap) - floor`` times ``gain``.
+    """
+
+    to_slice: NDArray[np.float64]
+    z_px: float
+    shape: tuple[int, int, int]
+    gain: float = 1.0
+    floor: float = 0.0
+    cap: float = np.inf
+
+    @property
+    def z_range(self) -> tuple[int, int]:
+        """First output plane that the slice reaches, and one past the last."""
+        return int(np.ceil(self.z_px - 1e-6)), int(
+            np.floor(self.z_px + self.shape[0] - 1 + 1e-6)
+        ) + 1
+
+    def source_rows(self, y0: int, y1: int, width: int, margin: int = 2) -> tuple[int, int]:
+        """Slice rows that output rows ``y0 .. y1`` over the full width touch."""
+        corners = np.array([[y, x, 1.0] for y in (y0, y1 - 1) for x in (0, width - 1)])
+        rows = corners @ self.to_slice[0]
+        low = int(np.floor(rows.min())) - margin
+        high = int(np.ceil(rows.max())) + margin + 1
+        return max(low, 0), min(high, self.shape[1])
+
+
+def depth_weights(snr: FloatArray, ramp_px: float) -> FloatArray:
+    """Weights over a slice's depth, without the ramps that depend on each A-line's valid range.
+
+    Parameters
+    ----------
+    snr : ndarray (nz,)
+        Signal over noise floor at each depth; speckle of contrast ~1 caps the weight of good depths.
+    ramp_px : float
+        Kept for the caller's record; the ramps are applied per A-line.
+    """
+    del ramp_px
+    relative_noise = 1.0 / np.maximum(np.asarray(snr, np.float64), 1e-3)
+    return (1.0 / (1.0 + relative_noise**2)).astype(np.float32)
+
+
+def lateral_weights(valid: NDArray[np.int16], ramp_px: float) -> FloatArray:
+    """Return a raised cosine from the border of a slice's footprint inwards.
+
+    Parameters
+    ----------
+    valid : int16 ndarray (2, ny, nx)
+        Depth range of valid data per A-line.
+    ramp_px : float
+        Width of the ramp; 0 gives 1 everywhere on the footprint.
+
+    Returns
+    -------
+    float32 ndarray (ny, nx)
+        In (0, 1] on the footprint, 0 outside.
+    """
+    footprint = valid[1] > valid[0]
+    if ramp_px <= 0:
+        return footprint.astype(np.float32)
+    padded = np.pad(footprint, 1)
+    distance = ndi.distance_transform_edt(padded)[1:-1, 1:-1]
+    t = np.clip(distance / (ramp_px + 1.0), 0.0, 1.0)
+    return np.where(footprint, np.maximum(0.5 - 0.5 * np.cos(np.pi * t), 1e-3), 0.0).astype(
+        np.float32
+    )
+
+
+@njit(cache=True, nogil=True)
+def _keys(t: float) -> tuple[float, float, float, float]:  # pragma: no cover - compiled
+    """Keys' cubic convolution weights (a = -1/2) for a fraction t in [0, 1)."""
+    t2 = t * t
+    t3 = t2 * t
+    return (
+        -0.5 * t3 + t2 - 0.5 * t,
+        1.5 * t3 - 2.5 * t2 + 1.0,
+        -1.5 * t3 + 2.0 * t2 + 0.5 * t,
+        0.5 * t3 - 0.5 * t2,
+    )
+
+
+@njit(cache=True, nogil=True, parallel=True)
+def _resample_plane(
+    plane: Any,
+    plane_z: int,
+    valid: Any,
+    row0: int,
+    matrix: Any,
+    y0: int,
+    cubic: bool,
+    gain: float,
+    floor: float,
+    cap: float,
+    ramp_px: float,
+    lateral: Any,
+    values: Any,
+    weights: Any,
+) -> None:  # pragma: no cover - compiled
+    """One source plane onto the output rows ``y0 ..``: values, and their weight without the SNR."""
+    sy, sx = plane.shape
+    ny, nx = values.shape
+    for i in prange(ny):
+        for j in range(nx):
+            fy = matrix[0, 0] * (y0 + i) + matrix[0, 1] * j + matrix[0, 2] - row0
+            fx = matrix[1, 0] * (y0 + i) + matrix[1, 1] * j + matrix[1, 2]
+            values[i, j] = 0.0
+            weights[i, j] = 0.0
+            if fy < -0.5 or fx < -0.5 or fy > sy - 0.5 or fx > sx - 0.5:
+                continue
+            by = int(np.floor(fy))
+            bx = int(np.floor(fx))
+            ty = fy - by
+            tx = fx - bx
+            done = False
+            total = 0.0
+            if cubic and by >= 1 and bx >= 1 and by + 2 < sy and bx + 2 < sx:
+                wy = _keys(ty)
+                wx = _keys(tx)
+                good = True
+                total = 0.0
+                for a in range(4):
+                    for b in range(4):
+                        yy = by - 1 + a
+                        xx = bx - 1 + b
+                        if plane_z < valid[0, yy, xx] or plane_z >= valid[1, yy, xx]:
+                            good = False
+                        else:
+                            total += wy[a] * wx[b] * min(plane[yy, xx], cap)
+                done = good
+            if not done:
+                total = 0.0
+                norm = 0.0
+                for a in range(2):
+                    for b in range(2):
+                        yy = by + a
+                        xx = bx + b
+                        if yy < 0 or xx < 0 or yy >= sy or xx >= sx:
+                            continue
+                        if plane_z < valid[0, yy, xx] or plane_z >= valid[1, yy, xx]:
+                            continue
+                        w = (ty if a else 1.0 - ty) * (tx if b else 1.0 - tx)
+                        total += w * min(plane[yy, xx], cap)
+                        norm += w
+                if norm < _HALF:
+                    continue
+                total /= norm
+            ry = min(max(int(np.floor(fy + 0.5)), 0), sy - 1)
+            rx = min(max(int(np.floor(fx + 0.5)), 0), sx - 1)
+            w = lateral[ry, rx]
+            if w <= 0.0:
+                w = 1e-3
+            if ramp_px > 0.0:
+                top = plane_z - valid[0, ry, rx] + 1.0
+                bottom = valid[1, ry, rx] - plane_z
+                for distance in (top, bottom):
+                    t = distance / (ramp_px + 1.0)
+                    if t < 1.0:
+                        w *= max(0.5 - 0.5 * np.cos(np.pi * max(t, 0.0)), 1e-3)
+            values[i, j] = (total - floor) * gain
+            weights[i, j] = w
+
+
+@njit(cache=True, nogil=True, parallel=True)
+def _accumulate(
+    low: Any,
+    low_weight: Any,
+    high: Any,
+    high_weight: Any,
+    fraction: float,
+    snr: float,
+    numerator: Any,
+    denominator: Any,
+) -> None:  # pragma: no cover - compiled
+    """Mix two resampled planes linearly and add them, weighted, to an output plane."""
+    ny, nx = numerator.shape
+    for i in prange(ny):
+        for j in range(nx):
+            wl = low_weight[i, j]
+            wh = high_weight[i, j]
+            if wl > 0.0 and wh > 0.0:
+                w = ((1.0 - fraction) * wl + fraction * wh) * snr
+                v = (1.0 - fraction) * low[i, j] + fraction * high[i, j]
+            elif wl > 0.0 and fraction <= _HALF:
+                w = wl * snr
+                v = low[i, j]
+            elif wh > 0.0 and fraction > _HALF:
+                w = wh * snr
+                v = high[i, j]
+            else:
+                continue
+            numerator[i, j] += w * v
+            denominator[i, j] += w
+
+
+def add_slice(
+    numerator: FloatArray,
+    denominator: FloatArray,
+    block: FloatArray,
+    valid: NDArray[np.int16],
+    lateral: FloatArray,
+    placement: SlicePlacement,
+    snr_weights: FloatArray,
+    *,
+    block_z0: int,
+    row0: int,
+    z0: int,
+    y0: int,
+    ramp_px: float,
+    cubic: bool = True,
+) -> None:
+    """Add one slice's part to a block of output planes.
+
+    Parameters
+    ----------
+    numerator, denominator : float32 ndarray (bz, by, nx)
+        Weighted sum and sum of weights of output planes ``z0 ..`` and rows ``y0 ..``; changed in place.
+    block : float32 ndarray (sz, sy, nx_slice)
+        The slice's planes ``block_z0 ..`` and rows ``row0 ..``.
+    valid : int16 ndarray (2, sy, nx_slice)
+        Depth range of valid data, in planes of the whole slice, for the rows of the block.
+    lateral : float32 ndarray (sy, nx_slice)
+        `lateral_weights` for the rows of the block.
+    placement : SlicePlacement
+        Pose and brightness of the slice.
+    snr_weights : float32 ndarray (nz_slice,)
+        `depth_weights` of the slice.
+    block_z0, row0, z0, y0 : int
+        Origins of `block` in the slice and of the accumulators in the output.
+    ramp_px : float
+        Length of the raised cosine at the top and bottom of each A-line.
+    cubic : bool
+        Keys' cubic in the plane (sharp), else bilinear. Linear along z either way.
+    """
+    shape = numerator.shape[1:]
+    cached: dict[int, tuple[FloatArray, FloatArray]] = {}
+
+    def plane(k: int) -> tuple[FloatArray, FloatArray]:
+        if k not in cached:
+            for old in [n for n in cached if n < k - 1]:
+                del cached[old]
+            values = np.empty(shape, np.float32)
+            weights = np.empty(shape, np.float32)
+            _resample_plane(
+                block[k - block_z0],
+                k,
+                valid,
+                row0,
+                placement.to_slice,
+                y0,
+                cubic,
+                placement.gain,
+                placement.floor,
+                placement.cap,
+                ramp_px,
+                lateral,
+                values,
+                weights,
+            )
+            cached[k] = values, weights
+        return cached[k]
+
+    for i in range(numerator.shape[0]):
+        source = z0 + i - placement.z_px
+        k = int(np.floor(source + 1e-6))
+        fraction = max(source - k, 0.0)
+        if fraction < 1e-4:
+            fraction = 0.0
+        if k < block_z0 or k >= block_z0 + block.shape[0]:
+            continue
+        low = plane(k)
+        if fraction == 0.0:
+            high = low
+        elif k + 1 < block_z0 + block.shape[0]:
+            high = plane(k + 1)
+        else:
+            continue
+        depth = min(round(source), len(snr_weights) - 1)
+        _accumulate(*low, *high, fraction, snr_weights[depth], numerator[i], denominator[i])
+
+
+def finish(numerator: FloatArray, denominator: FloatArray) -> tuple[FloatArray, NDArray[np.bool_]]:
+    """Divide by the weights. Where no slice reaches, the value is 0 and the mask False.
+
+    Returns
+    -------
+    values : float32 ndarray, shape of `numerator`
+    valid : bool ndarray, shape of `numerator`
+    """
+    valid = denominator > 0
+    values = np.divide(numerator, denominator, out=np.zeros_like(numerator), where=valid)
+    return values, valid
