@@ -1,0 +1,17 @@
+"""Fixtures that more than one room uses."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of reference data and benchmarks beside the checkout; tests skip where it is absent."""
+    folder = Path(os.environ.get("SOCT_SHARED", Path(__file__).parents[2] / "shared")).resolve()
+    if not (folder / "data").is_dir():
+        pytest.skip("reference data (../shared or $SOCT_SHARED) are not on this machine")
+    return folder
