@@ -1,0 +1,9 @@
+"""Settings for property tests on a busy machine."""
+
+from hypothesis import HealthCheck, settings
+
+FUZZ = settings(
+    deadline=None,
+    max_examples=150,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
