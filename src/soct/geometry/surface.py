@@ -1,0 +1,374 @@
+"""The interface between water and sample: how deep it lies under every A-line.
+
+A block of A-lines gives a raw depth map (`detect_interface`), block after block, so that no volume is ever in
+memory; the maps of a whole slice, which are images, give the surface (`fit_surface`).
+
+Convention: see `soct.space`. A depth is in samples; 0 is the centre of the first sample.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numba import njit
+from scipy import ndimage as ndi
+
+from soct.errors import InputError
+from soct.space import Array, FloatArray
+
+SurfaceMode = Literal["plane", "quadratic", "surface"]
+DETECTION_SIGMAS = 5.0
+PERSISTENCE = 3
+LEVEL_WINDOW = 4
+
+
+@dataclass(frozen=True)
+class WaterLevel:
+    """Brightness of the darkest depth of a block: water above the sample, or the noise floor below it.
+
+    Attributes
+    ----------
+    floor : float
+        Median of the darkest depth after smoothing.
+    noise : float
+        Robust standard deviation there (1.4826 MAD).
+    """
+
+    floor: float
+    noise: float
+
+
+@dataclass(frozen=True)
+class InterfaceMap:
+    """What one block says about the interface.
+
+    Attributes
+    ----------
+    depth_px : ndarray (y, x) float32
+        Depth of the interface, NaN where none was seen.
+    confidence : ndarray (y, x) float32
+        0 to 1, from the step of brightness in units of the noise; 0 where none was seen.
+    """
+
+    depth_px: FloatArray
+    confidence: FloatArray
+
+
+@dataclass(frozen=True)
+class Surface:
+    """The interface of a slice.
+
+    Attributes
+    ----------
+    depth_px : ndarray (y, x) float32
+        Depth for every A-line, finite everywhere.
+    confidence : ndarray (y, x) float32
+        Confidence of the measurement under it.
+    coefficients : ndarray (6,) float64
+        ``a + b y + c x + d y^2 + e x y + f x^2`` in pixels; the last three are 0 for a plane.
+    residual_px : float
+        Robust spread of the measured depths about the surface.
+    measured_fraction : float
+        Share of the A-lines with a measured depth.
+    mode : str
+        What `depth_px` is: ``plane``, ``quadratic`` or ``surface``.
+    reason : str
+        What was done, in words.
+    """
+
+    depth_px: FloatArray
+    confidence: FloatArray
+    coefficients: Array
+    residual_px: float
+    measured_fraction: float
+    mode: str
+    reason: str
+
+
+def smooth_a_lines(
+    block: Array, valid: Array | None = None, *, sigma_px: tuple[float, float, float] = (0.8, 2, 2)
+) -> FloatArray:
+    """Smooth a block in depth and across, counting only its data.
+
+    Parameters
+    ----------
+    block : ndarray (z, y, x)
+        Linear intensity; values that are not finite are no data.
+    valid : ndarray (2, y, x) int, optional
+        First valid sample and one past the last.
+    sigma_px : tuple of float
+        Gaussian sigma along z, y, x.
+
+    Returns
+    -------
+    ndarray (z, y, x) float32
+        NaN where nothing valid is near.
+    """
+    data = np.asarray(block, dtype=np.float32)
+    if data.ndim != 3:
+        raise InputError("A block of A-lines has three axes", found=str(data.shape))
+    known = np.isfinite(data)
+    if valid is not None:
+        z = np.arange(data.shape[0])[:, None, None]
+        known &= (z >= valid[0][None]) & (z < valid[1][None])
+    if known.all():
+        return ndi.gaussian_filter(data, sigma_px, mode="nearest", truncate=3)
+    weight = ndi.gaussian_filter(known.astype(np.float32), sigma_px, mode="nearest", truncate=3)
+    total = ndi.gaussian_filter(
+        np.where(known, data, 0).astype(np.float32), sigma_px, mode="nearest", truncate=3
+    )
+    out = np.full(data.shape, np.nan, dtype=np.float32)
+    np.divide(total, weight, out=out, where=weight > 0.05)
+    return out
+
+
+def measure_water_level(smoothed: Array) -> WaterLevel:
+    """Find the darkest depth of a smoothed block and its noise.
+
+    Parameters
+    ----------
+    smoothed : ndarray (z, y, x)
+        From `smooth_a_lines`; a sample of the slice (a few tiles) is enough for the whole slice.
+
+    Returns
+    -------
+    WaterLevel
+        All zero for a block without data.
+    """
+    planes = [p[np.isfinite(p)] for p in smoothed]
+    # A depth that few A-lines reach says nothing about the slice.
+    enough = max((p.size for p in planes), default=0) * 0.5
+    levels = [(float(np.median(p)), i) for i, p in enumerate(planes) if p.size > enough > 0]
+    if not levels:
+        return WaterLevel(0.0, 0.0)
+    floor, darkest = min(levels)
+    noise = 1.4826 * float(np.median(np.abs(planes[darkest] - floor)))
+    return WaterLevel(floor, noise)
+
+
+def detect_interface(
+    block: Array,
+    valid: Array | None = None,
+    *,
+    water: WaterLevel | None = None,
+    sigma_px: tuple[float, float, float] = (0.8, 2, 2),
+    first_sample: int = 0,
+) -> InterfaceMap:
+    """Find the depth at which each A-line enters the sample.
+
+    Parameters
+    ----------
+    block : ndarray (z, y, x)
+        Linear intensity.
+    valid : ndarray (2, y, x) int, optional
+        Depth range with data.
+    water : WaterLevel, optional
+        Of the slice; measured on this block when absent.
+    sigma_px : tuple of float
+        Smoothing along z, y, x.
+    first_sample : int
+        Samples above it are ignored (fixed lines near zero delay).
+
+    Returns
+    -------
+    InterfaceMap
+
+    Notes
+    -----
+    The first lasting rise above the water is the candidate, so a brighter structure deeper down (tissue under
+    agarose) does not win. Around it, the largest derivative of the log intensity gives the edge, and the depth
+    is where the intensity crosses half-way between water and the level just below: for a symmetric
+    point-spread function that is the interface to a small part of a sample. An A-line that is bright from
+    its first sample on has its interface at that sample.
+    """
+    smoothed = smooth_a_lines(block, valid, sigma_px=sigma_px)
+    if water is None:
+        water = measure_water_level(smoothed[first_sample:])
+    depth = np.full(smoothed.shape[1:], np.nan, dtype=np.float32)
+    contrast = np.zeros(smoothed.shape[1:], dtype=np.float32)
+    noise = max(water.noise, 0.02 * abs(water.floor), 1e-12)
+    _find_edges(
+        smoothed, np.float32(water.floor), np.float32(noise), int(first_sample), depth, contrast
+    )
+    confidence = (contrast / (contrast + 4 * DETECTION_SIGMAS)).astype(np.float32)
+    return InterfaceMap(depth, confidence)
+
+
+@njit(cache=True, nogil=True)
+def _find_edges(
+    smoothed: FloatArray,
+    floor: np.float32,
+    noise: np.float32,
+    first: int,
+    depth: FloatArray,
+    contrast: FloatArray,
+) -> None:
+    nz, ny, nx = smoothed.shape
+    threshold = floor + DETECTION_SIGMAS * noise
+    for y in range(ny):
+        for x in range(nx):
+            start = first
+            while start < nz and not np.isfinite(smoothed[start, y, x]):
+                start += 1
+            run = 0
+            found = -1
+            for z in range(start, nz):
+                if smoothed[z, y, x] > threshold:
+                    run += 1
+                    if run == PERSISTENCE:
+                        found = z - PERSISTENCE + 1
+                        break
+                else:
+                    run = 0
+            if found < 0:
+                continue
+            if found == start:
+                depth[y, x] = start
+                contrast[y, x] = max((smoothed[start, y, x] - floor) / noise, 0)
+                continue
+            edge, steepest = found, np.float32(-1)
+            for z in range(max(found - 1, start + 1), min(found + LEVEL_WINDOW, nz)):
+                low = max(smoothed[z - 1, y, x] - floor, noise)
+                high = max(smoothed[z, y, x] - floor, noise)
+                slope = np.log(high / low)
+                if slope > steepest:
+                    edge, steepest = z, slope
+            total, count = np.float32(0), 0
+            for z in range(edge + 1, min(edge + 1 + LEVEL_WINDOW, nz)):
+                if np.isfinite(smoothed[z, y, x]):
+                    total += smoothed[z, y, x]
+                    count += 1
+            level = total / count if count else smoothed[edge, y, x]
+            half = (floor + level) / 2
+            contrast[y, x] = max((level - floor) / noise, 0)
+            for z in range(max(found - 2, start + 1), min(edge + 1 + LEVEL_WINDOW, nz)):
+                a, b = smoothed[z - 1, y, x], smoothed[z, y, x]
+                if a < half <= b:
+                    depth[y, x] = z - 1 + (half - a) / (b - a)
+                    break
+            else:
+                depth[y, x] = edge
+
+
+def fit_surface(
+    depth_px: Array,
+    confidence: Array,
+    *,
+    mode: SurfaceMode = "surface",
+    smoothing_px: float = 8.0,
+    min_measured_fraction: float = 0.02,
+) -> Surface:
+    """Fit the interface of a slice to its measured depths.
+
+    Parameters
+    ----------
+    depth_px, confidence : ndarray (y, x)
+        From `detect_interface`, over the whole slice.
+    mode : str
+        ``plane``, ``quadratic``, or ``surface``: the quadratic plus the smooth part of what it leaves.
+    smoothing_px : float
+        Gaussian sigma of that smooth part, in pixels.
+    min_measured_fraction : float
+        With fewer measured A-lines than this the surface is put at depth 0.
+
+    Returns
+    -------
+    Surface
+
+    Notes
+    -----
+    Tukey's biweight, reweighted least squares on at most about 40,000 A-lines, weights times confidence.
+    """
+    depth = np.asarray(depth_px, dtype=np.float32)
+    weight = np.where(np.isfinite(depth), np.nan_to_num(confidence), 0).astype(np.float32)
+    measured = float(np.mean(weight > 0)) if depth.size else 0.0
+    if measured < min_measured_fraction or depth.size == 0:
+        reason = f"only {measured:.1%} of the A-lines show an interface: it is taken at depth 0"
+        zeros = np.zeros(depth.shape, np.float32)
+        return Surface(zeros, zeros.copy(), np.zeros(6), 0.0, measured, mode, reason)
+    coefficients = fit_quadratic(depth, weight, planar=mode == "plane")
+    fitted = evaluate_quadratic(coefficients, depth.shape)
+    residual = np.where(weight > 0, depth - fitted, 0).astype(np.float32)
+    seen = residual[weight > 0]
+    spread = 1.4826 * float(np.median(np.abs(seen - np.median(seen))))
+    if mode == "surface":
+        trusted = weight * (np.abs(residual) < 4 * max(spread, 0.25))
+        total = ndi.gaussian_filter(trusted, smoothing_px, mode="constant")
+        # The constant pulls the map back to the quadratic where next to nothing was measured.
+        fitted = fitted + ndi.gaussian_filter(residual * trusted, smoothing_px, mode="constant") / (
+            total + 0.02
+        )
+    return Surface(
+        np.maximum(fitted, 0).astype(np.float32),
+        weight,
+        coefficients,
+        spread,
+        measured,
+        mode,
+        f"{mode} through {measured:.0%} of the A-lines, spread {spread:.2f} px",
+    )
+
+
+def fit_quadratic(values: Array, weight: Array, *, planar: bool = False) -> Array:
+    """Fit ``a + b y + c x + d y^2 + e x y + f x^2`` robustly to a map.
+
+    Parameters
+    ----------
+    values, weight : ndarray (y, x)
+        Weight 0 where there is no value.
+    planar : bool
+        Fit only the first three terms.
+
+    Returns
+    -------
+    ndarray (6,) float64
+        Coefficients in pixels; all zero without any weight.
+    """
+    every = max(1, int(np.sqrt(values.size / 40_000)))
+    sampled, w = np.asarray(values)[::every, ::every], np.asarray(weight)[::every, ::every]
+    yy, xx = np.nonzero(w > 0)
+    if yy.size < 12:
+        every, sampled, w = 1, np.asarray(values), np.asarray(weight)
+        yy, xx = np.nonzero(w > 0)
+    coefficients = np.zeros(6)
+    if yy.size == 0:
+        return coefficients
+    v, w = sampled[yy, xx].astype(float), w[yy, xx].astype(float)
+    scale = float(max(values.shape))
+    u, t = yy * every / scale, xx * every / scale
+    terms = [np.ones_like(u), u, t] + ([] if planar else [u * u, u * t, t * t])
+    design = np.stack(terms, axis=1)
+    robust = np.ones_like(w)
+    c = np.zeros(design.shape[1])
+    c[0] = np.median(v)
+    for _ in range(12):
+        residual = v - design @ c
+        spread = 1.4826 * np.median(np.abs(residual)) + 1e-6
+        robust = np.clip(1 - (residual / (4.685 * spread)) ** 2, 0, None) ** 2
+        root = np.sqrt(w * robust)
+        update = np.linalg.lstsq(design * root[:, None], v * root, rcond=1e-9)[0]
+        if np.allclose(update, c, atol=1e-5):
+            c = update
+            break
+        c = update
+    coefficients[: c.size] = c
+    return coefficients / scale ** np.array([0, 1, 1, 2, 2, 2])
+
+
+def evaluate_quadratic(coefficients: Array, shape: tuple[int, int]) -> FloatArray:
+    """Evaluate the surface of `fit_quadratic` on every pixel.
+
+    Parameters
+    ----------
+    coefficients : ndarray (6,)
+    shape : tuple of int
+
+    Returns
+    -------
+    ndarray `shape` float32
+    """
+    y, x = np.arange(shape[0])[:, None], np.arange(shape[1])[None]
+    a, b, c, d, e, f = coefficients
+    return (a + b * y + c * x + d * y * y + e * x * y + f * x * x).astype(np.float32)
