@@ -160,3 +160,27 @@ def _combine(data: FloatArray, start: Array, weights: FloatArray, out: FloatArra
                 if w > 0:
                     for i in range(inner):
                         out[o, j, i] += w * data[o, start[j] + k, i]
+
+
+def average_boxes(image: Array, shape: tuple[int, int]) -> FloatArray:
+    """Average an image over equal boxes (of fractional size where needed).
+
+    Parameters
+    ----------
+    image : ndarray (y, x)
+    shape : tuple of int
+        Shape of the result, nowhere larger than the image.
+
+    Returns
+    -------
+    ndarray `shape` float32
+    """
+    if image.ndim != 2 or shape[0] > image.shape[0] or shape[1] > image.shape[1]:
+        raise ConfigurationError(
+            "An image can only be averaged to a smaller one",
+            expected=f"at most {image.shape}",
+            found=str(shape),
+        )
+    one = Voxel(1.0, 1.0, 1.0)
+    plan = ResamplingPlan((1, *image.shape), (1, *shape), one, one)
+    return resample_tile(image[None], plan)[0]
