@@ -88,8 +88,8 @@ def choose_central_tiles(
     return [int(i) for i in np.argsort(distance, kind="stable")[:count]]
 
 
-def decide_galvo_shift(
-    projections: Sequence[Array], n_extra: int, *, threshold: float = 0.6
+def detect_galvo_return(
+    projections: Sequence[Array], n_extra: int, *, confidence_threshold: float = 0.6
 ) -> GalvoDecision:
     """Find the band of return lines that the tiles of a slice share.
 
@@ -99,7 +99,7 @@ def decide_galvo_shift(
         Mean projections over depth (AIP) of up to five raw tiles of one slice, return lines inside.
     n_extra : int
         Return lines per frame, as the acquisition states it.
-    threshold : float
+    confidence_threshold : float
         Below it the band is taken to be at the frame's end, and the decision says so.
 
     Returns
@@ -156,7 +156,7 @@ def decide_galvo_shift(
         consistent += bool(near > 0 and near >= 0.5 * own_score.max())
     # A blank tile neither shows nor denies the band, so only tiles with signal count as sampled.
     confidence = float(max(confidences) * distinct * np.sqrt(consistent / len(usable)))
-    if confidence < threshold:
+    if confidence < confidence_threshold:
         return GalvoDecision(
             n_extra,
             None,
@@ -165,7 +165,7 @@ def decide_galvo_shift(
             len(usable),
             consistent,
             profile,
-            f"no band with confidence {threshold:.2f} (best {confidence:.2f} at column "
+            f"no band with confidence {confidence_threshold:.2f} (best {confidence:.2f} at column "
             f"{position}); the last {n_extra} columns are taken as return lines",
         )
     width = tiles[0].shape[1]
@@ -182,31 +182,29 @@ def decide_galvo_shift(
     )
 
 
-def apply_galvo_shift(frames: Array, shift: int, n_extra: int) -> Array:
+def apply_galvo_shift(frames: Array, decision: GalvoDecision) -> Array:
     """Roll the return lines to the end of the frame and crop them.
 
     Parameters
     ----------
     frames : ndarray (..., nx + n_extra)
         A raw tile or a projection of it.
-    shift : int
-        Columns to roll by, from `decide_galvo_shift`; 0 only crops.
-    n_extra : int
-        Return lines per frame.
+    decision : GalvoDecision
+        From `detect_galvo_return`; without a band it only crops.
 
     Returns
     -------
     ndarray (..., nx), C-contiguous
     """
     width = frames.shape[-1]
-    kept = width - n_extra
+    kept = width - decision.n_extra
     if kept <= 0:
         raise InputError(
             "A tile is not wider than its return lines",
-            expected=f"more than {n_extra} columns",
+            expected=f"more than {decision.n_extra} columns",
             found=str(width),
         )
-    start = -shift % width
+    start = -decision.shift % width
     if start + kept <= width:
         return np.ascontiguousarray(frames[..., start : start + kept])
     first = frames[..., start:]
