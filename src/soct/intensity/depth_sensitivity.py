@@ -1,0 +1,285 @@
+"""How much darker the same tissue looks the deeper it lies, from slices that overlap in depth.
+
+A slice is imaged deeper than it is cut, so the same tissue is seen in consecutive slices at two
+depths one slice thickness apart. With ``p_k(d)`` the log mean brightness of slice k at depth d,
+
+    p_k(d) = g_k + S(d) + t(z_k + d),
+
+``g_k`` the gain of the slice, ``S`` the sensitivity (focus, roll-off, attenuation) and ``t`` the tissue itself.
+All slices together determine the three, without taking anatomy for attenuation: only where the
+tissue really is the same does an equation connect two depths. What remains undetermined (a trend in ``g``
+against a trend in ``t`` and ``S``) is settled by priors: gains scatter about one value, S and t are smooth.
+
+Convention: see `soct.space`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import linalg
+from threadpoolctl import threadpool_limits
+
+from soct.errors import InputError
+from soct.space import Array
+
+GAIN_SIGMA = 0.15
+ROUNDS = 6
+
+
+@dataclass(frozen=True)
+class DepthSensitivity:
+    """Solution of the common model.
+
+    Attributes
+    ----------
+    log_sensitivity : ndarray (d,) float64
+        ``S``, at most 0 (largest value 0), finite at every depth.
+    log_gain : ndarray (n,) float64
+        ``g_k``, weighted mean 0.
+    tissue_level : ndarray (m,) float64
+        ``exp(t)`` on the common depth axis, NaN where nothing was seen.
+    tissue_start_px : float
+        Depth of the first entry of `tissue_level`.
+    residual : float
+        Robust spread of what the model leaves, in log units.
+    measured : ndarray (d,) bool
+        Depths at which S rests on data; elsewhere it is continued.
+    reason : str
+        What was done, in words.
+    """
+
+    log_sensitivity: Array
+    log_gain: Array
+    tissue_level: Array
+    tissue_start_px: float
+    residual: float
+    measured: Array
+    reason: str
+
+
+@dataclass(frozen=True)
+class OverlapPair:
+    """The same tissue in two slices: ``shallow[d]`` in one is what ``deep[d + offset_px]`` is in the other.
+
+    Attributes
+    ----------
+    deep, shallow : ndarray (d,)
+        Mean brightness above the floor over depth, NaN where not seen, of the same A-lines.
+    offset_px : float
+        Samples by which the tissue lies deeper in `deep`.
+    weight : float
+        Relative trust.
+    """
+
+    deep: Array
+    shallow: Array
+    offset_px: float
+    weight: float = 1.0
+
+
+def solve_depth_sensitivity(
+    mean_profiles: Array,
+    z_offset_px: Array,
+    *,
+    weights: Array | None = None,
+    gain_sigma: float = GAIN_SIGMA,
+    smooth_sensitivity: float = 0.01,
+    smooth_tissue: float = 0.05,
+) -> DepthSensitivity:
+    """Solve sensitivity, gains and tissue level from the depth profiles of all slices.
+
+    Parameters
+    ----------
+    mean_profiles : ndarray (n, d)
+        Mean brightness above the floor of every slice over depth below the surface, in tissue
+        (`DepthSums.below_surface`); values that are not positive are no data.
+    z_offset_px : ndarray (n,)
+        Depth of each slice's surface on a common axis, in samples.
+    weights : ndarray (n, d), optional
+        Relative trust (A-lines counted).
+    gain_sigma : float
+        Expected scatter of the log gains.
+    smooth_sensitivity, smooth_tissue : float
+        Expected second difference, per sample, of S and t.
+
+    Returns
+    -------
+    DepthSensitivity
+
+    Raises
+    ------
+    InputError
+        When the shapes don't fit.
+    """
+    profiles = np.atleast_2d(np.asarray(mean_profiles, dtype=float))
+    offsets = np.asarray(z_offset_px, dtype=float)
+    n, depth = profiles.shape
+    if offsets.shape != (n,) or depth < 4 or (weights is not None and weights.shape != (n, depth)):
+        raise InputError(
+            "Every profile needs one offset and one weight per depth",
+            expected=f"({n},) and ({n}, {depth})",
+            found=f"{offsets.shape} and {None if weights is None else weights.shape}",
+        )
+    trust = np.ones((n, depth)) if weights is None else np.asarray(weights, dtype=float)
+    seen = np.isfinite(profiles) & (profiles > 0) & (trust > 0)
+    if not seen.any():
+        return _no_sensitivity(n, depth)
+    start = float(offsets[seen.any(1)].min())
+    k, d = np.nonzero(seen)
+    y = np.log(profiles[k, d])
+    at = np.clip(offsets[k] + d - start, 0, None)
+    n_tissue = int(np.floor(at.max())) + 2
+    low = np.floor(at).astype(int)
+    part = at - low
+    unknowns = n + depth + n_tissue
+    trust = np.sqrt(trust[k, d] / trust[k, d].max())
+    robust = np.ones_like(y)
+    solution = np.zeros(unknowns)
+    spread = 0.02
+    for _ in range(ROUNDS):
+        matrix = np.zeros((unknowns, unknowns))
+        right = np.zeros(unknowns)
+        w = trust * robust / max(spread, 0.003) ** 2
+        columns = np.stack([k, n + d, n + depth + low, n + depth + low + 1])
+        values = np.stack([np.ones_like(y), np.ones_like(y), 1 - part, part])
+        for a in range(4):
+            np.add.at(right, columns[a], w * values[a] * y)
+            for b in range(4):
+                np.add.at(matrix, (columns[a], columns[b]), w * values[a] * values[b])
+        # Second differences are one correlated measurement per sample of both curves, not per voxel.
+        _add_smoothness(matrix, n, depth, smooth_sensitivity)
+        _add_smoothness(matrix, n + depth, n_tissue, smooth_tissue)
+        matrix[np.arange(n), np.arange(n)] += 1 / gain_sigma**2
+        matrix[n : n + depth, n : n + depth] += 1e-3 / depth
+        matrix[np.diag_indices(unknowns)] += 1e-6
+        with threadpool_limits(1, "blas"):
+            solution = linalg.solve(matrix, right, assume_a="pos")
+        fitted = (values * solution[columns]).sum(0)
+        residual = y - fitted
+        spread = 1.4826 * float(np.median(np.abs(residual))) + 1e-4
+        robust = 1 / np.maximum(np.abs(residual) / (2 * spread), 1)
+    gain, sensitivity = solution[:n], solution[n : n + depth]
+    measured = np.zeros(depth, bool)
+    measured[d] = True
+    level = np.full(n_tissue, np.nan)
+    touched = np.union1d(low, low + 1)
+    shift = sensitivity[measured].max() + gain.mean()
+    level[touched] = np.exp(solution[n + depth :][touched] + shift)
+    return DepthSensitivity(
+        sensitivity - sensitivity[measured].max(),
+        gain - gain.mean(),
+        level,
+        start,
+        spread,
+        measured,
+        f"{int(seen.any(1).sum())} slices, residual {spread:.3f}",
+    )
+
+
+def depth_sensitivity_from_overlaps(
+    pairs: Sequence[OverlapPair],
+    *,
+    smooth_sensitivity: float = 0.01,
+    gain_sigma: float = GAIN_SIGMA,
+) -> DepthSensitivity:
+    """Solve the sensitivity from pairs of profiles of the same A-lines at two depths.
+
+    Parameters
+    ----------
+    pairs : sequence of OverlapPair
+        Measured in common A-lines after the slices were brought over each other.
+    smooth_sensitivity : float
+        Expected second difference of S per sample.
+    gain_sigma : float
+        Expected scatter of the log gain ratio of a pair.
+
+    Returns
+    -------
+    DepthSensitivity
+        `log_gain` holds one entry per pair, the gain of its shallow slice over its deep one;
+        `tissue_level` is empty.
+
+    Notes
+    -----
+    ``ln shallow(d) - ln deep(d + o) = S(d) - S(d + o) + r``. A slope of S and the mean of r are told apart
+    only by the prior that gain ratios scatter about 0.
+    """
+    if not pairs:
+        raise InputError("No pair of slices overlaps in depth")
+    depth = max(max(len(p.deep), len(p.shallow)) for p in pairs)
+    unknowns = depth + len(pairs)
+    matrix, right = np.zeros((unknowns, unknowns)), np.zeros(unknowns)
+    _add_smoothness(matrix, 0, depth, smooth_sensitivity)
+    matrix[:depth, :depth] += 1e-3 / depth
+    matrix[np.diag_indices(unknowns)] += 1e-9
+    measured = np.zeros(depth, bool)
+    rows: list[tuple[Array, Array, float]] = []
+    for number, pair in enumerate(pairs):
+        d = np.arange(len(pair.shallow), dtype=float)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            log_deep = np.log(np.asarray(pair.deep, dtype=float))
+            log_shallow = np.log(np.asarray(pair.shallow, dtype=float))
+        low = np.floor(d + pair.offset_px).astype(int)
+        part = d + pair.offset_px - low
+        inside = (low >= 0) & (low + 1 < len(pair.deep))
+        for i in np.flatnonzero(inside):
+            deep = (1 - part[i]) * log_deep[low[i]] + part[i] * log_deep[low[i] + 1]
+            ratio = log_shallow[i] - deep
+            if not np.isfinite(ratio):
+                continue
+            row = np.zeros(unknowns)
+            row[i] += 1
+            row[low[i]] -= 1 - part[i]
+            row[low[i] + 1] -= part[i]
+            row[depth + number] = 1
+            measured[[i, low[i], low[i] + 1]] = True
+            rows.append((row, np.array(ratio), pair.weight))
+        matrix[depth + number, depth + number] += 1 / gain_sigma**2
+    if not rows:
+        raise InputError("No depth is seen in both slices of any pair")
+    design = np.stack([r[0] for r in rows])
+    ratios = np.array([float(r[1]) for r in rows])
+    trust = np.array([r[2] for r in rows])
+    robust, spread, solution = np.ones_like(ratios), 0.02, np.zeros(unknowns)
+    for _ in range(ROUNDS):
+        w = trust * robust / max(spread, 0.003) ** 2
+        with threadpool_limits(1, "blas"):
+            solution = linalg.solve(
+                matrix + (design * w[:, None]).T @ design,
+                right + (design * w[:, None]).T @ ratios,
+                assume_a="pos",
+            )
+            residual = ratios - design @ solution
+        spread = 1.4826 * float(np.median(np.abs(residual))) + 1e-4
+        robust = 1 / np.maximum(np.abs(residual) / (2 * spread), 1)
+    sensitivity = solution[:depth]
+    return DepthSensitivity(
+        sensitivity - sensitivity[measured].max(),
+        solution[depth:],
+        np.zeros(0),
+        0.0,
+        spread,
+        measured,
+        f"{len(pairs)} overlaps, residual {spread:.3f}",
+    )
+
+
+def _add_smoothness(matrix: Array, start: int, count: int, sigma: float) -> None:
+    for i in range(start + 1, start + count - 1):
+        block = np.ix_([i - 1, i, i + 1], [i - 1, i, i + 1])
+        matrix[block] += np.outer([1, -2, 1], [1, -2, 1]) / sigma**2
+
+
+def _no_sensitivity(n: int, depth: int) -> DepthSensitivity:
+    return DepthSensitivity(
+        np.zeros(depth),
+        np.zeros(n),
+        np.zeros(0),
+        0.0,
+        0.0,
+        np.zeros(depth, bool),
+        "no slice holds any tissue: the sensitivity is taken as constant",
+    )
