@@ -2,8 +2,77 @@
 
 from __future__ import annotations
 
-from soct.pipeline.events import Listener, ignore
-from soct.pipeline.request import RunOutcome, RunRequest
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Executor
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from soct import __version__
+from soct.compute.threads import worker_environment
+from soct.errors import ExitCode
+from soct.pipeline.desk import Desk, Surroundings
+from soct.pipeline.events import Listener, Notice, RunEnded, RunPlanned, ignore
+from soct.pipeline.executors import LocalExecutor
+from soct.pipeline.graph import Graph, build_graph, check_declarations
+from soct.pipeline.keys import KeyMaker, digest_of
+from soct.pipeline.ledger import write_ledger
+from soct.pipeline.lock import hold, myself
+from soct.pipeline.outputs import hash_stream, sweep_partial_folders
+from soct.pipeline.plan import Plan, make_plan
+from soct.pipeline.records import Record, RecordStore
+from soct.pipeline.request import Fingerprint, RunOutcome, RunRequest, Status
+from soct.pipeline.resources import Budget, check_disk, share_out
+from soct.pipeline.run_folder import (
+    Invocation,
+    RunDocument,
+    check_place,
+    check_same_input,
+    read_run,
+    write_run,
+)
+from soct.pipeline.scheduler import Scheduler
+from soct.pipeline.stopping import StopControl
+from soct.pipeline.unit_metrics import overall_status, worst, write_metrics
+from soct.steps.declaration import Decision
+
+if TYPE_CHECKING:
+    from soct.formats.acquisition import Acquisition
+
+LEDGER_STEP = "generate_slice_config"
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """A request with its input opened and its units known."""
+
+    request: RunRequest
+    acquisition: Acquisition
+    fingerprint: Fingerprint
+    raw: Mapping[int, Mapping[str, str]]
+    graph: Graph
+    keys: KeyMaker
+    store: RecordStore
+
+    @property
+    def slice_digests(self) -> dict[str, str]:
+        return {str(slice_id): digest_of(dict(files)) for slice_id, files in self.raw.items()}
+
+
+def plan(request: RunRequest) -> Plan:
+    """Return what `run` would do, and why; reads only, and works while another run holds the folder.
+
+    Raises
+    ------
+    InputError, ConfigurationError, NewerStateError, UsageError
+        As `run` does.
+    """
+    prepared = _prepare(request)
+    before = read_run(request.folder)
+    if before is not None:
+        check_same_input(request.folder, request.input, before, prepared.slice_digests)
+    return _plan(prepared)
 
 
 def run(request: RunRequest, listener: Listener = ignore) -> RunOutcome:
@@ -36,4 +105,224 @@ def run(request: RunRequest, listener: Listener = ignore) -> RunOutcome:
     UsageError
         The selection names a step, slice or unit that is not there.
     """
-    raise NotImplementedError
+    started = time.monotonic()
+    with StopControl(request.resources.max_runtime_s) as stop:
+        prepared = _prepare(request)
+        request.folder.mkdir(parents=True, exist_ok=True)
+        with hold(request.folder, request.command):
+            return _run_locked(prepared, stop, listener, started)
+
+
+def _prepare(request: RunRequest) -> _Prepared:
+    check_declarations(request.steps)
+    check_place(request.folder, request.input, tuple(request.steps))
+    acquisition, fingerprint = request.acquisition, request.fingerprint
+    if acquisition is None or fingerprint is None:
+        from soct.formats.acquisition import fingerprint_slice, open_acquisition
+
+        acquisition = acquisition or open_acquisition(request.input)
+        fingerprint = fingerprint or fingerprint_slice
+    graph = build_graph(request.steps, request.params, acquisition.slices, request.selection)
+    raw = {s: fingerprint(acquisition.slices[s]) for s in graph.slices}
+    tables = {name: _content_digest(path) for name, path in acquisition.tables.items()}
+    keys = KeyMaker(
+        graph, request.params, request.subject, raw, session=acquisition.session, tables=tables
+    )
+    store = RecordStore(request.folder)
+    return _Prepared(request, acquisition, fingerprint, raw, graph, keys, store)
+
+
+def _content_digest(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hash_stream(stream)
+
+
+def _plan(prepared: _Prepared) -> Plan:
+    return make_plan(
+        prepared.graph,
+        prepared.request.params,
+        prepared.keys,
+        prepared.store,
+        prepared.acquisition,
+    )
+
+
+def _run_locked(
+    prepared: _Prepared, stop: StopControl, listener: Listener, started: float
+) -> RunOutcome:
+    request = prepared.request
+    before = read_run(request.folder)
+    if before is not None:
+        check_same_input(request.folder, request.input, before, prepared.slice_digests)
+    planned = _plan(prepared)
+    budget = share_out(
+        request.resources, planned.cost.largest_unit_bytes, max(1, len(planned.to_compute))
+    )
+    check_disk(request.folder, planned.cost.disk_bytes)
+    # From here on the folder is written to.
+    sweep_partial_folders(request.folder)
+    document = _document(prepared, planned, budget, before)
+    write_run(request.folder, document)
+    listener(RunPlanned(planned.counts, planned.cost.raw_bytes, budget.workers))
+    for text in planned.notices:
+        listener(Notice("warning", text))
+    scheduler = _compute(prepared, planned, budget, stop, listener)
+    status = _finish_tables(prepared, planned, before, scheduler)
+    outcome = _outcome(planned, scheduler, stop, status, time.monotonic() - started)
+    write_run(request.folder, document.ended_as(_ended(document.history[-1], outcome)))
+    listener(
+        RunEnded(
+            outcome.state, outcome.reason, len(outcome.computed), outcome.reused, outcome.seconds
+        )
+    )
+    return outcome
+
+
+def _compute(
+    prepared: _Prepared, planned: Plan, budget: Budget, stop: StopControl, listener: Listener
+) -> Scheduler:
+    request = prepared.request
+    desk = Desk(
+        request.folder,
+        planned,
+        prepared.keys,
+        prepared.store,
+        Surroundings(
+            request.subject,
+            request.params,
+            prepared.acquisition,
+            prepared.raw,
+            prepared.fingerprint,
+            request.resources.gpu,
+            request.assess,
+        ),
+    )
+
+    def make_executor(workers: int, on_message: Callable[[Any], None]) -> Executor:
+        if request.resources.executor is not None:
+            return request.resources.executor(workers)
+        return LocalExecutor(
+            workers,
+            worker_environment(budget.cpus),
+            request.resources.preload,
+            on_message,
+        )
+
+    scheduler = Scheduler(planned, desk, budget, make_executor, stop, listener)
+    scheduler.run()
+    return scheduler
+
+
+def _finish_tables(
+    prepared: _Prepared, planned: Plan, before: RunDocument | None, scheduler: Scheduler
+) -> Status:
+    """Bring the ledger and, after a change of limits, all metric files up to date.
+
+    Returns
+    -------
+    str
+        The worst status over all units.
+    """
+    request = prepared.request
+    limits_changed = before is not None and before.assess_digest != request.assess_digest
+    decisions: list[tuple[str, Decision]] = []
+    statuses: set[Status] = set()
+    start = None
+    for record in _records(prepared, planned):
+        decisions += [(record.unit.step, decision) for decision in record.result.decisions]
+        statuses.add(overall_status(record.unit.step, record.result.metrics, request.assess))
+        if record.unit.step == LEDGER_STEP:
+            start = next((o.path for o in record.outputs if o.path.endswith(".csv")), None)
+        if limits_changed:
+            write_metrics(request.folder, record, request.assess)
+    write_ledger(
+        request.folder,
+        request.folder / start if start else None,
+        prepared.graph.slices,
+        decisions,
+    )
+    return worst(statuses)
+
+
+def _records(prepared: _Prepared, planned: Plan) -> Iterator[Record]:
+    for unit in planned.units:
+        record = prepared.store.read(unit)
+        if isinstance(record, Record):
+            yield record
+
+
+def _outcome(
+    planned: Plan, scheduler: Scheduler, stop: StopControl, status: Status, seconds: float
+) -> RunOutcome:
+    tally = scheduler.tally
+    pending = scheduler.pending
+    failed = len(tally.failures)
+    if tally.disk_full:
+        state, code, reason = "failed", ExitCode.RESOURCES, "the disk is full"
+    elif pending and stop.reason is not None:
+        state, code, reason = "stopped", stop.exit_code, stop.reason
+    elif failed:
+        state, code = "failed", ExitCode.STEP_FAILED
+        reason = f"{failed} unit{'s' if failed > 1 else ''} failed"
+    else:
+        state, code, reason = "complete", ExitCode.OK, "complete"
+    return RunOutcome(
+        state=state,  # type: ignore[arg-type]
+        exit_code=code,
+        reason=reason,
+        computed=tuple(tally.computed),
+        reused=planned.reused,
+        failures=tuple(tally.failures),
+        blocked=tuple(tally.blocked),
+        pending=pending,
+        seconds=seconds,
+        peak_memory_bytes=tally.peak_memory_bytes,
+        worst_status=status,
+    )
+
+
+def _document(
+    prepared: _Prepared, planned: Plan, budget: Budget, before: RunDocument | None
+) -> RunDocument:
+    request, graph = prepared.request, prepared.graph
+    me = myself(request.command)
+    now = Invocation(
+        started=me.started,
+        command=request.command,
+        host=me.host,
+        user=me.user,
+        pid=me.pid,
+        slurm_job=me.slurm_job,
+        soct_version=__version__,
+        cpus=budget.cpus,
+        workers=budget.workers,
+        memory_bytes=budget.memory_bytes,
+    )
+    return RunDocument(
+        input=str(request.input.resolve()),
+        subject=request.subject,
+        profile=dict(request.profile),
+        params={name: request.params[name].model_dump(mode="json") for name in request.steps},
+        steps={name: step.version for name, step in graph.steps.items()},
+        units={name: [unit.name for unit in units] for name, units in graph.units.items()},
+        slices=prepared.slice_digests,
+        assess_digest=request.assess_digest,
+        problems=tuple(asdict(problem) for problem in planned.problems),
+        raw_bytes=planned.cost.raw_bytes,
+        history=(*(before.history if before else ()), now),
+    )
+
+
+def _ended(invocation: Invocation, outcome: RunOutcome) -> Invocation:
+    return replace(
+        invocation,
+        ended=datetime.now(UTC).isoformat(timespec="seconds"),
+        state=outcome.state,
+        reason=outcome.reason,
+        exit_code=int(outcome.exit_code),
+        computed=len(outcome.computed),
+        reused=outcome.reused,
+        failed=len(outcome.failures),
+        seconds=round(outcome.seconds, 3),
+        peak_memory_bytes=outcome.peak_memory_bytes,
+    )

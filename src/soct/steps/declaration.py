@@ -117,6 +117,16 @@ class Output:
 
 
 @dataclass(frozen=True)
+class Need:
+    """What one unit will take, known before it starts."""
+
+    disk_bytes: int = 0
+    """Size of its outputs."""
+    memory_bytes: int = 0
+    """The least working memory with which it can run; `Context.memory_bytes` is at least this."""
+
+
+@dataclass(frozen=True)
 class Metric:
     """One number (or word) that a unit reports; limits for it live in the profile, under its name."""
 
@@ -145,6 +155,8 @@ class Result:
     decisions: tuple[Decision, ...] = ()
     fallbacks: tuple[str, ...] = ()
     """What ran otherwise than asked for, and why (a GPU that was absent, memory that was short)."""
+    backend: str = "cpu"
+    """What computed it: ``cpu``, or the GPU's name. Recorded, never part of the key."""
 
 
 @dataclass(frozen=True)
@@ -156,14 +168,16 @@ class Context:
 
     unit: Unit
     subject: str
+    """Empty for steps whose output names do not contain it: it is not in their key."""
     slice_ids: tuple[int, ...]
-    """All slices of the run, ascending, also those that the ledger excludes."""
+    """The slices that the unit covers, ascending: all of the run (also those that the ledger excludes) at run
+    scope, else the unit's own. Others would be a dependency that the unit's key does not know."""
     input_paths: Mapping[tuple[str, str], Mapping[tuple[int, ...], Path]]
     """``(step, output name) -> unit slices -> path`` of every published output of the upstream units."""
     output_paths: Mapping[str, Path]
     """``output name -> temporary path`` that the unit writes; the runner publishes it."""
     acquisition: Acquisition | None = None
-    """The raw input; only for steps that declare ``reads_raw``."""
+    """The raw input, with the slices of `slice_ids`; only for steps that declare ``reads_raw``."""
     threads: int = 1
     memory_bytes: int = 2 << 30
     """The working memory that this unit may take."""
@@ -213,6 +227,9 @@ class Step(Generic[P]):
     outputs: tuple[Output, ...] = ()
     reads_raw: bool = False
     """The unit's key then contains the fingerprints of its slice's raw files (or of all, at run scope)."""
+    estimate: Callable[[Acquisition, tuple[int, ...], P], Need] | None = None
+    """``(acquisition, slices the unit covers, params) -> Need``, for the check of disk and memory before a
+    run; from names and sizes alone. None: nothing is known."""
     cli_name: str | None = None
     """A shorter name for the subcommand; the default is the id with dashes."""
 

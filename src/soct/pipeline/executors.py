@@ -1,0 +1,252 @@
+"""Worker processes on this machine, behind the interface of `concurrent.futures`.
+
+The standard library's process pool breaks as a whole when one worker dies, and cannot tell which task killed
+it. Here every worker is looked after by one thread: when the kernel kills a worker, exactly its task fails
+with `WorkerDied`, the others go on, and the next task gets a new worker.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import importlib
+import multiprocessing
+import os
+import pickle
+import queue
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import BrokenExecutor, Executor, Future
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+_ENVIRONMENT_LOCK = threading.Lock()
+
+
+class WorkerDied(BrokenExecutor):
+    """A worker process ended in the middle of a task."""
+
+    def __init__(self, exit_code: int | None) -> None:
+        super().__init__(exit_code)
+        self.exit_code = exit_code
+
+    def __str__(self) -> str:
+        if self.exit_code is not None and self.exit_code < 0:
+            with contextlib.suppress(ValueError):
+                return f"the worker process was killed by {signal.Signals(-self.exit_code).name}"
+        return f"the worker process ended with code {self.exit_code}"
+
+
+@dataclass(frozen=True)
+class _Job:
+    future: Future[Any]
+    content: bytes
+
+
+class LocalExecutor(Executor):
+    """A pool of spawned processes.
+
+    Parameters
+    ----------
+    workers : int
+        How many tasks run at a time. Processes start with the first tasks that need them.
+    environment : mapping
+        Set in every worker before it imports anything (`soct.compute.threads.worker_environment`).
+    preload : tuple of str
+        Modules that a worker imports before its first task.
+    on_message : callable, optional
+        Called, from a thread, with everything a running task passes to `send_message`.
+    """
+
+    def __init__(
+        self,
+        workers: int,
+        environment: Mapping[str, str] | None = None,
+        preload: tuple[str, ...] = (),
+        on_message: Callable[[Any], None] | None = None,
+    ) -> None:
+        self._environment = dict(environment or {})
+        self._preload = preload
+        self._on_message = on_message or (lambda message: None)
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._limit = workers
+        self._idle = threading.Semaphore(0)
+        self._threads: list[threading.Thread] = []
+        self._processes: set[Any] = set()
+        self._closed = False
+        self._killed = False
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Run a module-level function in a worker; arguments and result are pickled."""
+        if self._closed:
+            raise RuntimeError("the executor is shut down")
+        job = _Job(Future(), pickle.dumps((fn, args, kwargs)))
+        self._jobs.put(job)
+        if not self._idle.acquire(blocking=False) and len(self._threads) < self._limit:
+            thread = threading.Thread(target=self._look_after_worker, daemon=True)
+            self._threads.append(thread)
+            thread.start()
+        return job.future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """End the workers, after the tasks that were submitted unless they are cancelled."""
+        self._closed = True
+        if cancel_futures:
+            self._cancel_waiting()
+        for _ in self._threads:
+            self._jobs.put(None)
+        if wait:
+            for thread in self._threads:
+                thread.join()
+
+    def kill(self) -> None:
+        """End the workers now; the tasks that run fail with `WorkerDied`."""
+        self._closed = self._killed = True
+        self._cancel_waiting()
+        for process in list(self._processes):
+            process.kill()
+        self.shutdown(wait=True)
+
+    def pids(self) -> tuple[int, ...]:
+        """Return the process ids of the live workers."""
+        return tuple(process.pid for process in list(self._processes) if process.pid)
+
+    def _cancel_waiting(self) -> None:
+        with contextlib.suppress(queue.Empty):
+            while True:
+                job = self._jobs.get_nowait()
+                if job is not None:
+                    job.future.cancel()
+
+    def _look_after_worker(self) -> None:
+        process, connection = None, None
+        while (job := self._jobs.get()) is not None:
+            if not job.future.set_running_or_notify_cancel():
+                continue
+            try:
+                if process is None or connection is None or not process.is_alive():
+                    process, connection = self._start()
+                connection.send_bytes(job.content)
+                succeeded, value = self._receive(process, connection)
+            except WorkerDied as died:
+                process = None
+                succeeded, value = False, died
+            except Exception as error:  # noqa: BLE001 - it belongs to whoever waits for the future
+                succeeded, value = False, error
+            self._idle.release()
+            if succeeded:
+                job.future.set_result(value)
+            else:
+                job.future.set_exception(value)
+        if process is not None and connection is not None:
+            connection.close()
+            process.join()
+            self._processes.discard(process)
+
+    def _start(self) -> tuple[Any, Connection]:
+        ours, theirs = multiprocessing.Pipe()
+        process = multiprocessing.get_context("spawn").Process(
+            target=_serve, args=(theirs, self._preload), daemon=True
+        )
+        with _ENVIRONMENT_LOCK, _environment(self._environment):
+            if self._killed:
+                raise WorkerDied(-signal.SIGKILL)
+            process.start()
+        theirs.close()
+        self._processes.add(process)
+        if self._killed:
+            process.kill()
+        return process, ours
+
+    def _receive(self, process: Any, connection: Connection) -> tuple[bool, Any]:
+        while True:
+            wait([connection, process.sentinel])
+            # What a worker sent before it died still counts: look into the pipe first.
+            if connection.poll():
+                with contextlib.suppress(EOFError, OSError):
+                    kind, value = connection.recv()
+                    if kind == "message":
+                        self._on_message(value)
+                        continue
+                    return kind == "result", value
+            process.join(5)
+            self._processes.discard(process)
+            raise WorkerDied(process.exitcode)
+
+
+@contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables for the processes that start within the block."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+_send: Callable[[Any], None] | None = None
+
+
+def send_message(message: Any) -> None:
+    """Pass something picklable to whoever submitted the running task; does nothing elsewhere."""
+    if _send is not None:
+        _send(message)
+
+
+def _serve(connection: Connection, preload: tuple[str, ...]) -> None:
+    """Be a worker: run tasks until the pipe is closed."""
+    global _send
+    # The terminal and Slurm signal whole process groups; what to do about it is the main process's to say.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    _die_with_parent()
+    for name in preload:
+        importlib.import_module(name)
+    sending = threading.Lock()
+
+    def send(kind: str, value: Any) -> None:
+        content = pickle.dumps((kind, value))
+        with sending:
+            connection.send_bytes(content)
+
+    _send = lambda message: send("message", message)  # noqa: E731
+    while True:
+        try:
+            function, args, kwargs = pickle.loads(connection.recv_bytes())
+        except (EOFError, OSError):
+            return
+        try:
+            result = ("result", function(*args, **kwargs))
+        except Exception as error:  # noqa: BLE001 - it travels home
+            result = ("error", error)
+        _send_home(send, result)
+
+
+def _send_home(send: Callable[[str, Any], None], result: tuple[str, Any]) -> None:
+    try:
+        send(*result)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        send("error", RuntimeError(f"a task's {result[0]} cannot be pickled: {error}"))
+
+
+def _die_with_parent() -> None:
+    """Ask the kernel to kill this process when its parent dies, so that no orphan goes on writing."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            threading.Event().wait(1.0)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

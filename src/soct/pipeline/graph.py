@@ -1,0 +1,234 @@
+"""From step declarations and slice numbers to units and what each of them waits for.
+
+A pair is ``(k, next)`` or ``(k, next but one)`` over the slices that are there: a missing slice is bridged,
+its number never shifts. Steps that are switched off vanish with the optional inputs that name them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from soct.errors import ConfigurationError, UsageError
+from soct.pipeline.request import Selection
+from soct.steps.declaration import Params, Scope, Step, Unit
+
+
+@dataclass(frozen=True)
+class Graph:
+    """The units of a run in an order in which they could run one by one."""
+
+    slices: tuple[int, ...]
+    steps: Mapping[str, Step[Any]]
+    """The steps that are switched on, in pipeline order."""
+    inputs: Mapping[str, tuple[str, ...]]
+    """``step -> steps that it reads``, those that are switched on."""
+    units: Mapping[str, tuple[Unit, ...]]
+    upstream: Mapping[Unit, tuple[Unit, ...]]
+    """``unit -> units that it reads``; iterates in an order in which every unit follows what it reads."""
+    selected: frozenset[str] | frozenset[Unit]
+    """Steps (or, with ``--unit``, units) that may run."""
+
+    def may_run(self, unit: Unit) -> bool:
+        """Whether the selection lets this unit run."""
+        return unit.step in self.selected or unit in self.selected
+
+    def downstream(self) -> dict[Unit, list[Unit]]:
+        """Return ``unit -> units that read it``."""
+        readers: dict[Unit, list[Unit]] = {unit: [] for unit in self.upstream}
+        for unit, read in self.upstream.items():
+            for source in read:
+                readers[source].append(unit)
+        return readers
+
+
+def slice_pairs(slices: Sequence[int]) -> tuple[tuple[int, int], ...]:
+    """Return (fixed, moving) for every slice with the next and the next but one, ascending."""
+    return tuple(
+        (slices[i], slices[i + step])
+        for i in range(len(slices))
+        for step in (1, 2)
+        if i + step < len(slices)
+    )
+
+
+def build_graph(
+    steps: Mapping[str, Step[Any]],
+    params: Mapping[str, Params],
+    slice_ids: Iterable[int],
+    selection: Selection | None = None,
+) -> Graph:
+    """Expand steps to units.
+
+    Parameters
+    ----------
+    steps : mapping
+        Declarations by id, in pipeline order.
+    params : mapping
+        Parameters by step id; a step whose parameters have ``enabled = False`` is switched off.
+    slice_ids : iterable of int
+        The slices that the input holds.
+    selection : Selection, optional
+        Which steps, slices or unit may run.
+
+    Raises
+    ------
+    ConfigurationError
+        A step reads one that is switched off.
+    UsageError
+        The selection names a step, slice or unit that is not there.
+    """
+    selection = selection or Selection()
+    slices = _chosen_slices(tuple(sorted(set(slice_ids))), selection)
+    active = {name: step for name, step in steps.items() if is_enabled(params[name])}
+    inputs = {name: _inputs(step, steps, active) for name, step in active.items()}
+    units = {name: _units(step.scope, name, slices) for name, step in active.items()}
+    upstream = {
+        unit: tuple(
+            source
+            for name in inputs[unit.step]
+            for source in _sources(unit, active[unit.step].scope, active[name].scope, units[name])
+        )
+        for step_units in units.values()
+        for unit in step_units
+    }
+    return Graph(slices, active, inputs, units, upstream, _selected(selection, tuple(steps), units))
+
+
+def is_enabled(params: Params) -> bool:
+    """Whether a step is switched on; steps without the field always are."""
+    return bool(getattr(params, "enabled", True))
+
+
+def check_declarations(steps: Mapping[str, Step[Any]]) -> None:
+    """Raise ValueError where a step reads a later or unknown one, or a scope that it cannot read."""
+    order = {name: place for place, name in enumerate(steps)}
+    for name, step in steps.items():
+        for source in step.inputs:
+            if source.step not in order and source.optional:
+                continue
+            if source.step not in order or order[source.step] >= order[name]:
+                raise ValueError(f"{name} reads {source.step}, which does not come before it")
+            if steps[source.step].scope is Scope.PAIR and step.scope is Scope.SLICE:
+                raise ValueError(f"{name} (slice) cannot read {source.step} (pair)")
+
+
+def _chosen_slices(present: tuple[int, ...], selection: Selection) -> tuple[int, ...]:
+    if selection.slices is None:
+        return present
+    absent = sorted(set(selection.slices) - set(present))
+    if absent:
+        raise UsageError(
+            f"The input has no slice {', '.join(map(str, absent))}",
+            expected=f"slices among {_ranges(present)}",
+            hint="Correct --slices.",
+        )
+    return tuple(sorted(set(selection.slices)))
+
+
+def _inputs(
+    step: Step[Any], steps: Mapping[str, Step[Any]], active: Mapping[str, Step[Any]]
+) -> tuple[str, ...]:
+    names = []
+    for source in step.inputs:
+        if source.step in active:
+            names.append(source.step)
+        elif not source.optional:
+            state = "switched off" if source.step in steps else "not part of the pipeline"
+            raise ConfigurationError(
+                f"{step.id} needs {source.step}, which is {state}",
+                hint=f"Set {source.step}.enabled: true, or {step.id}.enabled: false.",
+            )
+    return tuple(names)
+
+
+def _units(scope: Scope, name: str, slices: tuple[int, ...]) -> tuple[Unit, ...]:
+    if scope is Scope.RUN:
+        return (Unit(name),)
+    if scope is Scope.SLICE:
+        return tuple(Unit(name, (s,)) for s in slices)
+    return tuple(Unit(name, pair) for pair in slice_pairs(slices))
+
+
+def _sources(unit: Unit, reader: Scope, source: Scope, units: tuple[Unit, ...]) -> tuple[Unit, ...]:
+    if source is Scope.RUN or reader is Scope.RUN:
+        return units
+    name = units[0].step
+    if source is Scope.SLICE:
+        return tuple(Unit(name, (s,)) for s in unit.slices)
+    return (Unit(name, unit.slices),)
+
+
+def _selected(
+    selection: Selection, order: tuple[str, ...], units: Mapping[str, tuple[Unit, ...]]
+) -> frozenset[str] | frozenset[Unit]:
+    for option, name in (
+        ("--from", selection.first),
+        ("--until", selection.last),
+        ("--only", selection.only),
+    ):
+        _check_step(option, name, order, units)
+    if selection.unit is not None and selection.only is None:
+        raise UsageError("--unit needs --only STEP")
+    if selection.only is not None:
+        return _only(selection.only, selection.unit, units)
+    first = order.index(selection.first) if selection.first else 0
+    last = order.index(selection.last) if selection.last else len(order) - 1
+    if first > last:
+        raise UsageError(f"--from {selection.first} comes after --until {selection.last}")
+    return frozenset(name for name in order[first : last + 1] if name in units)
+
+
+def _check_step(
+    option: str, name: str | None, order: tuple[str, ...], units: Mapping[str, object]
+) -> None:
+    if name is None or name in units:
+        return
+    if name in order:
+        raise UsageError(
+            f"{option} {name}: this step is switched off", hint=f"Set {name}.enabled: true."
+        )
+    raise UsageError(f"{option} {name}: there is no such step", expected=", ".join(units))
+
+
+def _only(
+    step: str, slices: tuple[int, ...] | None, units: Mapping[str, tuple[Unit, ...]]
+) -> frozenset[str] | frozenset[Unit]:
+    if slices is None:
+        return frozenset({step})
+    unit = Unit(step, slices)
+    if unit not in units[step]:
+        shown = ", ".join(u.name for u in units[step][:6])
+        raise UsageError(
+            f"{step} has no unit {unit.name}",
+            expected=f"{shown}{', ...' if len(units[step]) > 6 else ''}",
+        )
+    return frozenset({unit})
+
+
+def parse_unit(text: str) -> tuple[int, ...]:
+    """Read a unit's name: ``run``, ``3``, ``z03``, ``3,4`` or ``z03_z04``.
+
+    Raises
+    ------
+    UsageError
+        The text is none of these.
+    """
+    if text == "run":
+        return ()
+    parts = [part.removeprefix("z") for part in text.replace(",", "_").split("_")]
+    if 1 <= len(parts) <= 2 and all(part.isascii() and part.isdigit() for part in parts):
+        return tuple(int(part) for part in parts)
+    raise UsageError(f"{text!r} is not the name of a unit", expected="run, z03 or z03_z04")
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """Write ascending numbers as ``1, 3, 5-9``."""
+    groups: list[list[int]] = []
+    for number in numbers:
+        if groups and number == groups[-1][-1] + 1:
+            groups[-1].append(number)
+        else:
+            groups.append([number])
+    return ", ".join(str(g[0]) if len(g) == 1 else f"{g[0]}-{g[-1]}" for g in groups)

@@ -1,0 +1,78 @@
+"""``state/progress.json``: what a run is doing right now, for those who look on without locking."""
+
+from __future__ import annotations
+
+import json
+import time
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+INTERVAL_S = 1.0
+
+
+@dataclass(frozen=True)
+class RunningUnit:
+    """A unit that a worker has in hand."""
+
+    step: str
+    unit: str
+    started: str
+    """ISO time, UTC."""
+    fraction: float
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A snapshot of a run at work."""
+
+    computed: int
+    to_compute: int
+    running: tuple[RunningUnit, ...]
+    resident_bytes: int
+    written: float
+    """Seconds since the epoch."""
+
+
+class ProgressFile:
+    """Writes snapshots, at most one per second.
+
+    Parameters
+    ----------
+    run_folder : Path
+    """
+
+    def __init__(self, run_folder: Path) -> None:
+        self._path = _path(run_folder)
+        self._next = 0.0
+
+    def is_due(self) -> bool:
+        """Whether a second has passed."""
+        return time.monotonic() >= self._next
+
+    def write(self, progress: Progress) -> None:
+        """Replace the snapshot; one that cannot be written is of no consequence."""
+        self._next = time.monotonic() + INTERVAL_S
+        temporary = self._path.with_name(".progress.partial")
+        with suppress(OSError):
+            self._path.parent.mkdir(exist_ok=True)
+            temporary.write_text(json.dumps(asdict(progress)))
+            temporary.replace(self._path)
+
+    def remove(self) -> None:
+        """Say that nothing runs any more."""
+        self._path.unlink(missing_ok=True)
+
+
+def read_progress(run_folder: Path) -> Progress | None:
+    """Return the last snapshot of a run at work; None where nothing runs or ran until it was killed."""
+    try:
+        document = json.loads(_path(run_folder).read_text())
+        running = tuple(RunningUnit(**unit) for unit in document.pop("running"))
+        return Progress(**document, running=running)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return None
+
+
+def _path(run_folder: Path) -> Path:
+    return run_folder / "state" / "progress.json"

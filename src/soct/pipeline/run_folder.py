@@ -1,0 +1,154 @@
+"""``run.json``: to which input a run folder belongs, with what it was made, and who ran what in it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from soct import __version__
+from soct.errors import InputError
+from soct.formats.atomic import write_bytes
+from soct.pipeline.records import STATE_FORMAT, check_format
+
+FILE_NAME = "run.json"
+HISTORY_LENGTH = 200
+
+
+@dataclass(frozen=True)
+class Invocation:
+    """One call of `soct run` on a folder."""
+
+    started: str
+    command: str
+    host: str
+    user: str
+    pid: int
+    slurm_job: str
+    soct_version: str
+    cpus: int
+    workers: int
+    memory_bytes: int
+    ended: str = ""
+    state: str = "running"
+    """``running``, ``complete``, ``failed`` or ``stopped``; one that was killed stays ``running``."""
+    reason: str = ""
+    exit_code: int | None = None
+    computed: int = 0
+    reused: int = 0
+    failed: int = 0
+    seconds: float = 0.0
+    peak_memory_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class RunDocument:
+    """The content of ``run.json``."""
+
+    input: str
+    subject: str
+    profile: Mapping[str, Any]
+    params: Mapping[str, Any]
+    """Every parameter of every step, as it was in the last invocation."""
+    steps: Mapping[str, int]
+    """Steps that are switched on, in pipeline order, with their versions."""
+    units: Mapping[str, list[str]]
+    """Names of all units of every step."""
+    slices: Mapping[str, str]
+    """Slice -> digest of its raw files' fingerprint: recognises an input that was moved."""
+    assess_digest: str
+    problems: tuple[Mapping[str, Any], ...] = ()
+    """What was wrong with the input."""
+    raw_bytes: int = 0
+    history: tuple[Invocation, ...] = field(default_factory=tuple)
+    soct_version: str = __version__
+
+    def ended_as(self, invocation: Invocation) -> RunDocument:
+        """Return the document with its last invocation replaced."""
+        return replace(self, history=(*self.history[:-1], invocation))
+
+
+def read_run(folder: Path) -> RunDocument | None:
+    """Return what ``run.json`` says, or None where there is none that can be read.
+
+    Raises
+    ------
+    NewerStateError
+        A newer soct wrote it.
+    """
+    path = folder / FILE_NAME
+    try:
+        document = json.loads(path.read_bytes())
+        check_format(document, path)
+        del document["format"]
+        history = tuple(Invocation(**entry) for entry in document.pop("history"))
+        problems = tuple(document.pop("problems"))
+        return RunDocument(**document, history=history, problems=problems)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def write_run(folder: Path, document: RunDocument) -> None:
+    """Publish ``run.json`` in one step."""
+    kept = replace(document, history=document.history[-HISTORY_LENGTH:])
+    content = {"format": STATE_FORMAT, **asdict(kept)}
+    write_bytes(folder / FILE_NAME, json.dumps(content, indent=1).encode())
+
+
+def check_place(folder: Path, source: Path, step_names: tuple[str, ...]) -> None:
+    """Raise InputError where a run folder would mix with its input or with somebody else's files.
+
+    Parameters
+    ----------
+    folder : Path
+        The run folder, which may be absent.
+    source : Path
+        The input.
+    step_names : tuple of str
+        Folders that a run makes.
+    """
+    output, root = folder.resolve(), source.resolve()
+    if output == root or output.is_relative_to(root):
+        raise InputError(
+            "The run folder lies inside the input",
+            file=folder,
+            expected=f"a folder outside {source}",
+            hint="The input is never written to; choose another run folder.",
+        )
+    if root.is_relative_to(output) and root.relative_to(output).parts[0] in (*step_names, "state"):
+        raise InputError(
+            "The input lies inside a folder that the run writes to", file=source, found=str(folder)
+        )
+    if folder.exists() and not folder.is_dir():
+        raise InputError("The run folder is a file", file=folder)
+    taken = [name for name in (*step_names, "state") if (folder / name).exists()]
+    if taken and not (folder / FILE_NAME).exists():
+        raise InputError(
+            "The folder is not a run folder, and holds files that a run would replace",
+            file=folder / taken[0],
+            expected="a new folder, or one with run.json",
+            hint="Choose another run folder.",
+        )
+
+
+def check_same_input(
+    folder: Path, source: Path, before: RunDocument, slices: Mapping[str, str]
+) -> None:
+    """Raise InputError where a run folder was made from another input than the one given.
+
+    The same path is the same input, whatever has become of its files; an input elsewhere is the same when any
+    of its slices is.
+    """
+    if Path(before.input) == source.resolve():
+        return
+    if any(before.slices.get(name) == digest for name, digest in slices.items()):
+        return
+    raise InputError(
+        "The run folder belongs to another input",
+        file=folder,
+        expected=before.input,
+        found=str(source.resolve()),
+        hint="Choose another run folder for this input.",
+    )

@@ -1,0 +1,431 @@
+"""Hands units to an executor as what they read is finished, and publishes what comes back.
+
+One thread, one loop. Everything that happens (a unit ended, progress, a signal, the clock) is looked at
+between two submissions, so no state is shared and the order of events is the order of causes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import heapq
+import os
+import queue
+import time
+from collections.abc import Callable
+from concurrent.futures import BrokenExecutor, Executor, Future
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import Enum, auto
+from functools import partial
+from typing import Any
+
+import psutil
+
+from soct import __version__
+from soct.pipeline.desk import Desk
+from soct.pipeline.events import (
+    Failure,
+    Listener,
+    RunStopping,
+    UnitFailed,
+    UnitFinished,
+    UnitProgress,
+    UnitRetried,
+    UnitStarted,
+)
+from soct.pipeline.plan import Action, Plan
+from soct.pipeline.progress import Progress, ProgressFile, RunningUnit
+from soct.pipeline.records import FailureRecord, Record
+from soct.pipeline.request import Status
+from soct.pipeline.resources import Budget, shown
+from soct.pipeline.stopping import StopControl
+from soct.pipeline.worker import Done, Failed, Task, describe, execute
+from soct.steps.declaration import Unit
+
+TICK_S = 0.2
+
+
+class _State(Enum):
+    WAITING = auto()
+    READY = auto()
+    RUNNING = auto()
+    DONE = auto()
+    FAILED = auto()
+    BLOCKED = auto()
+
+
+@dataclass
+class _Running:
+    task: Task
+    reasons: tuple[str, ...]
+    started: str
+    threads: int
+    memory_bytes: int
+    fraction: float = 0.0
+
+
+@dataclass
+class Tally:
+    """What came of the units, filled while the scheduler runs."""
+
+    computed: list[Unit] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+    blocked: list[Unit] = field(default_factory=list)
+    statuses: set[Status] = field(default_factory=set)
+    peak_memory_bytes: int = 0
+    disk_full: bool = False
+
+
+class Scheduler:
+    """Computes the units of a plan.
+
+    Parameters
+    ----------
+    plan : Plan
+    desk : Desk
+        Prepares and publishes single units.
+    budget : Budget
+    make_executor : callable
+        ``(workers, on_message) -> Executor``; called again with fewer workers after one broke.
+    stop : StopControl
+    listener : callable
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        desk: Desk,
+        budget: Budget,
+        make_executor: Callable[[int, Callable[[Any], None]], Executor],
+        stop: StopControl,
+        listener: Listener,
+    ) -> None:
+        self.tally = Tally()
+        self._plan = plan
+        self._desk = desk
+        self._budget = budget
+        self._make_executor = make_executor
+        self._stop = stop
+        self._listener = listener
+        self._slots = budget.workers
+        self._inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._running: dict[Unit, _Running] = {}
+        self._retries: dict[Unit, int] = {}
+        self._repaired: set[Unit] = set()
+        self._extra_reasons: dict[Unit, tuple[str, ...]] = {}
+        self._progress = ProgressFile(desk.run_folder)
+        self._downstream = plan.graph.downstream()
+        self._place = {unit: i for i, unit in enumerate(plan.units)}
+        self._step_place = {name: i for i, name in enumerate(plan.graph.steps)}
+        self._state = {
+            unit: _State.WAITING if planned.action is Action.COMPUTE else _State.DONE
+            for unit, planned in plan.units.items()
+        }
+        self._missing = {
+            unit: sum(self._state[s] is not _State.DONE for s in plan.graph.upstream[unit])
+            for unit, state in self._state.items()
+            if state is _State.WAITING
+        }
+        self._ready: list[tuple[int, int, Unit]] = []
+        self._n_ready = 0
+        for unit, missing in self._missing.items():
+            if missing == 0:
+                self._make_ready(unit)
+
+    def run(self) -> None:
+        """Compute until nothing is left to do, or a stop was asked for."""
+        self._executor = self._make_executor(self._slots, self._inbox.put)
+        announced = False
+        try:
+            while True:
+                stopping = self._stop.is_asked() or self.tally.disk_full
+                if not stopping:
+                    self._submit_ready()
+                elif not announced:
+                    announced = True
+                    self._listener(RunStopping(self._stop.reason or "disk full", dropping=False))
+                if not self._running:
+                    break
+                if stopping and self._stop.must_drop():
+                    self._drop_running()
+                    break
+                self._look_into_inbox()
+                self._look_around()
+        except BaseException:
+            self._drop_running()
+            raise
+        finally:
+            self._executor.shutdown(wait=True, cancel_futures=True)
+            self._progress.remove()
+
+    @property
+    def pending(self) -> int:
+        """How many units were neither computed nor failed nor blocked."""
+        open_states = (_State.WAITING, _State.READY, _State.RUNNING)
+        return sum(state in open_states for state in self._state.values())
+
+    def _make_ready(self, unit: Unit) -> None:
+        self._state[unit] = _State.READY
+        self._n_ready += 1
+        # Later steps first: what was just written is still in the page cache, and results come early.
+        heapq.heappush(self._ready, (-self._step_place[unit.step], self._place[unit], unit))
+
+    def _submit_ready(self) -> None:
+        postponed = []
+        while self._ready and len(self._running) < self._slots:
+            entry = heapq.heappop(self._ready)
+            unit = entry[2]
+            if self._state[unit] is not _State.READY:
+                continue
+            share = self._share(unit)
+            if share is None or self._is_read_now(unit):
+                postponed.append(entry)
+                continue
+            self._n_ready -= 1
+            self._start(unit, *share)
+        for entry in postponed:
+            heapq.heappush(self._ready, entry)
+
+    def _share(self, unit: Unit) -> tuple[int, int] | None:
+        """Return the threads and the memory for a unit; None while too much is taken by others."""
+        threads = self._budget.cpus - sum(r.threads for r in self._running.values())
+        memory = self._budget.units_bytes - sum(r.memory_bytes for r in self._running.values())
+        least = self._desk.need(unit).memory_bytes
+        if self._running and (threads < 1 or memory < max(least, 1)):
+            return None
+        parts = max(1, min(self._slots - len(self._running), self._n_ready))
+        return max(1, threads // parts), max(memory // parts, least)
+
+    def _is_read_now(self, unit: Unit) -> bool:
+        """Whether a running unit reads this one's outputs, which are about to be replaced."""
+        return unit in self._repaired and any(
+            other in self._running for other in self._downstream[unit]
+        )
+
+    def _start(self, unit: Unit, threads: int, memory_bytes: int) -> None:
+        reasons = self._extra_reasons.get(unit) or self._plan.units[unit].reasons
+        try:
+            task = self._desk.prepare(unit, threads, memory_bytes)
+        except OSError as error:
+            self._fail(unit, Failed(describe(unit, error), 0.0, disk_full=_is_full(error)))
+            return
+        self._state[unit] = _State.RUNNING
+        self._running[unit] = _Running(task, reasons, _now(), threads, memory_bytes)
+        self._listener(UnitStarted(unit, reasons, threads))
+        try:
+            future = self._executor.submit(execute, task)
+        except BrokenExecutor as error:
+            future = Future()
+            future.set_exception(error)
+        future.add_done_callback(partial(self._put_back, unit))
+
+    def _put_back(self, unit: Unit, future: Future[Done | Failed]) -> None:
+        """Say that a future is complete, from whichever thread completed it."""
+        self._inbox.put((unit, future))
+
+    def _look_into_inbox(self) -> None:
+        with contextlib.suppress(queue.Empty):
+            message = self._inbox.get(timeout=TICK_S)
+            while True:
+                if isinstance(message, UnitProgress):
+                    if message.unit in self._running:
+                        self._running[message.unit].fraction = message.fraction
+                        self._listener(message)
+                else:
+                    self._take_back(*message)
+                message = self._inbox.get_nowait()
+
+    def _take_back(self, unit: Unit, future: Future[Done | Failed]) -> None:
+        running = self._running.pop(unit, None)
+        if running is None:
+            return
+        error = future.exception()
+        if isinstance(error, BrokenExecutor):
+            self._on_broken(unit, running, error)
+            return
+        outcome = Failed(describe(unit, error), 0.0) if error else future.result()
+        if isinstance(outcome, Done):
+            try:
+                self._publish(unit, running, outcome)
+                return
+            except OSError as failed:
+                outcome = Failed(describe(unit, failed), outcome.seconds, (), _is_full(failed))
+        self._desk.discard(running.task)
+        if not self._repair(unit, outcome):
+            self._fail(unit, outcome)
+
+    def _publish(self, unit: Unit, running: _Running, done: Done) -> None:
+        record = Record(
+            unit=unit,
+            key=self._desk.key(unit),
+            outputs=done.outputs,
+            result=done.result,
+            reasons=running.reasons,
+            started=running.started,
+            ended=_now(),
+            seconds=round(done.seconds, 3),
+            peak_memory_bytes=done.peak_memory_bytes,
+            threads=running.threads,
+            host=done.host,
+            pid=done.pid,
+            soct_version=__version__,
+        )
+        status = self._desk.publish(running.task, record)
+        self.tally.computed.append(unit)
+        self.tally.statuses.add(status)
+        self._state[unit] = _State.DONE
+        for reader in self._downstream[unit]:
+            if reader in self._missing:
+                self._missing[reader] -= 1
+                if self._missing[reader] == 0 and self._state[reader] is _State.WAITING:
+                    self._make_ready(reader)
+        self._listener(
+            UnitFinished(
+                unit,
+                record.seconds,
+                record.peak_memory_bytes,
+                record.output_bytes,
+                status,
+                record.result.warnings,
+                record.result.fallbacks,
+            )
+        )
+
+    def _on_broken(self, unit: Unit, running: _Running, error: BrokenExecutor) -> None:
+        """Try once more with half the concurrency, then give the unit up."""
+        self._desk.discard(running.task)
+        self._slots = max(1, self._slots // 2)
+        cause = (
+            f"{error or 'a worker process died'}; the run's processes held up to "
+            f"{shown(self.tally.peak_memory_bytes)} of {shown(self._budget.memory_bytes)}"
+        )
+        if not hasattr(self._executor, "kill"):
+            self._executor.shutdown(wait=False, cancel_futures=True)
+            self._executor = self._make_executor(self._slots, self._inbox.put)
+        if self._retries.get(unit, 0) < 1 and not self._stop.is_asked():
+            self._retries[unit] = 1
+            self._listener(UnitRetried(unit, f"{cause}; again with {self._slots} at a time"))
+            self._make_ready(unit)
+            return
+        failure = Failure(
+            unit=unit,
+            kind="StepError",
+            message=f"The unit could not be computed: {cause}",
+            expected="a worker that lives until its unit is done",
+            found="it died twice" if self._retries.get(unit) else "it died",
+            hint="Most likely the memory ran out: give the run less --cpus or the machine more memory.",
+            mendable=True,
+        )
+        self._fail(unit, Failed(failure, 0.0))
+
+    def _repair(self, unit: Unit, failed: Failed) -> bool:
+        """Compute damaged inputs of a failed unit again, and then the unit; once."""
+        damaged = [
+            source
+            for source, _ in failed.damaged
+            if self._plan.graph.may_run(source) and source not in self._repaired
+        ]
+        if not failed.damaged or len(damaged) < len(
+            [s for s, _ in failed.damaged if s not in self._repaired]
+        ):
+            return False
+        if not damaged and self._retries.get(unit, 0) >= 2:
+            return False
+        self._retries[unit] = self._retries.get(unit, 0) + 1
+        reasons = dict(failed.damaged)
+        for source in damaged:
+            self._repaired.add(source)
+            self._extra_reasons[source] = (reasons[source],)
+            self._invalidate(source)
+        self._state[unit] = _State.WAITING
+        self._missing[unit] = sum(
+            self._state[s] is not _State.DONE for s in self._plan.graph.upstream[unit]
+        )
+        if self._missing[unit] == 0:
+            self._make_ready(unit)
+        why = "; ".join(f"{source}: {damage}" for source, damage in failed.damaged)
+        self._listener(UnitRetried(unit, f"what it read was damaged and is computed again ({why})"))
+        return True
+
+    def _invalidate(self, source: Unit) -> None:
+        self._state[source] = _State.WAITING
+        self._missing[source] = 0
+        for reader in self._downstream[source]:
+            state = self._state[reader]
+            if state is _State.READY:
+                self._state[reader] = _State.WAITING
+                self._n_ready -= 1
+            if state in (_State.READY, _State.WAITING):
+                self._missing[reader] = self._missing.get(reader, 0) + 1
+        self._make_ready(source)
+
+    def _fail(self, unit: Unit, failed: Failed) -> None:
+        self._state[unit] = _State.FAILED
+        self.tally.failures.append(failed.failure)
+        self.tally.disk_full |= failed.disk_full
+        with contextlib.suppress(OSError):
+            self._desk.keep_failure(FailureRecord(failed.failure, _now(), round(failed.seconds, 3)))
+        blocked = self._block_readers(unit)
+        self.tally.blocked += blocked
+        self._listener(UnitFailed(failed.failure, tuple(blocked)))
+
+    def _block_readers(self, unit: Unit) -> list[Unit]:
+        blocked = []
+        stack = [unit]
+        while stack:
+            for reader in self._downstream[stack.pop()]:
+                if self._state[reader] in (_State.WAITING, _State.READY):
+                    if self._state[reader] is _State.READY:
+                        self._n_ready -= 1
+                    self._state[reader] = _State.BLOCKED
+                    blocked.append(reader)
+                    stack.append(reader)
+        return sorted(blocked, key=self._place.__getitem__)
+
+    def _drop_running(self) -> None:
+        if self._running:
+            self._listener(RunStopping(self._stop.reason or "an internal error", dropping=True))
+        kill = getattr(self._executor, "kill", None)
+        if kill is not None:
+            kill()
+        else:
+            self._executor.shutdown(wait=False, cancel_futures=True)
+        for running in self._running.values():
+            self._desk.discard(running.task)
+
+    def _look_around(self) -> None:
+        """Once per second, see how much memory is taken and tell those who look on."""
+        if not self._progress.is_due():
+            return
+        workers: tuple[int, ...] = getattr(self._executor, "pids", tuple)()
+        resident = _resident_bytes((os.getpid(), *workers))
+        self.tally.peak_memory_bytes = max(self.tally.peak_memory_bytes, resident)
+        self._progress.write(
+            Progress(
+                computed=len(self.tally.computed),
+                to_compute=len(self.tally.computed) + self.pending,
+                running=tuple(
+                    RunningUnit(unit.step, unit.name, running.started, running.fraction)
+                    for unit, running in sorted(self._running.items())
+                ),
+                resident_bytes=resident,
+                written=time.time(),
+            )
+        )
+
+
+def _resident_bytes(pids: tuple[int, ...]) -> int:
+    total = 0
+    for pid in pids:
+        with contextlib.suppress(psutil.Error):
+            total += psutil.Process(pid).memory_info().rss
+    return total
+
+
+def _is_full(error: OSError) -> bool:
+    return error.errno in {errno.ENOSPC, errno.EDQUOT}
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
