@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from soct.steps.declaration import Step
+if TYPE_CHECKING:
+    # `soct --help` reads STEP_IDS; pydantic would take half of its time.
+    from soct.steps.declaration import Step
 
 STEP_IDS: tuple[str, ...] = (
     "create_mosaic_grid",
@@ -14,6 +16,7 @@ STEP_IDS: tuple[str, ...] = (
     "generate_slice_config",
     "analyze_shifts",
     "resample_mosaic_grid",
+    "fix_focal_curvature",
     "fix_illumination",
     "stitch_3d_with_refinement",
     "beam_profile_correction",
