@@ -1,0 +1,213 @@
+"""From a symptom to its cause and to the profile line that changes it.
+
+One entry per metric that has a limit. Parameters are tried in order and only those that the run's own profile
+holds are named, so the advice never points at a key that does not exist.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What a metric beyond its limit means.
+
+    Attributes
+    ----------
+    title : str
+        The problem in a few words.
+    symptom : str
+        What one sees in the volume.
+    cause : str
+        What usually lies behind it, and what to look at.
+    action : str
+        What soct did about it.
+    settings : tuple of (key, example)
+        ``step.parameter`` and a value to try, or what to decide there.
+    """
+
+    title: str
+    symptom: str
+    cause: str
+    action: str
+    settings: tuple[tuple[str, str], ...] = ()
+
+
+_REGISTRATION = (
+    ("register_pairwise.max_translation_um", "a larger bound"),
+    ("register_pairwise.max_rotation_deg", "a larger bound"),
+)
+_CONFIDENCE = (
+    ("estimate_slice_poses.min_confidence", "a higher value trusts the stage more"),
+    ("register_pairwise.min_confidence", "a higher value trusts the stage more"),
+    *_REGISTRATION,
+)
+_STITCH = (
+    ("stitch_3d_with_refinement.max_blend_refinement_um", "a larger bound"),
+    ("stitch_3d_with_refinement.stitch_overlap_fraction", "the true overlap, if known"),
+    ("stitch_3d_with_refinement.overlap_fraction", "the true overlap, if known"),
+)
+_FLAT = (
+    ("fix_illumination.per_slice", "true"),
+    ("fix_illumination.darkfield", "true"),
+    ("fix_illumination.method", "median"),
+)
+_GAIN = (
+    ("normalize.max_scale", "a wider range"),
+    ("normalize.smooth_sigma", "a smaller value follows single slices"),
+)
+_DEPTH = (
+    ("compensate_attenuation.strength", "a larger value"),
+    ("beam_profile_correction.method", "the other method"),
+)
+_SOLVE = "The pair has little weight in the global solve; its neighbours and the stage decide."
+
+ADVICE: dict[str, Advice] = {
+    "translation_um": Advice(
+        "Slice displaced against its neighbour",
+        "A jump in the reslices; the brain's outline has a step.",
+        "The stage moved or reported wrongly, or the pair was matched wrongly: look at the pair's NCC.",
+        "The global solve weighs the measured shift by its confidence.",
+        (("detect_rehoming_events.rehoming_max_shift_mm", "a smaller value"), *_REGISTRATION),
+    ),
+    "rotation_deg": Advice(
+        "Slice rotated against its neighbour",
+        "Structures far from the centre jump between slices.",
+        "The block turned on its mount, or the pair was matched wrongly.",
+        "The global solve weighs the measured rotation by its confidence.",
+        _REGISTRATION,
+    ),
+    "ncc": Advice(
+        "Neighbouring slices do not match",
+        "Double edges where the two slices blend.",
+        "A damaged or badly cut slice, a wrong depth of overlap, or too little tissue.",
+        _SOLVE,
+        _CONFIDENCE,
+    ),
+    "confidence": Advice(
+        "Uncertain slice alignment",
+        "A small step in the reslices, or none.",
+        "Little common texture, or several places that fit equally well.",
+        _SOLVE,
+        _CONFIDENCE,
+    ),
+    "z_offset_std_um": Advice(
+        "Cut thickness varies",
+        "Uneven spacing of slices; stretched or compressed bands.",
+        "The vibratome cut unevenly, or depth matching failed on some pairs.",
+        "The global solve keeps the measured depth where it is confident.",
+        (("register_pairwise.allowed_drifting_mm", "a smaller value"),),
+    ),
+    "z_offset_range_um": Advice(
+        "One slice lies at an unusual depth",
+        "A gap or a repeated band of tissue.",
+        "A missed cut, a double cut, or depth matching that failed.",
+        "The global solve keeps the measured depth where it is confident.",
+        (("register_pairwise.allowed_drifting_mm", "a smaller value"),),
+    ),
+    "tile_residual_rms_um": Advice(
+        "Tiles disagree with their placement",
+        "Double edges along seams.",
+        "A tile moved during its scan, or wrong pairs outvoted right ones.",
+        "Pairs that disagree were given little weight; see the residual graph.",
+        _STITCH,
+    ),
+    "tile_residual_p95_um": Advice(
+        "Tiles disagree with their placement",
+        "Double edges along some seams, ghost copies of fibres.",
+        "Distorted tiles, wrong overlap, or wrong pairs that were accepted: see the residual graph.",
+        "Pairs that disagree were given little weight; see the residual graph.",
+        _STITCH,
+    ),
+    "seam_l1": Advice(
+        "Tiles differ where they overlap",
+        "A waffle pattern in plane.",
+        "The flat field does not fit this slice, or the tiles are misplaced.",
+        "Overlaps were blended as they are.",
+        _FLAT,
+    ),
+    "seam_pearson": Advice(
+        "Tile overlaps do not correlate",
+        "Blurred or doubled texture along seams.",
+        "Misplaced tiles, or overlaps without tissue.",
+        "Overlaps were blended as they are.",
+        _STITCH,
+    ),
+    "seam_step_percent": Advice(
+        "Visible seams between tiles",
+        "A waffle pattern in plane.",
+        "The flat field does not fit, or brightness drifted while the slice was scanned.",
+        "Overlaps were blended as they are.",
+        _FLAT,
+    ),
+    "galvo_confidence": Advice(
+        "Uncertain galvo return",
+        "A vertical band that repeats in every tile, or tiles cut at a wrong column.",
+        "The return lines look like tissue, or the frames hold none.",
+        "Below the threshold the frames are cropped without rolling them.",
+        (
+            ("create_mosaic_grid.galvo_confidence_threshold", "a lower value trusts it more"),
+            ("create_mosaic_grid.fix_galvo_shift", "false"),
+        ),
+    ),
+    "agarose_coverage": Advice(
+        "Little agarose for the axial profile",
+        "Brightness that depends on depth within each slice.",
+        "The tissue fills the field, so the profile was measured on tissue.",
+        "The profile was measured over tissue instead.",
+        (("beam_profile_correction.method", "model"),),
+    ),
+    "background_std": Advice(
+        "Uneven background after the flat field",
+        "A waffle pattern outside the tissue.",
+        "Too few tiles voted for the flat field, or it changed during the run.",
+        "The pooled flat field was used.",
+        _FLAT,
+    ),
+    "slice_shift_p95_um": Advice(
+        "Slices shifted far from where the stage says",
+        "A curved or sheared brain, if the shifts are wrong; none if they are right.",
+        "The block drifted on its mount, or the stage lost steps.",
+        "The shifts that the images showed were applied.",
+        (("detect_rehoming_events.rehoming_max_shift_mm", "a smaller value"), *_REGISTRATION),
+    ),
+    "slice_residual_p95_um": Advice(
+        "Slice pairs contradict each other",
+        "Small jumps in the reslices.",
+        "Wrong pairs that were trusted: look at the pairs with the largest residual.",
+        "Contradicting pairs were given little weight.",
+        _CONFIDENCE,
+    ),
+    "cumulative_drift_um": Advice(
+        "Curved brain: the solved poses leave the stage far behind",
+        "The midline bends in the reslices.",
+        "A small error of each pair that adds up, or a block that really drifted: compare the reslices.",
+        "The stage acts as a weak prior in the solve.",
+        (
+            ("estimate_slice_poses.stage_sigma_um", "a smaller value trusts the stage more"),
+            ("stack.stack_max_cumulative_drift_um", "a bound"),
+        ),
+    ),
+    "cumulative_rotation_deg": Advice(
+        "Twisted brain: rotations add up",
+        "The brain turns about the depth axis through the stack.",
+        "A small error of each pair that adds up, or a block that really turned.",
+        "The stage acts as a weak prior in the solve.",
+        (("estimate_slice_poses.rotation_sigma_deg", "a smaller value"),),
+    ),
+    "banding_index": Advice(
+        "Banding: brightness jumps where slices meet",
+        "Stripes in both reslices at the slice interval.",
+        "Attenuation is not fully compensated, or gains of neighbouring slices differ.",
+        "One smooth gain per slice was applied.",
+        (*_GAIN, *_DEPTH),
+    ),
+    "coverage": Advice(
+        "Holes in the volume",
+        "Black bands or patches.",
+        "Missing slices or tiles, or slices thinner than the cut.",
+        "The holes are marked as no data in the validity mask.",
+        (("crop_interface.out_depth_um", "a larger value"), ("stack.max_depth_um", "0")),
+    ),
+}

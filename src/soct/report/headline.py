@@ -1,0 +1,177 @@
+"""The headline numbers of a run: picked from the saved metrics, never computed from images here.
+
+Where a metric is saved per slice or per pair, the worst one is the headline and its place is named; that is
+the number by which a person decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from soct.quality.limits import QualityLimits, Status, metric_status
+from soct.quality.verdict import Check, Verdict, judge_run
+from soct.report.markup import number
+from soct.report.model import RunView, UnitView
+
+
+@dataclass(frozen=True)
+class Headline:
+    """One headline number, judged."""
+
+    id: str
+    """Name of the limit."""
+    label: str
+    value: float | None
+    """None when no step saved it (yet)."""
+    text: str
+    status: Status
+    limit: str
+    detail: str = ""
+    anchor: str = ""
+    """The section that explains it."""
+
+
+@dataclass(frozen=True)
+class _Source:
+    metric: str
+    label: str
+    steps: tuple[str, ...]
+    anchor: str
+    scale: float = 1.0
+    unit: str = ""
+
+
+_SOURCES = (
+    _Source(
+        "tile_residual_p95_um", "Tile residual, p95", ("stitch_3d_with_refinement",), "stitching"
+    ),
+    _Source(
+        "seam_step_percent",
+        "Seam step",
+        ("stitch_3d_with_refinement", "fix_illumination"),
+        "stitching",
+    ),
+    _Source("slice_shift_p95_um", "Slice shift, p95", ("estimate_slice_poses",), "alignment"),
+    _Source("slice_residual_p95_um", "Slice residual, p95", ("estimate_slice_poses",), "alignment"),
+    _Source("cumulative_drift_um", "Cumulative drift", ("estimate_slice_poses",), "alignment"),
+    _Source(
+        "cumulative_rotation_deg", "Cumulative rotation", ("estimate_slice_poses",), "alignment"
+    ),
+    _Source("banding_index", "Banding index", ("stack", "normalize"), "intensity"),
+    _Source("coverage", "Coverage", ("stack",), "volume", 100.0, "%"),
+)
+
+
+def headline_numbers(view: RunView) -> tuple[Headline, ...]:
+    """Return the headline numbers in the order in which they are shown."""
+    counted = (_slices_used(view), _tiles_used(view))
+    return (*counted, *(_from_metrics(view, source) for source in _SOURCES))
+
+
+def judge(view: RunView, headlines: tuple[Headline, ...]) -> Verdict:
+    """Return the verdict on a run from its headline numbers and all its metrics."""
+    run_scope = {h.id for h in headlines}
+    checks = [Check(h.id, h.status, label=h.label, headline=True) for h in headlines]
+    checks += [
+        Check(m.name, Status(m.status), where=place(unit), label=m.name.replace("_", " "))
+        for unit in view.units()
+        if unit.finished
+        for m in unit.metrics
+        if not (m.name in run_scope and not unit.slices)
+    ]
+    failed = sum(unit.state == "failed" for unit in view.units())
+    return judge_run(view.state, checks, failed)
+
+
+def place(unit: UnitView) -> str:
+    """Say where a unit is: ``slice 3``, ``slices 3→4`` or ``whole run``."""
+    if not unit.slices:
+        return "whole run"
+    if len(unit.slices) == 1:
+        return f"slice {unit.slices[0]}"
+    return "slices " + "→".join(str(s) for s in unit.slices)
+
+
+def _from_metrics(view: RunView, source: _Source) -> Headline:
+    limit = view.limits.limit(source.metric)
+    found = next((v for s in source.steps if (v := view.numbers(s, source.metric))), [])
+    unit = source.unit or QualityLimits.unit(source.metric)
+    limit_text = "" if limit is None else _limit_text(limit, source, unit)
+    if not found:
+        return Headline(
+            source.metric, source.label, None, "–", Status.INFO, limit_text,
+            "not measured", source.anchor,
+        )  # fmt: skip
+    worst = _worst(limit.higher_is_better if limit is not None else False)
+    where, value = worst(found)
+    detail = f"worst of {len(found)}: {place(where)}" if len(found) > 1 else ""
+    status = metric_status(source.metric, value, view.limits)
+    text = number(source.scale * value, unit)
+    return Headline(
+        source.metric, source.label, value, text, status, limit_text, detail, source.anchor
+    )
+
+
+def _worst(
+    higher_is_better: bool,
+) -> Callable[[list[tuple[UnitView, float]]], tuple[UnitView, float]]:
+    def rank(pair: tuple[UnitView, float]) -> float:
+        value = pair[1]
+        if value != value:
+            return float("inf")
+        return -value if higher_is_better else abs(value)
+
+    return lambda pairs: max(pairs, key=rank)
+
+
+def _limit_text(limit: object, source: _Source, unit: str) -> str:
+    warning = getattr(limit, "warning", 0.0) * source.scale
+    sign = "≥" if getattr(limit, "higher_is_better", False) else "≤"
+    return f"{sign} {number(warning, unit)}"
+
+
+def _slices_used(view: RunView) -> Headline:
+    acquired = [row for row in view.ledger if not row.missing]
+    missing = len(view.ledger) - len(acquired)
+    if not acquired:
+        return Headline(
+            "slices_used", "Slices used", None, "–", Status.INFO, "", "no slices", "ledger"
+        )
+    used = sum(row.used for row in acquired)
+    details = [f"{missing} never acquired"] if missing else []
+    interpolated = sum(row.interpolated for row in view.ledger)
+    if interpolated:
+        details.append(f"{interpolated} interpolated")
+    share = used / len(acquired)
+    return Headline(
+        "slices_used",
+        "Slices used",
+        share,
+        f"{used} of {len(acquired)}",
+        metric_status("slices_used", share, view.limits),
+        f"≥ {number(100 * view.limits.slices_used.warning, '%')}",
+        ", ".join(details),
+        "ledger",
+    )
+
+
+def _tiles_used(view: RunView) -> Headline:
+    slices = view.acquisition.slices
+    expected = sum(s.expected for s in slices)
+    if not expected:
+        return Headline(
+            "tiles_used", "Tiles used", None, "–", Status.INFO, "", "no tiles", "acquisition"
+        )
+    found = sum(len(s.found) for s in slices)
+    share = found / expected
+    return Headline(
+        "tiles_used",
+        "Tiles used",
+        share,
+        f"{number(found)} of {number(expected)}",
+        metric_status("tiles_used", share, view.limits),
+        f"≥ {number(100 * view.limits.tiles_used.warning, '%')}",
+        f"{expected - found} missing or unreadable" if expected > found else "",
+        "acquisition",
+    )

@@ -1,0 +1,288 @@
+"""What is wrong with a run, the worst first.
+
+Problems come from failed units, from the input, from metrics beyond their limits, from warnings, from
+decisions about slices and from fallbacks. Equal findings in several slices are one problem with many places.
+The rank is one number: 1 is a metric at its error limit, 0 at its warning limit (see `Limit.severity`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from soct.report.advice import ADVICE, Advice
+from soct.report.headline import Headline, place
+from soct.report.markup import number
+from soct.report.model import AcquisitionView, MetricView, RunView, StatusName, UnitView
+
+_FAILED, _MISSING_SLICE, _BAD_TILE, _EXCLUDED = 20.0, 1.2, 0.9, 0.6
+_WARNING, _CORRECTED, _FALLBACK = 0.3, 0.1, 0.0
+_PLACES_SHOWN = 12
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One finding, in the words of the person who reads it."""
+
+    severity: StatusName
+    rank: float
+    what: str
+    where: str
+    """The worst place first."""
+    evidence: str = ""
+    meaning: str = ""
+    """What it looks like in the volume, and the usual cause."""
+    action: str = ""
+    """What soct did about it."""
+    settings: tuple[tuple[str, str, str], ...] = ()
+    """``(step.parameter, value now, what to try)``."""
+    anchor: str = ""
+
+
+def find_problems(view: RunView, headlines: Sequence[Headline]) -> tuple[Problem, ...]:
+    """Return every problem of a run, ranked. Empty for a clean run."""
+    found = [
+        *_failures(view),
+        *_input_problems(view.acquisition),
+        *_missing_slices(view),
+        *_metrics(view),
+        *_counted_headlines(view, headlines),
+        *_warnings(view),
+        *_exclusions(view),
+        *_corrections(view),
+        *_fallbacks(view),
+    ]
+    return tuple(sorted(found, key=lambda p: (-p.rank, p.what, p.where)))
+
+
+def _failures(view: RunView) -> Iterable[Problem]:
+    for unit in view.units():
+        if unit.state != "failed":
+            continue
+        failure = unit.failure
+        message = failure.message if failure else "no message was recorded"
+        hint = f" To do: {failure.hint}" if failure and failure.hint else ""
+        yield Problem(
+            "error", _FAILED, f"{unit.step} failed", place(unit), message,
+            "What depends on it did not run; everything else did.",
+            f"The unit was stopped and its outputs were dropped.{hint}",
+            anchor="errors",
+        )  # fmt: skip
+
+
+def _input_problems(acquisition: AcquisitionView) -> Iterable[Problem]:
+    groups: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    for record in acquisition.slices:
+        for tile in record.problems:
+            where = f"slice {tile.slice_id}"
+            if tile.row is not None and tile.col is not None:
+                where += f" tile ({tile.row}, {tile.col})"
+            seen = tile.message or ", ".join(
+                f"{name} {value}"
+                for name, value in (("expected", tile.expected), ("found", tile.found))
+                if value
+            )
+            groups[tile.kind].append((where, f"{tile.file}: {seen}" if tile.file else seen))
+    for kind in sorted(groups):
+        places = groups[kind]
+        yield Problem(
+            "warning", _BAD_TILE, f"{kind.replace('_', ' ').capitalize()} ({len(places)})",
+            _shorten([where for where, _ in places]), places[0][1],
+            "A hole in the slice where no neighbouring tile overlaps.",
+            "The place is marked as no data; nothing was made up.",
+            anchor="acquisition",
+        )  # fmt: skip
+
+
+def _missing_slices(view: RunView) -> Iterable[Problem]:
+    missing = sorted(
+        set(view.acquisition.missing_slices) | {r.slice_id for r in view.ledger if r.missing}
+    )
+    if missing:
+        yield Problem(
+            "error" if len(missing) > 1 else "warning", _MISSING_SLICE,
+            f"Missing slice{'s' if len(missing) > 1 else ''}",
+            _shorten([f"slice {s}" for s in missing]),
+            "No raw data were found for an id between the first and the last slice.",
+            "A gap in depth, as wide as a cut; the neighbours are aligned across it.",
+            "The gap was left open.",
+            _settings(view, (("interpolate_missing_slice.enabled", "true"),)),
+            "ledger",
+        )  # fmt: skip
+
+
+def _metrics(view: RunView) -> Iterable[Problem]:
+    groups: dict[tuple[str, str], list[tuple[float, UnitView, MetricView]]] = defaultdict(list)
+    judged: dict[tuple[str, str], int] = defaultdict(int)
+    for unit in view.units():
+        if not unit.finished:
+            continue
+        for metric in unit.metrics:
+            if metric.status == "info":
+                continue
+            judged[unit.step, metric.name] += 1
+            if metric.status in ("warning", "error"):
+                groups[unit.step, metric.name].append((_severity(view, metric), unit, metric))
+    for (step, name), group in sorted(groups.items()):
+        group.sort(key=lambda item: (-item[0], item[1].slices))
+        rank, worst_unit, worst = group[0]
+        advice = ADVICE.get(name, _plain(worst))
+        limit = view.limits.limit(name)
+        total = judged[step, name]
+        evidence = f"{name} {number(worst.value, worst.unit)} at {place(worst_unit)}"
+        if limit is not None:
+            sign = "≥" if limit.higher_is_better else "≤"
+            evidence += f" (limits {sign} {number(limit.warning, worst.unit)}, error beyond {number(limit.error, worst.unit)})"
+        if total > 1:
+            evidence += f"; {len(group)} of {total} are beyond the limit"
+        yield Problem(
+            worst.status, rank, advice.title,
+            _shorten([place(unit) for _, unit, _ in group]), evidence,
+            f"{advice.symptom} {advice.cause}".strip(), advice.action,
+            _settings(view, advice.settings), _anchor(step),
+        )  # fmt: skip
+
+
+def _counted_headlines(view: RunView, headlines: Sequence[Headline]) -> Iterable[Problem]:
+    """Slices and tiles are counted, not measured by a step; their causes are listed one by one."""
+    for headline in headlines:
+        if headline.id == "tiles_used" and headline.status in ("warning", "error"):
+            if any(s.problems for s in view.acquisition.slices):
+                continue
+            yield Problem(
+                headline.status.value, _BAD_TILE, "Tiles are missing",
+                _shorten([f"slice {s.slice_id}" for s in view.acquisition.slices if len(s.found) < s.expected]),
+                headline.text, "Holes in the slices.", "The places are marked as no data.",
+                anchor="acquisition",
+            )  # fmt: skip
+
+
+def _warnings(view: RunView) -> Iterable[Problem]:
+    groups: dict[tuple[str, str], list[tuple[UnitView, str]]] = defaultdict(list)
+    for unit in view.units():
+        for text in unit.warnings:
+            groups[unit.step, re.sub(r"\d+(\.\d+)?", "#", text)].append((unit, text))
+    for (step, _), group in sorted(groups.items()):
+        text = group[0][1]
+        yield Problem(
+            "warning", _WARNING, f"{step} warns", _shorten([place(u) for u, _ in group]), text,
+            anchor=_anchor(step),
+        )  # fmt: skip
+
+
+def _exclusions(view: RunView) -> Iterable[Problem]:
+    groups: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for row in view.ledger:
+        if not row.used and not row.missing:
+            groups[row.reason or "no reason was recorded", row.decided_by].append(row.slice_id)
+    for (reason, by), slices in sorted(groups.items()):
+        yield Problem(
+            "info" if by == "user" else "warning", _EXCLUDED,
+            f"Excluded slice{'s' if len(slices) > 1 else ''}", _shorten([f"slice {s}" for s in slices]),
+            reason + (f" (decided by {by})" if by else ""),
+            "The depth range is filled by the neighbours as far as they reach.",
+            "The slice was placed by the stage and not stacked.",
+            anchor="ledger",
+        )  # fmt: skip
+
+
+def _corrections(view: RunView) -> Iterable[Problem]:
+    groups: dict[tuple[str, str, str], list[int]] = defaultdict(list)
+    excluded = {row.slice_id for row in view.ledger if not row.used}
+    for unit in view.units():
+        for decision in unit.decisions:
+            if decision.slice_id in excluded and decision.column in ("use", "auto_excluded"):
+                continue
+            if decision.column in _CORRECTIONS:
+                reason = re.sub(r"\d+(\.\d+)?", "#", decision.reason)
+                groups[unit.step, decision.column, reason].append(decision.slice_id)
+    reasons = {
+        (u.step, d.column, re.sub(r"\d+(\.\d+)?", "#", d.reason), d.slice_id): d.reason
+        for u in view.units()
+        for d in u.decisions
+    }
+    for (step, column, reason), slices in sorted(groups.items()):
+        title, meaning = _CORRECTIONS[column]
+        yield Problem(
+            "info", _CORRECTED, title, _shorten([f"slice {s}" for s in sorted(slices)]),
+            reasons[step, column, reason, slices[0]], meaning, f"Corrected by {step}.",
+            anchor="ledger",
+        )  # fmt: skip
+
+
+_CORRECTIONS: dict[str, tuple[str, str]] = {
+    "rehomed": (
+        "Stage glitch corrected",
+        "Uncorrected, the slice would jump to the side and back.",
+    ),
+    "rehoming_reliable": (
+        "Stage step not trusted",
+        "The slice's place rests on the images alone.",
+    ),
+    "interpolated": (
+        "Interpolated slice",
+        "These planes are made from the neighbours: no measurement.",
+    ),
+    "auto_excluded": ("Slice set aside", "It does not enter the volume."),
+}
+
+
+def _fallbacks(view: RunView) -> Iterable[Problem]:
+    groups: dict[tuple[str, str], list[UnitView]] = defaultdict(list)
+    for unit in view.units():
+        for text in unit.fallbacks:
+            groups[unit.step, text].append(unit)
+    for (step, text), units in sorted(groups.items(), key=lambda item: item[0]):
+        yield Problem(
+            "info", _FALLBACK, f"{step} ran otherwise than asked",
+            _shorten([place(u) for u in units]), text, anchor="performance",
+        )  # fmt: skip
+
+
+def _severity(view: RunView, metric: MetricView) -> float:
+    limit = view.limits.limit(metric.name)
+    if limit is None or isinstance(metric.value, str | bool) or metric.value is None:
+        return 1.0 if metric.status == "error" else 0.0
+    return limit.severity(float(metric.value))
+
+
+def _settings(
+    view: RunView, settings: Sequence[tuple[str, str]]
+) -> tuple[tuple[str, str, str], ...]:
+    known = {p.key: p.value for p in view.parameters}
+    return tuple((key, known[key], advice) for key, advice in settings if key in known)[:3]
+
+
+def _plain(metric: MetricView) -> Advice:
+    return Advice(metric.name.replace("_", " ").capitalize(), metric.description, "", "")
+
+
+def _shorten(places: Sequence[str]) -> str:
+    unique = list(dict.fromkeys(places))
+    shown = unique[:_PLACES_SHOWN]
+    prefix = shown[0].split(" ")[0] if shown else ""
+    if len(shown) > 1 and all(p.startswith(f"{prefix} ") and p.count(" ") == 1 for p in shown):
+        plural = prefix if prefix.endswith("s") else f"{prefix}s"
+        text = f"{plural} " + ", ".join(p.split(" ", 1)[1] for p in shown)
+    else:
+        text = ", ".join(shown)
+    rest = len(unique) - len(shown)
+    return f"{text} and {rest} more" if rest > 0 else text
+
+
+_ANCHORS = {
+    "create_mosaic_grid": "intensity",
+    "stitch_3d_with_refinement": "stitching",
+    "fix_illumination": "intensity",
+    "beam_profile_correction": "intensity",
+    "crop_interface": "intensity",
+    "compensate_attenuation": "intensity",
+    "normalize": "intensity",
+    "stack": "volume",
+}
+
+
+def _anchor(step: str) -> str:
+    return _ANCHORS.get(step, "alignment")
