@@ -1,0 +1,147 @@
+"""The report as one file: every reportlet drawn, put into the page, and written whole.
+
+The page loads nothing: pictures are data URIs, style and script are in it, and a content security policy
+forbids everything else, so that text which should slip through the escaping still could not act. It holds no
+date of its own: the same run state gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from jinja2 import Environment, FunctionLoader, StrictUndefined
+from markupsafe import Markup
+
+from soct.formats.atomic import write_bytes
+from soct.quality.limits import QualityLimits
+from soct.report.data_files import write_report_data
+from soct.report.figures import FigureStore
+from soct.report.headline import headline_numbers, judge
+from soct.report.markup import error_card, number, visible
+from soct.report.model import RunView
+from soct.report.problems import find_problems
+from soct.report.reportlet import Page, Reportlet, describe, load_reportlets
+
+
+@dataclass(frozen=True)
+class _Section:
+    id: str
+    title: str
+    question: str
+    good: str
+    bad: str
+    body: Markup
+    limits: tuple[str, ...]
+    failed: bool
+
+
+def render_report(view: RunView, out: Path) -> Path:
+    """Write the report of a run and the numbers beside it.
+
+    Parameters
+    ----------
+    view : RunView
+        The run's state; it may be running, failed or empty.
+    out : Path
+        The run folder, in which ``{subject}_quality_report.html`` and ``report_data/`` are written; or, when
+        it ends in ``.html``, the file itself.
+
+    Returns
+    -------
+    Path
+        The page.
+    """
+    page = examine(view)
+    path = out if out.suffix == ".html" else out / report_name(view.subject)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(path, render_html(page).encode("utf-8", "backslashreplace"))
+    write_report_data(page, path.parent / "report_data")
+    return path
+
+
+def examine(view: RunView) -> Page:
+    """Judge a run: headline numbers, problems and verdict, without drawing anything."""
+    headlines = headline_numbers(view)
+    return Page(
+        view=view,
+        figures=FigureStore(view.figures),
+        headlines=headlines,
+        problems=find_problems(view, headlines),
+        verdict=judge(view, headlines),
+    )
+
+
+def render_html(page: Page, reportlets: tuple[Reportlet, ...] | None = None) -> str:
+    """Return the page as text.
+
+    Parameters
+    ----------
+    page : Page
+        See `examine`.
+    reportlets : tuple of Reportlet, optional
+        Default: all of `soct.report.reportlets`.
+    """
+    chosen = load_reportlets() if reportlets is None else reportlets
+    script = _resource("report.js")
+    environment = Environment(
+        autoescape=True,
+        undefined=StrictUndefined,
+        loader=FunctionLoader(_resource),
+        keep_trailing_newline=True,
+    )
+    return environment.get_template("report.html.j2").render(
+        view=page.view,
+        subject=visible(page.view.subject),
+        verdict=page.verdict,
+        sections=[_draw(page, reportlet) for reportlet in chosen],
+        style=Markup(_resource("report.css")),  # noqa: S704  (a file of this package)
+        script=Markup(script),  # noqa: S704  (a file of this package)
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
+    )
+
+
+def report_name(subject: str) -> str:
+    """Return the report's file name; characters that a file name can't hold become underscores."""
+    safe = "".join("_" if c in '/\\:*?"<>|' or not c.isprintable() else c for c in subject)
+    short = safe.strip(". -").encode("utf-8", "replace")[:200].decode("utf-8", "ignore")
+    return f"{short or 'run'}_quality_report.html"
+
+
+def _draw(page: Page, reportlet: Reportlet) -> _Section:
+    failed = False
+    try:
+        body = reportlet.render(page)
+    except Exception as error:  # noqa: BLE001  (one broken section never costs the page)
+        failed = True
+        body = error_card(f"The section “{reportlet.title}” could not be made", describe(error))
+    return _Section(
+        id=reportlet.id,
+        title=reportlet.title,
+        question=reportlet.question,
+        good=reportlet.good,
+        bad=reportlet.bad,
+        body=body,
+        limits=tuple(_limit(page.view, name) for name in reportlet.thresholds),
+        failed=failed,
+    )
+
+
+def _limit(view: RunView, name: str) -> str:
+    limit = view.limits.limit(name)
+    if limit is None:
+        return name
+    unit = QualityLimits.unit(name)
+    sign, beyond = ("≥", "<") if limit.higher_is_better else ("≤", ">")
+    words = name.removesuffix("_um").removesuffix("_deg").removesuffix("_percent").replace("_", " ")
+    return (
+        f"{words} {sign} {number(limit.warning, unit)} (error {beyond} {number(limit.error, unit)})"
+    )
+
+
+def _resource(name: str) -> str:
+    folder = resources.files("soct.report") / "templates"
+    return (folder / name).read_text(encoding="utf-8")
