@@ -148,7 +148,7 @@ def measure_pairs(count: int, size: int, seed: int) -> list[dict[str, object]]:
 
 
 def register_with_simpleitk(fixed: Image, moving: Image) -> RigidTransform2D:
-    """The usual recipe: correlation, regular-step gradient descent, three levels."""
+    """Register by the usual recipe: correlation, regular-step gradient descent, three levels."""
     f, m = sitk.GetImageFromArray(fixed), sitk.GetImageFromArray(moving)
     r = sitk.ImageRegistrationMethod()
     r.SetMetricAsCorrelation()

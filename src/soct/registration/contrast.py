@@ -60,7 +60,7 @@ def block_mean(
 def _block_sums(
     image: FloatArray, valid: BoolArray, size: int
 ) -> NDArray[np.float64]:  # pragma: no cover - compiled
-    """Sums of 1, v and v^2 over blocks; ``(3, by, bx)``, part blocks at the edges included."""
+    """Sum 1, v and v^2 over blocks, ``(3, by, bx)``, part blocks at the edges included."""
     h, w = image.shape
     by, bx = (h + size - 1) // size, (w + size - 1) // size
     out = np.zeros((3, by, bx))

@@ -44,7 +44,7 @@ def _accumulate(
     scale: float,
     step: int,
 ) -> Matrix:  # pragma: no cover - compiled
-    """Sums over each used row of each plane, ``(k, rows, 27)``; dx is ``(x - centre_x) / scale``."""
+    """Add up each used row of each plane, ``(k, rows, 27)``; dx is ``(x - centre_x) / scale``."""
     k, h, w = fixed.shape
     hm, wm = moving.shape[1], moving.shape[2]
     rows = (h + step - 1) // step
@@ -239,9 +239,13 @@ def _evaluate(sums: Matrix, dy: Matrix) -> _Evaluation:
     weight = np.where(used, r / (1 - r * r) / np.sqrt(var_f * var_m), 0.0)
     offset = mean_f - gain * mean_m
     g, o = gain[:, None], offset[:, None]
-    residual_y = [sums[..., 6 + i] - g * sums[..., 10 + i] - o * sums[..., 14 + i] for i in (0, 1)]
-    residual_x = [sums[..., 8 + i] - g * sums[..., 12 + i] - o * sums[..., 16 + i] for i in (0, 1)]
-    scores = np.concatenate([_expand(*residual_y, dy), _expand(*residual_x, dy)], axis=-1)
+    # Gradients times (1, dx): those along y, then those along x.
+    unexplained = [
+        sums[..., 6 + i] - g * sums[..., 10 + i] - o * sums[..., 14 + i] for i in range(4)
+    ]
+    along_y = _expand(unexplained[0], unexplained[1], dy)
+    along_x = _expand(unexplained[2], unexplained[3], dy)
+    scores = np.concatenate([along_y, along_x], axis=-1)
     scores *= weight[:, None, None]
     pooled = (sums[..., 18:27] * weight[:, None, None]).sum(axis=0)
     blocks = {}
@@ -367,7 +371,7 @@ def align(
 
 
 def _newton_step(at: _Evaluation, basis: Matrix, scale: float) -> Matrix:
-    """The step in the six affine parameters, in pixels at one `scale` from the centre, at most 1.5 px."""
+    """Solve for the step in the affine parameters: pixels one `scale` from the centre, at most 1.5."""
     hessian = basis.T @ at.hessian @ basis
     gradient = basis.T @ at.gradient
     values, vectors = np.linalg.eigh(hessian)

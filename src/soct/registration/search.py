@@ -77,7 +77,7 @@ def _turn(
 def _peaks(
     score: NDArray[np.float32], count: int, radius: int
 ) -> NDArray[np.int64]:  # pragma: no cover - compiled
-    """The `count` highest local maxima, `radius` apart; -1 where there are fewer."""
+    """Find the `count` highest local maxima, `radius` apart; -1 where there are fewer."""
     h, w = score.shape
     work = score.copy()
     out = np.full((count, 2), -1, dtype=np.int64)

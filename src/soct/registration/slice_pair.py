@@ -172,7 +172,7 @@ def _stack(images: Any, valid: Any, name: str) -> tuple[FloatArray, BoolArray]:
 
 
 def _inner(valid: BoolArray) -> BoolArray:
-    """Valid pixels whose neighbours are valid too: gradients and taps stay inside."""
+    """Keep valid pixels whose neighbours are valid too: gradients and taps stay inside."""
     if valid.all():
         return valid
     out = np.empty_like(valid)
@@ -268,7 +268,7 @@ def _refined(level: _Level, one: _Found, model: Model, steps: int) -> _Found:
 
 
 def _finest(level: _Level, matrix: Matrix) -> tuple[FloatArray, FloatArray]:
-    """The working level's images through the filter that their coherence asks for."""
+    """Pass the working level's images through the filter that their coherence asks for."""
     matched = matched_filter(
         level.fixed.contrast,
         level.fixed.valid,
@@ -344,7 +344,7 @@ def register_slice_pair(
     if not found:
         return _unmoved(initial, "no overlap with data in both")
     best, sharpness, forward, backward = _descend(levels, found, spread, transform, shape)
-    inverse_error = _displacement(forward, np.linalg.inv(backward), shape)
+    inverse_error = _displacement(forward, np.asarray(np.linalg.inv(backward)), shape)
     return _finish(
         levels[0],
         best,
@@ -381,7 +381,7 @@ def _descend(
     forward = check.to_full(check.refine(best, rigid, 8, 0.005).matrix)
     # The swapped registration starts off the answer, so that agreeing with it is evidence.
     nudge = np.array([[1.0, 0.0, 0.7], [0.0, 1.0, -0.7], [0.0, 0.0, 1.0]])
-    away = check.to_full(nudge @ check.from_full(np.linalg.inv(best)))
+    away = check.to_full(nudge @ check.from_full(np.asarray(np.linalg.inv(best))))
     back = check.swapped().refine(away, rigid, 12, 0.005)
     return best, float(sharpness), forward, check.to_full(back.matrix)
 

@@ -63,7 +63,7 @@ class AffineTransform2D:
 
     def inverse(self) -> AffineTransform2D:
         """Return the transform from moving to fixed points, about the same centre."""
-        return affine_from_matrix(np.linalg.inv(self.matrix()), self.centre)
+        return affine_from_matrix(np.asarray(np.linalg.inv(self.matrix())), self.centre)
 
     def about(self, centre: Point) -> AffineTransform2D:
         """Return the same mapping written about another centre."""
