@@ -30,6 +30,8 @@ WORKING_PX = 128
 LOW_ORDER = 10
 SIGNIFICANCE = 4.0
 MIN_TISSUE_FRACTION = 0.25
+BOWL_SIGMA = 0.3
+OTHER_SIGMA = 0.05
 
 
 @dataclass(frozen=True)
@@ -181,7 +183,13 @@ def estimate_illumination(
                 np.zeros(len(stack), int) if groups is None else np.asarray(groups),
             )
         fit = _fit_log_flat(
-            logs, tissue, votes, equations, smoothness or SIGNIFICANCE, max_iterations
+            logs,
+            tissue,
+            votes,
+            equations,
+            _cluster_places(positions_px, stack.shape),
+            smoothness or SIGNIFICANCE,
+            max_iterations,
         )
     else:
         fit = _average_log_flat(logs, tissue, votes, method)
@@ -255,6 +263,7 @@ def _fit_log_flat(
     tissue: Array,
     votes: FloatArray,
     equations: OverlapEquations | None,
+    places: Array,
     smoothness: float,
     max_iterations: int,
 ) -> _LogFlatFit:
@@ -281,7 +290,7 @@ def _fit_log_flat(
         total = weight.sum(0)
         update = (filled * weight).sum(0) / np.maximum(total, 1e-3 * max(float(total.max()), 1e-9))
         if spectrum is None:
-            spectrum = _tile_scatter(filled * mask, votes_used)
+            spectrum = _tile_scatter(filled * mask, votes_used, places[use])
         measured = fft.dctn(flat + update, norm="ortho")
         new = _shrink(measured, spectrum, equations, smoothness)
         change = float(np.abs(fft.idctn(new - coefficients, norm="ortho")).max())
@@ -300,16 +309,32 @@ def _centre(residual: Array) -> float:
     return float(values.mean()) if values.size else 0.0
 
 
-def _tile_scatter(residual: Array, votes: Array) -> Array:
+def _cluster_places(positions_px: Array | None, shape: tuple[int, ...]) -> Array:
+    """Give tiles that look at the same place of the sample, in whatever slice, one number.
+
+    Consecutive slices show nearly the same anatomy at the same place, so only places are independent samples of it.
+    """
+    if positions_px is None:
+        return np.arange(shape[0])
+    positions = np.nan_to_num(np.asarray(positions_px, dtype=float))
+    cells = np.round((positions - positions.min(0)) / (0.6 * np.array(shape[1:]))).astype(int)
+    return np.asarray(np.unique(cells, axis=0, return_inverse=True)[1]).ravel()
+
+
+def _tile_scatter(residual: Array, votes: Array, places: Array) -> Array:
     """Squared standard error of every cosine coefficient of the mean over tiles."""
-    n = len(residual)
     transformed = fft.dctn(residual, axes=(1, 2), norm="ortho")
+    labels, member = np.unique(places, return_inverse=True)
+    n = len(labels)
+    share = np.bincount(member, votes)
+    pooled = np.zeros((n, *transformed.shape[1:]), np.float32)
+    for tile, place in enumerate(member):
+        pooled[place] += transformed[tile] * (votes[tile] / share[place])
     if n < 3:
-        # Two tiles cannot show what they share: nothing is significant.
-        return np.asarray((transformed**2).max(0) + transformed.var(0)) + 1e-9
-    effective = votes.sum() ** 2 / (votes**2).sum()
-    centred = transformed - np.median(transformed, axis=0)
-    power = (centred**2).mean(0)
+        # Two places cannot show what they share: nothing is significant.
+        return np.asarray((pooled**2).max(0) + 1e-9)
+    effective = share.sum() ** 2 / (share**2).sum()
+    power = ((pooled - pooled.mean(0)) ** 2).sum(0) / (n - 1)
     smooth = ndi.uniform_filter(power, 3, mode="nearest")
     return np.asarray(np.maximum(power, smooth) / effective + 1e-12)
 
@@ -322,19 +347,57 @@ def _shrink(
     n_y, n_x = measured.shape
     ky, kx = np.mgrid[: min(LOW_ORDER, n_y), : min(LOW_ORDER, n_x)]
     ky, kx = ky.ravel()[1:], kx.ravel()[1:]
-    size = np.sqrt(measured.size)
-    # A smooth bowl of depth 1 has coefficients that fall with the square of the order.
-    prior = (0.5 * size / (ky**2 + kx**2)) ** 2
     target, variance = measured[ky, kx], error[ky, kx]
-    normal = np.diag(1 / variance + 1 / prior)
-    right = target / variance
+    normal, right = _prior_precision(ky, kx, measured.shape), np.zeros(len(ky))
     if equations is not None:
-        matrix, vector = equations.normal_equations(ky, kx, measured.shape, target)
-        normal, right = normal + matrix, right + vector
+        matrix, right = equations.normal_equations(ky, kx, measured.shape, target)
+        normal = normal + matrix
+        variance = variance * _anatomy_excess(
+            normal, right, target, variance, np.maximum(ky, kx) <= 3
+        )
+    normal, right = normal + np.diag(1 / variance), right + target / variance
     with threadpool_limits(1, "blas"):
         kept[ky, kx] = linalg.solve(normal, right, assume_a="pos")
     kept[0, 0] = 0
     return np.asarray(kept)
+
+
+def _prior_precision(ky: Array, kx: Array, shape: tuple[int, ...]) -> Array:
+    """Inverse covariance of the cosine coefficients of a log flat field before any tile is seen.
+
+    Vignetting and tilt are a bowl: polynomials of second order, of any strength that occurs. What else there is
+    falls with the square of the order; optics are nearly separable, so what bends along both axes is small.
+    """
+    y = np.linspace(-1, 1, shape[0])[:, None] * np.ones((1, shape[1]))
+    x = np.linspace(-1, 1, shape[1])[None] * np.ones((shape[0], 1))
+    bowls = np.stack([y, x, y * y, x * x, 0.5 * x * y])
+    coefficients = fft.dctn(bowls, axes=(1, 2), norm="ortho")[:, ky, kx] * BOWL_SIGMA
+    order = np.maximum(ky, 1.0) ** 2 * np.maximum(kx, 1.0) ** 2
+    size = np.sqrt(shape[0] * shape[1])
+    rest = np.where((ky > 0) & (kx > 0), 0.4 * OTHER_SIGMA, OTHER_SIGMA) * size / order
+    with threadpool_limits(1, "blas"):
+        return np.asarray(linalg.inv(coefficients.T @ coefficients + np.diag(rest**2)))
+
+
+def _anatomy_excess(
+    normal: Array, right: Array, target: Array, variance: Array, coarse: Array
+) -> float:
+    """Judge by the overlaps how much more the mean over tiles is off than its scatter says.
+
+    Anatomy larger than a tile makes neighbouring tiles alike and their mean seem certain; the overlap
+    equations are free of it. The factor on the variance is the likeliest one for the coarse orders.
+    """
+    factors = 2.0 ** np.arange(0, 10, 0.5)
+    scores = []
+    with threadpool_limits(1, "blas"):
+        inverse = linalg.inv(normal)
+        difference = (target - inverse @ right)[coarse]
+        covariance = inverse[np.ix_(coarse, coarse)]
+        for factor in factors:
+            total = linalg.cholesky(covariance + np.diag(factor * variance[coarse]), lower=True)
+            scaled = linalg.solve_triangular(total, difference, lower=True)
+            scores.append(-0.5 * float(scaled @ scaled) - float(np.log(np.diag(total)).sum()))
+    return float(factors[int(np.argmax(scores))])
 
 
 def _average_log_flat(
