@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from scipy import linalg
@@ -274,7 +275,7 @@ def solve_gains(
         known = np.flatnonzero(np.isfinite(logs))
         rows += [
             OverlapRatio(int(i), int(j), float(logs[i] - logs[j]), 0.1)
-            for i, j in zip(known[:-1], known[1:], strict=True)
+            for i, j in pairwise(known)
             if (int(i), int(j)) not in joined
         ]
     if not rows or n_slices == 0:
