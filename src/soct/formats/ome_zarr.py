@@ -16,7 +16,8 @@ from numpy.typing import DTypeLike, NDArray
 from soct.errors import InputError
 from soct.formats.atomic import write_bytes
 from soct.formats.ngff import Level, group_metadata, multiscales, parse_image
-from soct.formats.shards import ShardAssembler, check_stored, pack_stored
+from soct.formats.pyramid import PyramidWriter
+from soct.formats.shards import ShardAssembler, balanced, check_stored, pack_stored
 from soct.formats.tiles import shown
 from soct.formats.zarr_array import (
     Codec,
@@ -28,14 +29,11 @@ from soct.formats.zarr_array import (
 )
 from soct.space import Voxel
 
+__all__ = ["PyramidWriter", "VolumeReader", "VolumeWriter", "create_volume", "open_volume"]
+
 VALID_NAME = "soct_valid"
 _CHUNK_EDGE = 64
 _SHARD_BYTES = 32 << 20
-
-
-def balanced(length: int, longest: int) -> int:
-    """Return the chunk length, at most `longest`, that covers an axis with the least padding."""
-    return -(-length // -(-length // longest))
 
 
 def block_chunks(shape: Sequence[int]) -> tuple[int, ...]:

@@ -16,6 +16,11 @@ from soct.formats.tiles import shown
 from soct.formats.zarr_array import Range, ZarrArray
 
 
+def balanced(length: int, longest: int) -> int:
+    """Return the chunk length, at most `longest`, that covers an axis with the least padding."""
+    return -(-length // -(-length // longest))
+
+
 def pack_stored(array: ZarrArray) -> str:
     """Encode which shards have a file."""
     return base64.b64encode(np.packbits(array.stored().ravel()).tobytes()).decode()
@@ -103,6 +108,21 @@ class ShardAssembler:
             return
         for index in self.array.shards_in(ranges):
             self._add_part(index, ranges, block)
+
+    def skip(self, start: Sequence[int], shape: Sequence[int]) -> None:
+        """Say that a block will not come: it stays zero, and its shards need not wait for it."""
+        ranges = [(a, a + n) for a, n in zip(start, shape, strict=True)]
+        for index in self.array.shards_in(ranges):
+            extent = self._extent(index)
+            n = math.prod(
+                min(b, d) - max(a, c) for (a, b), (c, d) in zip(ranges, extent, strict=True)
+            )
+            if index not in self._partial:
+                self._gaps[index] = self._gaps.get(index, 0) + n
+                continue
+            self._partial[index].missing -= n
+            if self._partial[index].missing <= 0:
+                self._write(index)
 
     def _add_part(
         self, index: tuple[int, ...], ranges: Sequence[Range], block: NDArray[Any]
