@@ -140,6 +140,7 @@ def load_profile(
     site_options: Mapping[str, Any] | None = None,
     steps: Mapping[str, Step[Any]] | None = None,
     quality_model: type[BaseModel] | None = None,
+    unchecked: Iterable[str] = (),
 ) -> Profile:
     """Read a profile with all its layers and check every value.
 
@@ -159,6 +160,8 @@ def load_profile(
         Declarations by id; None is `soct.steps.registry.load_steps`.
     quality_model : type, optional
         None is `soct.quality.limits.QualityLimits`.
+    unchecked : iterable of str
+        Sections to pass over, for whoever needs the parameters of a few `steps` only.
 
     Returns
     -------
@@ -178,6 +181,8 @@ def load_profile(
         *settings_of_environment(environment, SETTING_PREFIX),
         *settings_of_options(sets),
     ]
+    passed_over = set(unchecked) - set(known.steps)
+    given = [s for s in given if s.path[0] not in passed_over]
     translated = translate(given, {step: known.keys(step) for step in known.steps})
     settings = merge(s for s in translated.settings if not _is_empty_section(s, known))
     loaded = _Loader(known, [document for _, document in documents], settings)

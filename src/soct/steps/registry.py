@@ -31,7 +31,13 @@ STEP_IDS: tuple[str, ...] = (
 )
 
 
+def load_step(step_id: str) -> Step[Any]:
+    """Return one step's declaration, importing no other."""
+    step: Step[Any] = importlib.import_module(f"soct.steps.{step_id}").STEP
+    return step
+
+
 @cache
 def load_steps() -> dict[str, Step[Any]]:
     """Return every step's declaration by id, in pipeline order."""
-    return {name: importlib.import_module(f"soct.steps.{name}").STEP for name in STEP_IDS}
+    return {name: load_step(name) for name in STEP_IDS}

@@ -1,0 +1,137 @@
+"""The command line as a tree of commands. Nothing heavy is imported before a command is chosen."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+import soct
+from soct.cli import job, profiles, tools
+from soct.cli.help_page import draw_page
+from soct.cli.options import STEPS, TOOLS
+from soct.cli.step_index import read_step_index
+from soct.errors import ExitCode
+
+_MEANING = {
+    ExitCode.OK: "ok",
+    ExitCode.INTERNAL: "internal error (a crash file is written)",
+    ExitCode.USAGE: "usage",
+    ExitCode.CONFIGURATION: "invalid profile or configuration",
+    ExitCode.INPUT: "input missing or malformed",
+    ExitCode.STEP_FAILED: "a step failed",
+    ExitCode.QUALITY: "finished, but a quality gate failed (--fail-on-quality)",
+    ExitCode.LOCKED: "run folder in use",
+    ExitCode.RESOURCES: "not enough disk, memory or GPU memory",
+    ExitCode.NEWER_STATE: "state written by a newer soct",
+    ExitCode.TIME_LIMIT: "stopped cleanly before the time limit: run again",
+    ExitCode.INTERRUPTED: "Ctrl-C",
+    ExitCode.TERMINATED: "SIGTERM",
+}
+
+
+class Commands(TyperGroup):
+    """All commands; those that are generated from models are built when one is called."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Lay out the list of commands, quickly."""
+        groups: dict[str, list[tuple[str, str]]] = {}
+        for name in self.list_commands(ctx):
+            command: Any = self.get_command(ctx, name)
+            text = " ".join((command.help or "").split("\n\n", 1)[0].split())
+            groups.setdefault(command.rich_help_panel, []).append((name, text))
+        options: list[Any] = self.get_params(ctx)
+        groups["Options"] = [(max(o.opts, key=len), o.help or "") for o in options]
+        groups["Exit codes"] = [(f"{code:>3}", text) for code, text in _MEANING.items()]
+        formatter.write(draw_page(self.get_usage(ctx), inspect.getdoc(_root) or "", groups) + "\n")
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Return the command that the arguments name; a step's with all its parameters."""
+        name, command, rest = super().resolve_command(ctx, args)
+        entry = read_step_index().get(name or "")
+        if entry is not None:
+            from soct.cli.step_command import build_step_command
+
+            command = build_step_command(entry.id)
+        elif name == "simulate":
+            from soct.cli.simulate_command import build_simulate_command
+
+            command = build_simulate_command()
+        return name, command, rest
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        from soct.cli.terminal import data
+
+        data(f"soct {soct.__version__}")
+        raise typer.Exit
+
+
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    """From the raw tiles of a serial-sectioning OCT microscope to one brain volume and a report."""
+
+
+def _unbuilt() -> None:
+    """Stand in the list of commands for a step's command, which is built when it is called."""
+
+
+def build_app() -> typer.Typer:
+    """Return the command line."""
+    app = typer.Typer(
+        name="soct",
+        cls=Commands,
+        add_completion=True,
+        no_args_is_help=True,
+        rich_markup_mode="rich",
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_root)
+    job.register(app)
+    for entry in read_step_index().values():
+        app.command(entry.command, help=entry.summary, rich_help_panel=STEPS)(_unbuilt)
+    tools.register(app)
+    app.add_typer(profiles.build_profiles(), name="profiles", rich_help_panel=TOOLS)
+    return app
+
+
+def run_app(arguments: list[str]) -> int:
+    """Run one command.
+
+    Returns
+    -------
+    int
+        The exit code; usage errors have been told.
+    """
+    command = typer.main.get_command(build_app())
+    try:
+        result = command.main(args=arguments, prog_name="soct", standalone_mode=False)
+    except typer.Abort:
+        return ExitCode.INTERRUPTED
+    except _USAGE_ERROR as error:
+        return _tell_usage(error)
+    return result if isinstance(result, int) else ExitCode.OK
+
+
+# The class that both typer's own copy of click and click itself derive their usage errors from.
+_USAGE_ERROR: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
+
+
+def _tell_usage(error: Any) -> int:
+    from soct.cli.terminal import words
+
+    context = getattr(error, "ctx", None)
+    if type(error).__name__ == "NoArgsIsHelpError":
+        return ExitCode.USAGE
+    words(f"error: {error.format_message()}")
+    if context is not None:
+        words(f"  to do:    {context.command_path} --help")
+    return ExitCode.USAGE

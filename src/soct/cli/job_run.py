@@ -1,0 +1,214 @@
+"""What ``soct run`` and ``soct plan`` do."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from soct.cli.terminal import data, data_json, words
+from soct.errors import ExitCode, QualityError
+from soct.pipeline.quantities import format_size
+
+if TYPE_CHECKING:
+    from soct.pipeline.plan import Plan
+    from soct.pipeline.profile import Profile
+    from soct.pipeline.request import RunOutcome, RunRequest
+
+_MOST_LISTED = 20
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The options of ``run`` and ``plan``, parsed."""
+
+    input: Path
+    output: Path
+    profile: str = "default"
+    sets: tuple[str, ...] = ()
+    subject: str | None = None
+    first: str | None = None
+    until: str | None = None
+    only: str | None = None
+    unit: tuple[int, ...] | None = None
+    slices: tuple[int, ...] | None = None
+    site: str | None = None
+    machine: Mapping[str, Any] | None = None
+
+
+def load(asked: Asked) -> Profile:
+    """Return the profile with all layers, and tell of keys that came under older names."""
+    from soct.pipeline.profile import load_profile
+
+    sets = [*asked.sets, *([f"subject={asked.subject}"] if asked.subject is not None else [])]
+    profile = load_profile(asked.profile, asked.site, sets, site_options=asked.machine)
+    for note in profile.notes:
+        words(f"note: {note}")
+    return profile
+
+
+def prepare(asked: Asked, profile: Profile) -> RunRequest:
+    """Return the request, with caches and temporary files where the site wants them."""
+    from soct.compute import caches
+    from soct.pipeline.asked_run import request_run
+    from soct.pipeline.request import Selection
+
+    if profile.site.cache is not None:
+        os.environ["SOCT_CACHE_DIR"] = str(profile.site.cache)
+    if profile.site.scratch is not None:
+        os.environ["TMPDIR"] = str(profile.site.scratch)
+    caches.prepare()
+    return request_run(
+        profile,
+        asked.input,
+        asked.output,
+        selection=Selection(asked.first, asked.until, asked.only, asked.unit, asked.slices),
+        command=shlex.join(["soct", *sys.argv[1:]]),
+    )
+
+
+def run_job(asked: Asked, *, fail_on_quality: bool = False) -> int:
+    """Run, write the report, say how it went.
+
+    Returns
+    -------
+    int
+        The exit code of the run.
+
+    Raises
+    ------
+    QualityError
+        A metric is in error, and `fail_on_quality` is set.
+    """
+    from soct.cli.progress import follow
+    from soct.pipeline.runner import run
+
+    profile = load(asked)
+    request = prepare(asked, profile)
+    with follow(profile.site.log_level) as listener:
+        outcome = run(request, listener)
+    report = make_report(asked.output)
+    _tell_outcome(outcome, asked)
+    tell_results(asked.output, profile.subject, report)
+    if outcome.exit_code == ExitCode.OK and fail_on_quality and outcome.worst_status == "error":
+        raise QualityError(
+            "A metric is in error.", file=report, hint="The report lists it under Problems."
+        )
+    return outcome.exit_code
+
+
+def make_report(folder: Path) -> Path | None:
+    """Write the report. A report that cannot be written is told, and never hides how the run went."""
+    from soct.cli.job_status import render
+
+    try:
+        return render(folder)
+    except Exception as error:  # noqa: BLE001 - the run's own outcome must be told
+        from soct.cli.crash import redact, write_crash_file
+
+        path = write_crash_file(error, sys.argv[1:])
+        words(f"The report could not be written: {redact(str(error))}", f"  crash file: {path}")
+        return None
+
+
+def tell_results(folder: Path, subject: str, report: Path | None) -> None:
+    """Print where the volume and the report are."""
+    volume = folder / "stack" / f"{subject}.ome.zarr"
+    if volume.exists():
+        data(f"volume: {volume}")
+    if report is not None:
+        data(f"report: {report}")
+
+
+def _tell_outcome(outcome: RunOutcome, asked: Asked) -> None:
+    from soct.pipeline.quantities import format_duration
+
+    for failure in outcome.failures[:_MOST_LISTED]:
+        words(f"failed: {failure.unit}: {failure.message}")
+        for label in ("file", "expected", "found", "hint"):
+            if text := getattr(failure, label):
+                words(f"  {('to do' if label == 'hint' else label) + ':':<10}{text}")
+        if not failure.mendable:
+            words("  This is a bug in soct; the report holds its traceback.")
+    if len(outcome.failures) > _MOST_LISTED:
+        words(f"... and {len(outcome.failures) - _MOST_LISTED} more failures, in the report")
+    if outcome.blocked:
+        words(f"{len(outcome.blocked)} units could not run because of that")
+    words(
+        f"{outcome.state}: {len(outcome.computed)} units computed, {outcome.reused} reused, "
+        f"{format_duration(outcome.seconds)}, peak memory {format_size(outcome.peak_memory_bytes)}"
+    )
+    if outcome.state == "stopped":
+        words(f"stopped by {outcome.reason}; the same command continues:")
+        words(f"  {shlex.join(['soct', 'run', str(asked.input), str(asked.output)])} ...")
+
+
+def tell_plan(asked: Asked, *, as_json: bool) -> int:
+    """Print what a run would do."""
+    from soct.pipeline.runner import plan
+
+    request = prepare(asked, load(asked))
+    planned = plan(request)
+    if as_json:
+        data_json(_plan_document(planned))
+    else:
+        _tell_plan(planned)
+    return ExitCode.OK
+
+
+def _tell_plan(planned: Plan) -> None:
+    width = max((len(count.step) for count in planned.counts), default=0)
+    for count in planned.counts:
+        reasons = Counter(
+            reason
+            for unit in planned.to_compute
+            if unit.unit.step == count.step
+            for reason in unit.reasons
+        )
+        why = "; ".join(
+            f"{reason} ({times})" if times > 1 else reason
+            for reason, times in reasons.most_common(3)
+        )
+        data(f"{count.step:<{width}}  {count.to_run:>4} of {count.units:<4} {why}".rstrip())
+    cost = planned.cost
+    data(
+        f"{len(planned.to_compute)} units to compute, {planned.reused} reused; "
+        f"{format_size(cost.raw_bytes)} of input, {format_size(cost.disk_bytes)} of disk, "
+        f"{format_size(cost.largest_unit_bytes)} of memory for the largest unit"
+    )
+    for notice in planned.notices:
+        words(f"note: {notice}")
+    for problem in planned.problems:
+        words(f"input: {problem.message}: {problem.file}")
+        if problem.expected:
+            words(f"  expected {problem.expected}, found {problem.found}")
+
+
+def _plan_document(planned: Plan) -> dict[str, Any]:
+    return {
+        "units": [
+            {"unit": str(u.unit), "action": u.action.value, "reasons": list(u.reasons)}
+            for u in planned.units.values()
+        ],
+        "raw_bytes": planned.cost.raw_bytes,
+        "disk_bytes": planned.cost.disk_bytes,
+        "largest_unit_bytes": planned.cost.largest_unit_bytes,
+        "problems": [
+            {
+                "kind": p.kind,
+                "message": p.message,
+                "file": p.file,
+                "slice": p.slice_id,
+                "row": p.row,
+                "col": p.col,
+                "expected": p.expected,
+                "found": p.found,
+            }
+            for p in planned.problems
+        ],
+    }

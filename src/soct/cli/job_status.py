@@ -1,0 +1,78 @@
+"""What ``soct status`` and ``soct report`` do. Neither locks nor waits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from soct.cli.terminal import data, data_json, words
+from soct.errors import ExitCode
+from soct.pipeline.quantities import format_duration, format_size
+
+if TYPE_CHECKING:
+    from soct.pipeline.status import RunStatus, StepStatus
+
+
+def tell_status(folder: Path, question: str | None, *, as_json: bool) -> int:
+    """Print how far a run is, or why units ran."""
+    from soct.pipeline.status import read_status, why
+
+    if question is not None:
+        answers = why(folder, question)
+        if as_json:
+            data_json([{"unit": str(unit), "reasons": list(texts)} for unit, texts in answers])
+        for unit, texts in () if as_json else answers:
+            data(f"{unit}: {'; '.join(texts)}")
+        return ExitCode.OK
+    status = read_status(folder)
+    if as_json:
+        data_json(status.as_document())
+    else:
+        _tell(status)
+    return ExitCode.OK
+
+
+def _tell(status: RunStatus) -> None:
+    data(f"{status.state}: {status.document.subject} in {status.folder}")
+    if status.holder is not None:
+        data(f"held by {status.holder}, {format_size(status.resident_bytes)} of memory")
+    width = max((len(step.step) for step in status.steps), default=0)
+    for step in status.steps:
+        data(f"  {step.step:<{width}}  {_progress(step)}")
+    for unit in status.units:
+        if unit.fraction is not None:
+            data(f"  {unit.unit} is at {unit.fraction:.0%}")
+    for failure in status.failures:
+        data(f"  FAILED {failure.unit}: {failure.message}")
+
+
+def _progress(step: StepStatus) -> str:
+    counts = [f"{step.done:>4} of {step.units:<4} done"]
+    others = (("running", step.running), ("failed", step.failed), ("blocked", step.blocked))
+    counts += [f"{number} {name}" for name, number in others if number]
+    if step.done:
+        peak = format_size(step.peak_memory_bytes)
+        counts.append(f"{format_duration(step.seconds)}, peak {peak}")
+    return ", ".join(counts)
+
+
+def write_report(folder: Path) -> int:
+    """Write the report and print its path."""
+    data(str(render(folder)))
+    return ExitCode.OK
+
+
+def render(folder: Path) -> Path:
+    """Write the report of a run folder from what is saved there.
+
+    Raises
+    ------
+    InputError
+        It is no run folder.
+    """
+    from soct.pipeline.summary import build_view
+    from soct.report.rendering import render_report
+
+    path = render_report(build_view(folder), folder)
+    words("report written")
+    return path

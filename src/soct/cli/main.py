@@ -1,0 +1,81 @@
+"""The entry point: one boundary where errors become messages and exit codes."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from types import FrameType
+from typing import NoReturn
+
+from soct.cli.terminal import (
+    respect_environment,
+    silence_broken_pipe,
+    words,
+    words_of_error,
+)
+from soct.errors import ExitCode, UserError
+
+
+class Terminated(BaseException):
+    """SIGTERM arrived. Not an `Exception`, so that no step takes it for a failure of its own."""
+
+
+def _on_sigterm(number: int, frame: FrameType | None) -> NoReturn:
+    raise Terminated
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and end the process with an exit code of `soct.errors.ExitCode`."""
+    signal.signal(signal.SIGTERM, _on_sigterm)
+    respect_environment()
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    sys.exit(int(run_guarded(lambda: _run_app(given), given)))
+
+
+def _run_app(arguments: list[str]) -> int:
+    from soct.cli.app import run_app
+
+    return run_app(arguments)
+
+
+def run_guarded(work: Callable[[], int], arguments: list[str]) -> int:
+    """Call `work` and turn whatever it raises into words on stderr and an exit code.
+
+    Parameters
+    ----------
+    work : callable
+        Returns the exit code of a command that ended by itself.
+    arguments : list of str
+        For the crash file.
+    """
+    try:
+        code = work()
+        sys.stdout.flush()
+    except UserError as error:
+        words(*words_of_error(error))
+        return error.exit_code
+    except KeyboardInterrupt:
+        words("interrupted")
+        return ExitCode.INTERRUPTED
+    except Terminated:
+        words("terminated")
+        return ExitCode.TERMINATED
+    except BrokenPipeError:
+        silence_broken_pipe()
+        return ExitCode.OK
+    except Exception as error:  # noqa: BLE001 - the one boundary
+        return _crash(error, arguments)
+    return code
+
+
+def _crash(error: Exception, arguments: list[str]) -> int:
+    from soct.cli.crash import redact, write_crash_file
+
+    path = write_crash_file(error, arguments)
+    words(
+        f"internal error: {type(error).__name__}: {redact(str(error))}",
+        f"  crash file: {path}" if path else "  no folder can be written to: no crash file",
+        "  This is a bug in soct. Please report it with that file.",
+    )
+    return ExitCode.INTERNAL

@@ -1,0 +1,161 @@
+"""Options that several commands share, and the parsers of their values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from soct.pipeline.quantities import parse_duration, parse_size, parse_slices, parse_unit
+
+PANEL_SCIENCE = "Science"
+PANEL_SELECTION = "Selection"
+PANEL_MACHINE = "Machine"
+
+JOB = "The job"
+STEPS = "Steps"
+TOOLS = "Tools"
+
+
+def parsed_by(parse: Callable[[str], Any]) -> Callable[[Any], Any]:
+    """Return a parser whose complaint is a usage error (exit code 2)."""
+
+    def parser(text: Any) -> Any:
+        if not isinstance(text, str):
+            return text
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from None
+
+    return parser
+
+
+def _gpu(text: str) -> str:
+    if text not in ("auto", "off", "require"):
+        raise ValueError(f"{text!r} is not one of auto, off, require")
+    return text
+
+
+# Typer takes the result type of a custom parser from its annotation, and these hold tuples or numbers.
+Profile = Annotated[
+    str,
+    typer.Option(
+        "--profile",
+        metavar="NAME|FILE",
+        help="A shipped profile (see `soct profiles list`) or a YAML file.",
+        rich_help_panel=PANEL_SCIENCE,
+    ),
+]
+Site = Annotated[
+    str | None,
+    typer.Option(
+        "--site",
+        metavar="NAME|FILE",
+        help="Machine settings: a shipped site or a YAML file.",
+        rich_help_panel=PANEL_MACHINE,
+    ),
+]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="STEP.KEY=VALUE",
+        help="Change one value of the profile; may be repeated.",
+        rich_help_panel=PANEL_SCIENCE,
+    ),
+]
+FromStep = Annotated[
+    str | None,
+    typer.Option("--from", metavar="STEP", help="Start here.", rich_help_panel=PANEL_SELECTION),
+]
+UntilStep = Annotated[
+    str | None,
+    typer.Option("--until", metavar="STEP", help="Stop after.", rich_help_panel=PANEL_SELECTION),
+]
+OnlyStep = Annotated[
+    str | None,
+    typer.Option(
+        "--only", metavar="STEP", help="Run this step alone.", rich_help_panel=PANEL_SELECTION
+    ),
+]
+OneUnit = Annotated[
+    Any,
+    typer.Option(
+        "--unit",
+        metavar="N[,M]",
+        parser=parsed_by(parse_unit),
+        help="With --only: one slice, one pair, or `run`.",
+        rich_help_panel=PANEL_SELECTION,
+    ),
+]
+Slices = Annotated[
+    Any,
+    typer.Option(
+        "--slices",
+        metavar="1,3,5-9",
+        parser=parsed_by(parse_slices),
+        help="Only these slices of the input.",
+        rich_help_panel=PANEL_SELECTION,
+    ),
+]
+Cpus = Annotated[
+    int | None,
+    typer.Option(
+        "--cpus",
+        metavar="N",
+        min=1,
+        max=4096,
+        help="Processors to use.",
+        rich_help_panel=PANEL_MACHINE,
+    ),
+]
+Memory = Annotated[
+    Any,
+    typer.Option(
+        "--memory",
+        metavar="SIZE",
+        parser=parsed_by(parse_size),
+        help="Peak memory over all processes, such as 8GB.",
+        rich_help_panel=PANEL_MACHINE,
+    ),
+]
+Gpu = Annotated[
+    Any,
+    typer.Option(
+        "--gpu",
+        metavar="auto|off|require",
+        parser=parsed_by(_gpu),
+        help="Use a GPU where there is one, never, or refuse to run without.",
+        rich_help_panel=PANEL_MACHINE,
+    ),
+]
+MaxRuntime = Annotated[
+    Any,
+    typer.Option(
+        "--max-runtime",
+        metavar="TIME",
+        parser=parsed_by(parse_duration),
+        help="Stop cleanly before this time is over, such as 2h or 1h30m (exit code 75).",
+        rich_help_panel=PANEL_MACHINE,
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Input = Annotated[
+    Path, typer.Argument(metavar="INPUT", help="Folder of raw tiles or of mosaic grids.")
+]
+Output = Annotated[
+    Path, typer.Argument(metavar="OUTPUT", help="Run folder: made, or continued where it was.")
+]
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")]
+Subject = Annotated[
+    str | None,
+    typer.Option(
+        "--subject",
+        metavar="NAME",
+        help="Name of the specimen and of the volume; short for --set subject=NAME.",
+        rich_help_panel=PANEL_SCIENCE,
+    ),
+]

@@ -1,0 +1,113 @@
+"""``soct simulate``: a subcommand generated from the models of the simulator."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from soct.cli.model_options import (
+    as_yaml,
+    build_command,
+    give_signature,
+    keyword,
+    options_of_field,
+    typed_values,
+)
+
+PANEL_SIZE = "Acquisition"
+PANEL_FAULTS = "Faults"
+_NOT_OPTIONS = ("name", "brain", "faults")
+_TEXT = (
+    "Write a simulated acquisition in the raw format, with its truth.\n\n"
+    "A brain drawn by a program is imaged by a microscope with every fault of a real one. "
+    "Give OUT/raw to `soct run` and score the volume with `soct evaluate`."
+)
+
+
+def build_simulate_command() -> Any:
+    """Return the command, importing the simulator's models."""
+    from soct.simulate.faults import Faults
+    from soct.simulate.spec import AcquisitionSpec
+
+    sizes = [key for key in AcquisitionSpec.model_fields if key not in _NOT_OPTIONS]
+    faults = list(Faults.model_fields)
+
+    def command(out: Path, preset: str, perfect: bool, threads: int | None, **given: Any) -> None:
+        typed = typed_values(given, {key: key for key in (*sizes, *faults)})
+        _run(out, preset, perfect=perfect, threads=threads, typed=typed)
+
+    parameters = [
+        keyword("out", Annotated[Path, typer.Argument(metavar="OUT", help="Folder to make.")], ...),
+        keyword(
+            "preset",
+            Annotated[str, typer.Option("--preset", metavar="demo|tiny|large", help="Start here.")],
+            "demo",
+        ),
+        keyword(
+            "perfect",
+            Annotated[
+                bool, typer.Option("--perfect", help="No faults but those given as options.")
+            ],
+            False,
+        ),
+        keyword(
+            "threads",
+            Annotated[int | None, typer.Option("--threads", min=1, max=4096, metavar="N")],
+            None,
+        ),
+        *(p for key in sizes for p in options_of_field(AcquisitionSpec, key, key, PANEL_SIZE)),
+        *(p for key in faults for p in options_of_field(Faults, key, key, PANEL_FAULTS)),
+    ]
+    # Typer passes over a default of `...`: the argument is needed.
+    parameters[0] = parameters[0].replace(default=parameters[0].empty)
+    return build_command("simulate", _TEXT, give_signature(command, parameters))
+
+
+def _run(
+    out: Path, name: str, *, perfect: bool, threads: int | None, typed: Mapping[str, Any]
+) -> None:
+    from soct.cli.terminal import data, words
+    from soct.compute import caches
+    from soct.pipeline.quantities import format_size
+
+    caches.prepare()
+    from soct.simulate.microscope import simulate
+
+    made = simulate(_spec(name, perfect, typed), out, threads=threads)
+    state = "was there already" if made.reused else "written"
+    words(f"{made.slices} slices, {made.tiles} tiles, {format_size(made.raw_bytes)}: {state}")
+    data(str(made.raw))
+
+
+def _spec(name: str, perfect: bool, typed: Mapping[str, Any]) -> Any:
+    """Return the preset with the options applied; every complaint is a usage error."""
+    from soct.errors import UsageError
+    from soct.pipeline.profile_layers import Origin, Setting, merge
+    from soct.pipeline.profile_validation import validate_section
+    from soct.pipeline.strict_yaml import parse_value
+    from soct.simulate.faults import Faults
+    from soct.simulate.spec import AcquisitionSpec, preset
+
+    start = preset(name)  # type: ignore[arg-type]
+    values = start.model_dump(mode="json", exclude={"faults"})
+    faults = Faults.none() if perfect else start.faults
+    origin = Origin("shipped", f"preset {name}")
+    settings = [Setting((key,), value, origin) for key, value in values.items()]
+    settings += [
+        Setting(("faults", key), value, origin)
+        for key, value in faults.model_dump(mode="json").items()
+    ]
+    for key, value in typed.items():
+        model, path = (
+            (Faults, ("faults", key)) if key in Faults.model_fields else (AcquisitionSpec, (key,))
+        )
+        flag = f"--{key.replace('_', '-')}"
+        text = as_yaml(model, key, value)
+        settings.append(Setting(path, parse_value(text, flag), Origin("command line", flag), text))
+    checked = validate_section(AcquisitionSpec, list(merge(settings).values()), 0, "options")
+    if checked.problems:
+        raise UsageError("\n".join(str(problem) for problem in checked.problems))
+    return checked.model

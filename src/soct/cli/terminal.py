@@ -1,0 +1,96 @@
+"""Where words and data go: data to stdout, words to stderr, and no escape code where none is wanted."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from soct.errors import UserError
+
+
+def respect_environment() -> None:
+    """Make ``NO_COLOR`` mean no escape code at all; call before rich or typer are imported.
+
+    rich alone drops colours under ``NO_COLOR`` but keeps bold and dim. A terminal that calls itself dumb
+    gets neither.
+    """
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        os.environ["TERM"] = "dumb"
+        for name in ("FORCE_COLOR", "PY_COLORS", "GITHUB_ACTIONS", "TTY_COMPATIBLE"):
+            os.environ.pop(name, None)
+
+
+def is_interactive() -> bool:
+    """Whether stderr is a terminal that can redraw a line."""
+    return sys.stderr.isatty() and os.environ.get("TERM", "") not in ("", "dumb")
+
+
+def words(*lines: str) -> None:
+    """Write lines for a person to stderr, with every character that could act on a terminal escaped."""
+    _write(sys.stderr, lines)
+
+
+def data(*lines: str) -> None:
+    """Write lines of the result to stdout, escaped as `words` are."""
+    _write(sys.stdout, lines)
+
+
+def data_json(value: Any) -> None:
+    """Write a value to stdout as JSON: pure ASCII, so inert anywhere."""
+    _write(sys.stdout, (json.dumps(value, indent=2, default=str),))
+
+
+def _write(stream: TextIO, lines: tuple[str, ...]) -> None:
+    from soct.pipeline.inert_text import make_inert
+
+    text = "".join(f"{make_inert(line, keep=chr(10))}\n" for line in lines)
+    encoding = stream.encoding or "utf-8"
+    stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
+    stream.flush()
+
+
+def words_of_error(error: UserError) -> list[str]:
+    """Return the lines of an error: what, where, expected, found, what to do."""
+    from soct.pipeline.inert_text import make_inert
+
+    lines = [f"error: {error.message}"]
+    for label, part in (
+        ("file", error.file),
+        ("expected", error.expected),
+        ("found", error.found),
+        ("to do", error.hint),
+    ):
+        if part is not None:
+            # A file's name may hold a line feed, which must not look like the next part.
+            inert = make_inert(part) if label == "file" else part
+            lines.append(f"  {label + ':':<10}{inert}")
+    return lines
+
+
+def words_console() -> Console:
+    """Return a console on stderr that prints text as it is: no markup, no highlighting."""
+    from rich.console import Console
+
+    return Console(stderr=True, markup=False, highlight=False, emoji=False, soft_wrap=False)
+
+
+def data_console() -> Console:
+    """Return a console on stdout, for tables; elsewhere than on a terminal lines are not wrapped."""
+    from rich.console import Console
+
+    width = None if sys.stdout.isatty() else 200
+    return Console(markup=False, highlight=False, emoji=False, width=width)
+
+
+def silence_broken_pipe() -> None:
+    """Point stdout at nothing, so that the interpreter's last flush cannot fail after ``| head``."""
+    with contextlib.suppress(OSError, ValueError):
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nothing, sys.stdout.fileno())
+        os.close(nothing)
