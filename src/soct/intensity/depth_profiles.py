@@ -160,6 +160,37 @@ def choose_tissue_a_lines(
     return np.asarray((count > 0) & (total > np.maximum(level, floor) * count))
 
 
+def project_below_surface(
+    tile: Array, surface_px: Array, *, floor: float = 0.0, skip_px: float = 2.0, depth_px: int = 40
+) -> FloatArray:
+    """Average every A-line over the same depths below its own surface.
+
+    A mean over fixed depths of the frame would take the tile's tilt and curvature for shading.
+
+    Parameters
+    ----------
+    tile : ndarray (z, y, x)
+    surface_px : ndarray (y, x)
+        Depth of the interface, smooth.
+    floor : float
+        Noise floor that is taken off.
+    skip_px : float
+        Samples left out below the interface.
+    depth_px : int
+        Samples averaged; fewer where the frame ends.
+
+    Returns
+    -------
+    ndarray (y, x) float32
+        0 where nothing is below the surface.
+    """
+    data = np.ascontiguousarray(tile, dtype=np.float32)
+    out = np.zeros(data.shape[1:], np.float32)
+    surface = np.ascontiguousarray(np.nan_to_num(surface_px, nan=np.inf), dtype=np.float64)
+    _project_depths(data, surface, float(floor), float(skip_px), float(depth_px), out)
+    return out
+
+
 def _profile(total: Array, count: Array) -> DepthProfile:
     mean = np.full(total.shape, np.nan)
     np.divide(total, count, out=mean, where=count > 0)
@@ -200,3 +231,25 @@ def _sum_depths(
                 if i + 1 < nz:
                     surface_sum[i + 1] += v * t
                     surface_count[i + 1] += t
+
+
+@njit(cache=True, nogil=True)
+def _project_depths(
+    data: FloatArray, surface: Array, floor: float, skip: float, depth: float, out: FloatArray
+) -> None:
+    nz, ny, nx = data.shape
+    total = np.zeros((ny, nx))
+    weight = np.zeros((ny, nx))
+    for z in range(nz):
+        for y in range(ny):
+            for x in range(nx):
+                below = z - surface[y, x] - skip
+                # Fractional weights at both ends keep a sub-sample surface from stepping.
+                w = min(max(below + 0.5, 0.0), 1.0) * min(max(depth - below + 0.5, 0.0), 1.0)
+                if w > 0 and np.isfinite(data[z, y, x]):
+                    total[y, x] += w * (data[z, y, x] - floor)
+                    weight[y, x] += w
+    for y in range(ny):
+        for x in range(nx):
+            if weight[y, x] > 0:
+                out[y, x] = total[y, x] / weight[y, x]

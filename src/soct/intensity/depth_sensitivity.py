@@ -8,7 +8,9 @@ depths one slice thickness apart. With ``p_k(d)`` the log mean brightness of sli
 ``g_k`` the gain of the slice, ``S`` the sensitivity (focus, roll-off, attenuation) and ``t`` the tissue itself.
 All slices together determine the three, without taking anatomy for attenuation: only where the
 tissue really is the same does an equation connect two depths. What remains undetermined (a trend in ``g``
-against a trend in ``t`` and ``S``) is settled by priors: gains scatter about one value, S and t are smooth.
+against a trend in ``t`` and ``S``) is settled by priors: gains scatter independently about one value, the tissue
+strays little from its mean and slowly, S and t are smooth. With many slices these priors hardly matter; with
+a handful, a trend of the gains over the stack remains in the result by the share that they leave.
 
 Convention: see `soct.space`.
 """
@@ -25,7 +27,9 @@ from threadpoolctl import threadpool_limits
 from soct.errors import InputError
 from soct.space import Array
 
-GAIN_SIGMA = 0.15
+GAIN_SIGMA = 0.2
+TISSUE_SIGMA = 0.15
+TISSUE_LENGTH_PX = 50.0
 ROUNDS = 6
 
 
@@ -86,6 +90,7 @@ def solve_depth_sensitivity(
     *,
     weights: Array | None = None,
     gain_sigma: float = GAIN_SIGMA,
+    tissue_sigma: float = TISSUE_SIGMA,
     smooth_sensitivity: float = 0.01,
     smooth_tissue: float = 0.05,
 ) -> DepthSensitivity:
@@ -102,6 +107,8 @@ def solve_depth_sensitivity(
         Relative trust (A-lines counted).
     gain_sigma : float
         Expected scatter of the log gains.
+    tissue_sigma : float
+        Expected scatter of the log tissue level, independent about every 50 samples.
     smooth_sensitivity, smooth_tissue : float
         Expected second difference, per sample, of S and t.
 
@@ -153,6 +160,9 @@ def solve_depth_sensitivity(
         _add_smoothness(matrix, n, depth, smooth_sensitivity)
         _add_smoothness(matrix, n + depth, n_tissue, smooth_tissue)
         matrix[np.arange(n), np.arange(n)] += 1 / gain_sigma**2
+        matrix[n + depth :, n + depth :] += (np.eye(n_tissue) - 1 / n_tissue) / (
+            tissue_sigma**2 * TISSUE_LENGTH_PX
+        )
         matrix[n : n + depth, n : n + depth] += 1e-3 / depth
         matrix[np.diag_indices(unknowns)] += 1e-6
         with threadpool_limits(1, "blas"):
