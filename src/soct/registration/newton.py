@@ -6,9 +6,8 @@ of fixed and moving gradients: speckle is independent in the two, so their produ
 alone, and steps keep their length in noise, where the usual ``J^T J`` shortens them (Evangelidis and
 Psarakis, IEEE PAMI 30, 2008, for the objective; Benhimane and Malis, IROS 2004, for mixing gradients).
 
-Sums are kept per image row and added in a fixed order: results don't depend on the number of threads. The
-rows also give the covariance: the sandwich ``H^-1 V H^-1`` with V from sums over bands of rows, which sees
-correlated noise and tissue that changed, unlike a residual variance per pixel.
+Sums are kept per image row, for they also give the covariance: the sandwich ``H^-1 V H^-1`` with V from sums
+over bands of rows, which sees correlated noise and tissue that changed, unlike a residual variance per pixel.
 """
 
 from __future__ import annotations
@@ -18,151 +17,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numba import njit, prange
-from numpy.typing import NDArray
 
 from soct.registration.contrast import BoolArray
+from soct.registration.row_sums import Matrix, row_sums
 from soct.space import FloatArray
 
 Model = Literal["euler", "translation", "affine"]
-Matrix = NDArray[np.float64]
 
-# Row sums: n, f, m, ff, fm, mm | Jy f, Jx f (1, dx) | Jy m, Jx m (1, dx) | Jy, Jx (1, dx) | yy, yx, xx (1, dx, dx2)
-_SUMS = 27
 _BAND_ROWS = 16
 _LEAST_PIXELS = 64
-
-
-@njit(cache=True, nogil=True, parallel=True)
-def _accumulate(
-    fixed: FloatArray,
-    fixed_valid: BoolArray,
-    moving: FloatArray,
-    moving_valid: BoolArray,
-    matrix: Matrix,
-    centre_x: float,
-    scale: float,
-    step: int,
-) -> Matrix:  # pragma: no cover - compiled
-    """Add up each used row of each plane, ``(k, rows, 27)``; dx is ``(x - centre_x) / scale``."""
-    k, h, w = fixed.shape
-    hm, wm = moving.shape[1], moving.shape[2]
-    rows = (h + step - 1) // step
-    out = np.zeros((k, rows, _SUMS))
-    a00, a01, ty = matrix[0, 0], matrix[0, 1], matrix[0, 2]
-    a10, a11, tx = matrix[1, 0], matrix[1, 1], matrix[1, 2]
-    for index in prange(k * rows):
-        p = index // rows
-        r = index % rows
-        y = r * step
-        if y < 1 or y > h - 2:
-            continue
-        s = np.zeros(_SUMS)
-        for x in range(1, w - 1):
-            if not fixed_valid[p, y, x]:
-                continue
-            qy = a00 * y + a01 * x + ty
-            qx = a10 * y + a11 * x + tx
-            if qy < 1.0 or qx < 1.0 or qy >= hm - 2 or qx >= wm - 2:
-                continue
-            iy = int(qy)
-            ix = int(qx)
-            if not (
-                moving_valid[p, iy, ix]
-                and moving_valid[p, iy + 1, ix]
-                and moving_valid[p, iy, ix + 1]
-                and moving_valid[p, iy + 1, ix + 1]
-            ):
-                continue
-            t = qx - ix
-            u = qy - iy
-            wx0 = ((-0.5 * t + 1.0) * t - 0.5) * t
-            wx1 = (1.5 * t - 2.5) * t * t + 1.0
-            wx2 = ((-1.5 * t + 2.0) * t + 0.5) * t
-            wx3 = (0.5 * t - 0.5) * t * t
-            dx0 = (-1.5 * t + 2.0) * t - 0.5
-            dx1 = (4.5 * t - 5.0) * t
-            dx2 = (-4.5 * t + 4.0) * t + 0.5
-            dx3 = (1.5 * t - 1.0) * t
-            wy0 = ((-0.5 * u + 1.0) * u - 0.5) * u
-            wy1 = (1.5 * u - 2.5) * u * u + 1.0
-            wy2 = ((-1.5 * u + 2.0) * u + 0.5) * u
-            wy3 = (0.5 * u - 0.5) * u * u
-            dy0 = (-1.5 * u + 2.0) * u - 0.5
-            dy1 = (4.5 * u - 5.0) * u
-            dy2 = (-4.5 * u + 4.0) * u + 0.5
-            dy3 = (1.5 * u - 1.0) * u
-            b00 = moving[p, iy - 1, ix - 1]
-            b01 = moving[p, iy - 1, ix]
-            b02 = moving[p, iy - 1, ix + 1]
-            b03 = moving[p, iy - 1, ix + 2]
-            b10 = moving[p, iy, ix - 1]
-            b11 = moving[p, iy, ix]
-            b12 = moving[p, iy, ix + 1]
-            b13 = moving[p, iy, ix + 2]
-            b20 = moving[p, iy + 1, ix - 1]
-            b21 = moving[p, iy + 1, ix]
-            b22 = moving[p, iy + 1, ix + 1]
-            b23 = moving[p, iy + 1, ix + 2]
-            b30 = moving[p, iy + 2, ix - 1]
-            b31 = moving[p, iy + 2, ix]
-            b32 = moving[p, iy + 2, ix + 1]
-            b33 = moving[p, iy + 2, ix + 2]
-            c0 = wx0 * b00 + wx1 * b01 + wx2 * b02 + wx3 * b03
-            c1 = wx0 * b10 + wx1 * b11 + wx2 * b12 + wx3 * b13
-            c2 = wx0 * b20 + wx1 * b21 + wx2 * b22 + wx3 * b23
-            c3 = wx0 * b30 + wx1 * b31 + wx2 * b32 + wx3 * b33
-            m = wy0 * c0 + wy1 * c1 + wy2 * c2 + wy3 * c3
-            my = dy0 * c0 + dy1 * c1 + dy2 * c2 + dy3 * c3
-            mx = (
-                wy0 * (dx0 * b00 + dx1 * b01 + dx2 * b02 + dx3 * b03)
-                + wy1 * (dx0 * b10 + dx1 * b11 + dx2 * b12 + dx3 * b13)
-                + wy2 * (dx0 * b20 + dx1 * b21 + dx2 * b22 + dx3 * b23)
-                + wy3 * (dx0 * b30 + dx1 * b31 + dx2 * b32 + dx3 * b33)
-            )
-            f = fixed[p, y, x]
-            ey = 0.5 * (fixed[p, y + 1, x] - fixed[p, y - 1, x])
-            ex = 0.5 * (fixed[p, y, x + 1] - fixed[p, y, x - 1])
-            # The fixed gradient in the moving frame; the linear part is near a rotation.
-            fy = a00 * ey + a01 * ex
-            fx = a10 * ey + a11 * ex
-            d = (x - centre_x) / scale
-            s[0] += 1.0
-            s[1] += f
-            s[2] += m
-            s[3] += f * f
-            s[4] += f * m
-            s[5] += m * m
-            v = my * f
-            s[6] += v
-            s[7] += v * d
-            v = mx * f
-            s[8] += v
-            s[9] += v * d
-            v = my * m
-            s[10] += v
-            s[11] += v * d
-            v = mx * m
-            s[12] += v
-            s[13] += v * d
-            s[14] += my
-            s[15] += my * d
-            s[16] += mx
-            s[17] += mx * d
-            v = fy * my
-            s[18] += v
-            s[19] += v * d
-            s[20] += v * d * d
-            v = 0.5 * (fy * mx + fx * my)
-            s[21] += v
-            s[22] += v * d
-            s[23] += v * d * d
-            v = fx * mx
-            s[24] += v
-            s[25] += v * d
-            s[26] += v * d * d
-        out[p, r, :] = s
-    return out
 
 
 @dataclass(frozen=True)
@@ -333,7 +196,7 @@ def align(
     dy = ((rows - centre[0]) / scale)[None, :]
 
     def look(matrix: Matrix) -> _Evaluation:
-        sums = _accumulate(
+        sums = row_sums(
             fixed, fixed_valid, moving, moving_valid, matrix, centre[1], scale, row_step
         )
         return _evaluate(sums, dy[0])
@@ -408,9 +271,10 @@ def correlation(
     moving: FloatArray,
     moving_valid: BoolArray,
     matrix: Matrix,
+    row_step: int = 1,
 ) -> tuple[float, int]:
     """Return the pooled correlation at a transform, and over how many pixels (planes counted apart)."""
-    _, h, w = fixed.shape
-    sums = _accumulate(fixed, fixed_valid, moving, moving_valid, matrix, w / 2.0, float(h + w), 1)
-    at = _evaluate(sums, np.zeros(h))
+    w = fixed.shape[2]
+    sums = row_sums(fixed, fixed_valid, moving, moving_valid, matrix, w / 2.0, float(w), row_step)
+    at = _evaluate(sums, np.zeros(sums.shape[1]))
     return at.ncc, at.pixels

@@ -39,6 +39,8 @@ from soct.space import FloatArray
 _COARSE_PX = 144
 _WINDOW_PX = 12.0
 _LEAST_SIDE = 24
+_ROWS = 160
+_FINE_ROWS = 512
 _REFINED = 8
 _KEPT = 3
 
@@ -133,7 +135,10 @@ class _Level:
         return np.linalg.inv(place) @ matrix @ place
 
     def refine(self, matrix: Matrix, model: Model, steps: int, tolerance: float) -> NewtonResult:
-        """Align the smooth images from a full-resolution start; the result is in level pixels."""
+        """Align the smooth images from a full-resolution start; the result is in level pixels.
+
+        Wide levels look at some of their rows: neighbouring rows of a smooth image say the same.
+        """
         return align(
             self.fixed.smooth,
             self.fixed.inner,
@@ -143,6 +148,7 @@ class _Level:
             model,
             max_steps=steps,
             tolerance_px=tolerance,
+            row_step=max(1, self.fixed.valid.shape[1] // _ROWS),
         )
 
 
@@ -263,7 +269,8 @@ def _start(
 def _refined(level: _Level, one: _Found, model: Model, steps: int) -> _Found:
     rigid: Model = "euler" if model == "affine" else model
     result = level.refine(one.matrix, rigid, steps, 0.05)
-    share = min(1.0, result.pixels / max(min(level.fixed.inner.sum(), level.moving.inner.sum()), 1))
+    compared = result.pixels * max(1, level.fixed.valid.shape[1] // _ROWS)
+    share = min(1.0, compared / max(min(level.fixed.inner.sum(), level.moving.inner.sum()), 1))
     return _Found(level.to_full(result.matrix), result.ncc * math.sqrt(share))
 
 
@@ -398,8 +405,10 @@ def _finish(
     """Refine at the working level, judge, and put the result together."""
     f, m = _finest(level, best)
     sides = (f, level.fixed.inner, m, level.moving.inner)
-    result = align(*sides, level.from_full(best), model, tolerance_px=0.003, max_steps=8)
-    before, _ = correlation(*sides, level.from_full(initial.matrix()))
+    step = max(1, level.fixed.valid.shape[1] // _FINE_ROWS)
+    start = level.from_full(best)
+    result = align(*sides, start, model, tolerance_px=0.003, max_steps=8, row_step=step)
+    before, _ = correlation(*sides, level.from_full(initial.matrix()), step)
     matrix = level.to_full(result.matrix)
     centre = initial.centre
     candidate: RigidTransform2D | AffineTransform2D
@@ -411,7 +420,7 @@ def _finish(
     moved = candidate.apply(middle) - initial.apply(middle)
     far = float(np.hypot(*moved)) > bounds.translation_px + 1e-6
     turned = model != "translation" and abs(candidate.rotation_deg) > bounds.rotation_deg + 1e-6
-    overlap = result.pixels / max(min(level.fixed.inner.sum(), level.moving.inner.sum()), 1)
+    overlap = step * result.pixels / max(min(level.fixed.inner.sum(), level.moving.inner.sum()), 1)
     units = np.array([level.factor, level.factor, math.degrees(1.0)])
     covariance = result.covariance * units[:, None] * units[None, :]
     evidence = PairEvidence(
@@ -420,7 +429,7 @@ def _finish(
         sharpness=sharpness,
         inverse_error_px=inverse_error,
         sigma_px=_sigma(covariance, centre),
-        overlap=float(overlap),
+        overlap=float(min(1.0, overlap)),
     )
     reason = "registered"
     if far:
@@ -444,7 +453,7 @@ def _finish(
         covariance=covariance,
         bounded_translation=far,
         bounded_rotation=turned,
-        overlap=float(overlap),
+        overlap=float(min(1.0, overlap)),
         candidate=candidate,
     )
 
