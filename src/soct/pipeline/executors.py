@@ -150,7 +150,7 @@ class LocalExecutor(Executor):
     def _start(self) -> tuple[Any, Connection]:
         ours, theirs = multiprocessing.Pipe()
         process = multiprocessing.get_context("spawn").Process(
-            target=_serve, args=(theirs, self._preload), daemon=True
+            target=_serve, args=(theirs, self._preload, os.getpid()), daemon=True
         )
         with _ENVIRONMENT_LOCK, _environment(self._environment):
             if self._killed:
@@ -202,13 +202,13 @@ def send_message(message: Any) -> None:
         _send(message)
 
 
-def _serve(connection: Connection, preload: tuple[str, ...]) -> None:
+def _serve(connection: Connection, preload: tuple[str, ...], parent: int) -> None:
     """Be a worker: run tasks until the pipe is closed."""
     global _send
     # The terminal and Slurm signal whole process groups; what to do about it is the main process's to say.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    _die_with_parent()
+    _die_with(parent)
     for name in preload:
         importlib.import_module(name)
     sending = threading.Lock()
@@ -218,7 +218,11 @@ def _serve(connection: Connection, preload: tuple[str, ...]) -> None:
         with sending:
             connection.send_bytes(content)
 
-    _send = lambda message: send("message", message)  # noqa: E731
+    def send_quietly(message: Any) -> None:
+        with contextlib.suppress(OSError):
+            send("message", message)
+
+    _send = send_quietly
     while True:
         try:
             function, args, kwargs = pickle.loads(connection.recv_bytes())
@@ -228,7 +232,10 @@ def _serve(connection: Connection, preload: tuple[str, ...]) -> None:
             result = ("result", function(*args, **kwargs))
         except Exception as error:  # noqa: BLE001 - it travels home
             result = ("error", error)
-        _send_home(send, result)
+        try:
+            _send_home(send, result)
+        except OSError:
+            return  # nobody is there to hear it any more
 
 
 def _send_home(send: Callable[[str, Any], None], result: tuple[str, Any]) -> None:
@@ -238,15 +245,17 @@ def _send_home(send: Callable[[str, Any], None], result: tuple[str, Any]) -> Non
         send("error", RuntimeError(f"a task's {result[0]} cannot be pickled: {error}"))
 
 
-def _die_with_parent() -> None:
-    """Ask the kernel to kill this process when its parent dies, so that no orphan goes on writing."""
+def _die_with(parent: int) -> None:
+    """Have this process killed when its parent dies, so that no orphan goes on writing."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)
-    parent = os.getppid()
 
     def watch() -> None:
         while os.getppid() == parent:
             threading.Event().wait(1.0)
         os._exit(1)
 
+    # It may have died before it could be watched.
+    if os.getppid() != parent:
+        os._exit(1)
     threading.Thread(target=watch, daemon=True).start()

@@ -88,7 +88,7 @@ def build_graph(
         unit: tuple(
             source
             for name in inputs[unit.step]
-            for source in _sources(unit, active[unit.step].scope, active[name].scope, units[name])
+            for source in sources_of(unit, active[unit.step].scope, active[name].scope, units[name])
         )
         for step_units in units.values()
         for unit in step_units
@@ -151,9 +151,19 @@ def _units(scope: Scope, name: str, slices: tuple[int, ...]) -> tuple[Unit, ...]
     return tuple(Unit(name, pair) for pair in slice_pairs(slices))
 
 
-def _sources(unit: Unit, reader: Scope, source: Scope, units: tuple[Unit, ...]) -> tuple[Unit, ...]:
+def sources_of(unit: Unit, reader: Scope, source: Scope, units: Sequence[Unit]) -> tuple[Unit, ...]:
+    """Return the units of one step that a unit reads.
+
+    Parameters
+    ----------
+    unit : Unit
+    reader, source : Scope
+        Scopes of the unit's step and of the step that it reads.
+    units : sequence of Unit
+        All units of the step that it reads.
+    """
     if source is Scope.RUN or reader is Scope.RUN:
-        return units
+        return tuple(units)
     name = units[0].step
     if source is Scope.SLICE:
         return tuple(Unit(name, (s,)) for s in unit.slices)

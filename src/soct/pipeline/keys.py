@@ -58,9 +58,7 @@ def keyed_values(params: BaseModel) -> dict[str, Any]:
     return values
 
 
-def session_of(
-    session: Mapping[str, Any], scope: Scope, slices: tuple[int, ...]
-) -> dict[str, Any]:
+def session_of(session: Mapping[str, Any], scope: Scope, slices: tuple[int, ...]) -> dict[str, Any]:
     """Return the part of an acquisition's metadata that a unit may see: of single slices, its own only."""
     if scope is Scope.RUN or not isinstance(session.get("slices"), Mapping):
         return dict(session)
@@ -145,8 +143,26 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[str, ..
     found += _changed_names("raw file", old.get("raw"), new.get("raw"))
     if old.get("session") != new.get("session"):
         found.append("the acquisition's metadata changed")
-    found += _changed_names("upstream", old.get("upstream"), new.get("upstream"))
+    found += _upstream_changes(_as_dict(old.get("upstream")), _as_dict(new.get("upstream")))
     return tuple(found)
+
+
+def _upstream_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Name the step, and of its units as many as can be read at a glance."""
+    by_step: dict[str, list[str]] = {}
+    for name in [*new, *(n for n in old if n not in new)]:
+        if old.get(name, _ABSENT) != new.get(name, _ABSENT):
+            step, _, unit = name.partition(":")
+            by_step.setdefault(step, []).append(unit)
+    return [
+        f"upstream {step} changed"
+        + ("" if units == ["run"] else f" ({', '.join(units[:4])}{_rest(units, 4)})")
+        for step, units in by_step.items()
+    ]
+
+
+def _rest(names: list[str], shown: int) -> str:
+    return f" and {len(names) - shown} more" if len(names) > shown else ""
 
 
 def _value_changes(old: object, new: object) -> list[str]:

@@ -54,6 +54,9 @@ class RunDocument:
     """Every parameter of every step, as it was in the last invocation."""
     steps: Mapping[str, int]
     """Steps that are switched on, in pipeline order, with their versions."""
+    scopes: Mapping[str, str]
+    inputs: Mapping[str, list[str]]
+    """``step -> steps that it reads``."""
     units: Mapping[str, list[str]]
     """Names of all units of every step."""
     slices: Mapping[str, str]

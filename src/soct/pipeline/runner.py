@@ -38,6 +38,8 @@ from soct.pipeline.unit_metrics import overall_status, worst, write_metrics
 from soct.steps.declaration import Decision
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from soct.formats.acquisition import Acquisition
 
 LEDGER_STEP = "generate_slice_config"
@@ -167,6 +169,8 @@ def _run_locked(
     for text in planned.notices:
         listener(Notice("warning", text))
     scheduler = _compute(prepared, planned, budget, stop, listener)
+    # Again: an orphan of a killed run may have lived on for a moment.
+    sweep_partial_folders(request.folder)
     status = _finish_tables(prepared, planned, before, scheduler)
     outcome = _outcome(planned, scheduler, stop, status, time.monotonic() - started)
     write_run(request.folder, document.ended_as(_ended(document.history[-1], outcome)))
@@ -304,6 +308,8 @@ def _document(
         profile=dict(request.profile),
         params={name: request.params[name].model_dump(mode="json") for name in request.steps},
         steps={name: step.version for name, step in graph.steps.items()},
+        scopes={name: step.scope.value for name, step in graph.steps.items()},
+        inputs={name: list(sources) for name, sources in graph.inputs.items()},
         units={name: [unit.name for unit in units] for name, units in graph.units.items()},
         slices=prepared.slice_digests,
         assess_digest=request.assess_digest,

@@ -1,0 +1,127 @@
+"""Which units there are, and what each one waits for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from soct.errors import ConfigurationError, UsageError
+from soct.pipeline.graph import build_graph, check_declarations, parse_unit, slice_pairs
+from soct.pipeline.request import Selection
+from soct.steps.declaration import Input, Unit
+from tests.pipeline.fake_pipeline import N_UNITS, STEPS, make_params
+
+
+def graph_of(changes=None, slices=(1, 2, 4, 5), selection=None):
+    return build_graph(STEPS, make_params(changes), slices, selection)
+
+
+def test_pairs_bridge_a_missing_slice_and_no_number_shifts():
+    assert slice_pairs((1, 2, 4, 5)) == ((1, 2), (1, 4), (2, 4), (2, 5), (4, 5))
+
+
+@pytest.mark.parametrize(("slices", "pairs"), [((), ()), ((7,), ()), ((3, 9), ((3, 9),))])
+def test_few_slices_make_few_pairs(slices, pairs):
+    assert slice_pairs(slices) == pairs
+
+
+def test_a_slice_unit_waits_for_its_slice_and_for_run_units():
+    upstream = graph_of().upstream
+    assert upstream[Unit("cut", (4,))] == (Unit("read", (4,)), Unit("shifts"))
+
+
+def test_a_pair_unit_waits_for_both_slices():
+    upstream = graph_of().upstream[Unit("register", (2, 4))]
+    assert set(upstream) == {Unit(s, (n,)) for s in ("read", "cut") for n in (2, 4)}
+
+
+def test_a_run_unit_waits_for_every_unit_that_it_reads():
+    upstream = graph_of().upstream[Unit("stack")]
+    assert len(upstream) == 5 + 4
+
+
+def test_every_unit_follows_what_it_reads():
+    seen = set()
+    for unit, read in graph_of().upstream.items():
+        assert set(read) <= seen
+        seen.add(unit)
+    assert len(seen) == N_UNITS
+
+
+def test_an_optional_input_vanishes_with_its_step():
+    graph = graph_of({"cut.enabled": False})
+    assert "cut" not in graph.units
+    assert set(graph.upstream[Unit("register", (1, 2))]) == {
+        Unit("read", (1,)),
+        Unit("read", (2,)),
+    }
+
+
+def test_a_needed_step_that_is_switched_off_is_refused():
+    steps = {**STEPS, "stack": replace(STEPS["stack"], inputs=(Input("cut"),))}
+    with pytest.raises(ConfigurationError, match="stack needs cut, which is switched off"):
+        build_graph(steps, make_params({"cut.enabled": False}), (1, 2))
+
+
+def test_a_run_of_one_slice_has_no_pairs_and_still_a_stack():
+    graph = graph_of(slices=(3,))
+    assert graph.units["register"] == ()
+    assert graph.upstream[Unit("stack")] == (Unit("cut", (3,)),)
+
+
+def test_from_and_until_select_steps_in_pipeline_order():
+    graph = graph_of(selection=Selection(first="cut", last="register"))
+    assert graph.selected == {"cut", "register"}
+
+
+def test_only_a_unit_selects_that_unit():
+    graph = graph_of(selection=Selection(only="register", unit=(2, 4)))
+    assert [u for u in graph.upstream if graph.may_run(u)] == [Unit("register", (2, 4))]
+
+
+def test_chosen_slices_are_the_slices_of_the_run():
+    graph = graph_of(selection=Selection(slices=(1, 4, 5)))
+    assert graph.slices == (1, 4, 5)
+    assert graph.units["register"][0] == Unit("register", (1, 4))
+
+
+@pytest.mark.parametrize(
+    "selection",
+    [
+        Selection(first="sew"),
+        Selection(first="stack", last="read"),
+        Selection(only="read", unit=(3,)),
+        Selection(unit=(1,)),
+        Selection(slices=(1, 3)),
+    ],
+)
+def test_a_selection_of_what_is_not_there_is_refused(selection):
+    with pytest.raises(UsageError):
+        graph_of(selection=selection)
+
+
+@pytest.mark.parametrize(
+    ("text", "slices"),
+    [("run", ()), ("3", (3,)), ("z03", (3,)), ("3,4", (3, 4)), ("z03_z04", (3, 4))],
+)
+def test_units_are_named_as_people_write_them(text, slices):
+    assert parse_unit(text) == slices
+
+
+@pytest.mark.parametrize("text", ["", "z", "three", "1,2,3", "-1", "1.5", "²"])
+def test_other_names_of_units_are_refused(text):
+    with pytest.raises(UsageError):
+        parse_unit(text)
+
+
+def test_a_declaration_that_reads_a_later_step_is_a_bug():
+    steps = {**STEPS, "read": replace(STEPS["read"], inputs=(Input("stack"),))}
+    with pytest.raises(ValueError, match="does not come before"):
+        check_declarations(steps)
+
+
+def test_a_slice_step_cannot_read_pairs():
+    steps = {**STEPS, "sew": replace(STEPS["cut"], id="sew", inputs=(Input("register"),))}
+    with pytest.raises(ValueError, match="cannot read"):
+        check_declarations(steps)
