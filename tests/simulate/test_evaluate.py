@@ -23,8 +23,8 @@ VOXEL = Voxel(20.0, 25.0, 25.0)
 
 @pytest.fixture(scope="module")
 def truth() -> tuple[Volume, np.ndarray]:
-    spec = BrainSpec(radius_um=(2600, 1500, 1700), seed=2)
-    data = sample_block(Brain(spec, 25), (-240, 240), (-1600, 1600), (-1800, 1800), VOXEL)
+    spec = BrainSpec(radius_um=(2600, 1100, 1200), seed=2)
+    data = sample_block(Brain(spec, 25), (-240, 240), (-1150, 1150), (-1250, 1250), VOXEL)
     return Volume(data, VOXEL), data > 0.045
 
 
@@ -83,6 +83,7 @@ def test_a_missing_truth_is_an_input_error(tmp_path: Path) -> None:
         evaluate(tmp_path / "v.ome.zarr", tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.data
 @pytest.mark.skipif(not SCORE.is_file(), reason="the published scoring script is not here")
 def test_the_score_agrees_with_the_published_script(

@@ -13,10 +13,10 @@ import pytest
 from soct.errors import UsageError
 from soct.formats.acquisition import open_acquisition
 from soct.formats.raw import read_tile
-from soct.simulate.brain import Brain, BrainSpec, GivenVolume, sample_block
+from soct.simulate.brain import Brain, BrainSpec, sample_block
 from soct.simulate.microscope import simulate
 from soct.simulate.spec import AcquisitionSpec, preset
-from soct.space import Voxel
+from soct.space import Volume, Voxel
 
 
 def small(**changes: Any) -> AcquisitionSpec:
@@ -152,11 +152,14 @@ def test_a_large_truth_is_written_with_coarser_voxels(tmp_path: Path) -> None:
 
 def test_a_given_volume_takes_the_place_of_the_brain(tmp_path: Path) -> None:
     data = np.full((80, 60, 80), 0.7, np.float32)
-    specimen = GivenVolume(data, Voxel(10, 25, 25), (250.0, 250.0, 400.0))
-    simulate(small(), tmp_path / "a", specimen=specimen)
+    volume = Volume(data, Voxel(10, 25, 25))
+    simulate(small(), tmp_path / "a", specimen=volume)
     with np.load(tmp_path / "a" / "truth.npz") as arrays:
         assert np.median(arrays["volume"]) == np.float16(0.7)
     assert json.loads((tmp_path / "a" / "truth.json").read_text())["brain"] is None
+    assert simulate(small(), tmp_path / "a", specimen=volume).reused
+    with pytest.raises(UsageError, match="another simulated"):
+        simulate(small(), tmp_path / "a", specimen=Volume(data * 0.9, Voxel(10, 25, 25)))
 
 
 def test_progress_grows_to_one(tmp_path: Path) -> None:

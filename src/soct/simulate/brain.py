@@ -9,7 +9,7 @@ octaves of decreasing size; octaves finer than the sampling are left out, as an 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -228,6 +228,11 @@ class Brain:
 
     spec: BrainSpec
     finest_um: float = 25.0
+    _lattice: FloatArray = field(init=False, repr=False, compare=False)
+    _octaves: Floats = field(init=False, repr=False, compare=False)
+    _amplitudes: Floats = field(init=False, repr=False, compare=False)
+    _fibres: Floats = field(init=False, repr=False, compare=False)
+    _vessels: Floats = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         rng = np.random.default_rng([self.spec.seed, 1])
@@ -268,11 +273,11 @@ class Brain:
             z0_um,
             dz_um,
             first,
-            self._lattice,  # type: ignore[attr-defined]
-            self._octaves,  # type: ignore[attr-defined]
-            self._amplitudes,  # type: ignore[attr-defined]
-            self._fibres,  # type: ignore[attr-defined]
-            self._vessels,  # type: ignore[attr-defined]
+            self._lattice,
+            self._octaves,
+            self._amplitudes,
+            self._fibres,
+            self._vessels,
             np.asarray(self.spec.centre_um),
             np.asarray(self.spec.radius_um),
             0.75 * self.spec.vessels,

@@ -11,7 +11,6 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import SimpleITK as sitk
@@ -22,6 +21,7 @@ from scipy import ndimage as ndi
 from soct.errors import InputError
 from soct.formats.ngff import parse_image
 from soct.formats.ome_zarr import VolumeReader, open_volume
+from soct.simulate.truth import read_truth
 from soct.space import FloatArray, Volume, Voxel
 
 Floats = NDArray[np.float64]
@@ -93,26 +93,6 @@ def evaluate(volume_path: Path, acquisition: Path) -> Score:
     """
     truth, mask = read_truth(acquisition)
     return score_volume(_read_volume(volume_path), truth, mask)
-
-
-def read_truth(acquisition: Path) -> tuple[Volume, Mask]:
-    """Read the true volume and tissue mask of a simulated acquisition."""
-    file = acquisition / "truth.npz"
-    try:
-        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-            voxel = Voxel(*(float(v) for v in arrays["voxel_um"]))
-            return (
-                Volume(arrays["volume"].astype(np.float32), voxel),
-                arrays["mask"].astype(np.bool_),
-            )
-    except (OSError, ValueError, KeyError, EOFError, TypeError, IndexError, BadZipFile) as e:
-        raise InputError(
-            "there is no readable truth",
-            file=file,
-            expected="truth.npz with volume, mask and voxel_um, as soct simulate writes it",
-            found=f"{type(e).__name__}: {e}",
-            hint="give the folder that holds raw/ and truth.npz",
-        ) from e
 
 
 def _read_volume(path: Path) -> Volume:

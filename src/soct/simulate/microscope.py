@@ -20,11 +20,12 @@ import numpy as np
 
 from soct.compute.threads import available_cpus
 from soct.errors import UsageError
-from soct.simulate.brain import Brain, BrainSpec, Specimen
+from soct.simulate.brain import Brain, Specimen
 from soct.simulate.optics import Optics
 from soct.simulate.poses import Poses, SlicePose, TilePose, draw_poses
 from soct.simulate.spec import AcquisitionSpec
-from soct.simulate.truth import describe_truth, fit_brain, lay_truth_grid, sample_truth
+from soct.simulate.truth import describe_truth, fit_brain, fit_volume, lay_truth_grid, sample_truth
+from soct.space import Volume
 
 _TRUTH_SHARE = 0.2
 
@@ -55,7 +56,7 @@ def simulate(
     *,
     progress: Callable[[float], None] | None = None,
     threads: int | None = None,
-    specimen: Specimen | None = None,
+    specimen: Specimen | Volume | None = None,
 ) -> Simulation:
     """Simulate an acquisition and write it with its truth.
 
@@ -71,8 +72,9 @@ def simulate(
         Called with the fraction done, from 0 to 1.
     threads : int, optional
         Tiles imaged at a time; the processors available where omitted.
-    specimen : Specimen, optional
-        What to image instead of the procedural brain, in micrometres of the canvas (`GivenVolume`).
+    specimen : Specimen or Volume, optional
+        What to image instead of the procedural brain. A volume of brightness (tissue around 0.5) is laid
+        about the middle of the imaged field.
 
     Raises
     ------
@@ -81,11 +83,11 @@ def simulate(
     """
     poses = draw_poses(spec)
     grid = lay_truth_grid(spec, poses)
-    brain: BrainSpec | None = None
     if specimen is None:
-        brain = spec.brain or fit_brain(spec, poses)
-        specimen = Brain(brain, spec.pixel_um)
-    truth = describe_truth(spec, poses, grid, brain)
+        seen: Specimen = Brain(spec.brain or fit_brain(spec, poses), spec.pixel_um)
+    else:
+        seen = fit_volume(spec, poses, specimen) if isinstance(specimen, Volume) else specimen
+    truth = describe_truth(spec, poses, grid, seen)
     if _is_taken(out, truth):
         return _summarise(out, truth, poses, grid.shape, tuple(grid.voxel_um), reused=True)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -94,13 +96,11 @@ def simulate(
     try:
         building.mkdir()
         with ThreadPoolExecutor(threads or available_cpus()) as pool:
-            optics = Optics(spec, poses, specimen)
+            optics = Optics(spec, poses, seen)
             write = _TileWriter(spec, optics, building / "raw")
             for done, _ in enumerate(pool.map(write, poses.imaged), 1):
                 report((1 - _TRUTH_SHARE) * done / len(poses.imaged))
-            arrays = sample_truth(
-                specimen, grid, pool, lambda f: report(1 - _TRUTH_SHARE * (1 - f))
-            )
+            arrays = sample_truth(seen, grid, pool, lambda f: report(1 - _TRUTH_SHARE * (1 - f)))
         (building / "raw").mkdir(exist_ok=True)
         _write_metadata(spec, poses, building / "raw")
         np.savez(building / "truth.npz", allow_pickle=False, **arrays)
@@ -123,7 +123,8 @@ def _is_taken(out: Path, truth: dict[str, Any]) -> bool:
         found = json.loads((out / "truth.json").read_text())
     except (OSError, ValueError):
         found = None
-    if found == json.loads(json.dumps(truth)):
+    identified = truth["brain"] is not None or truth["volume_sha256"] is not None
+    if identified and found == json.loads(json.dumps(truth)):
         return True
     raise UsageError(
         "the output folder is not empty",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numba import njit
@@ -114,6 +114,9 @@ class Optics:
     poses: Poses
     specimen: Specimen
     tissue_from: float = 0.045
+    _grain: FloatArray = field(init=False, repr=False, compare=False)
+    _flat: FloatArray = field(init=False, repr=False, compare=False)
+    _curve: Floats = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         rng = np.random.default_rng([self.spec.seed, 5])
@@ -147,7 +150,7 @@ class Optics:
             tile.position_px[1] + np.arange(nx),
             indexing="ij",
         )
-        bend = self._curve[rows]  # type: ignore[attr-defined]
+        bend = self._curve[rows]
         tilt = np.tan(np.deg2rad(f.surface_tilt_deg)) * spec.pixel_um
         rise = (y - self.poses.centre_px[0]) * tilt[0] + (x - self.poses.centre_px[1]) * tilt[1]
         appears = pose.surface_sample + bend
@@ -158,9 +161,9 @@ class Optics:
         first = np.clip(np.ceil(surface - 0.5), 0, spec.n_z).astype(np.int32)
         light = self.specimen.sample(ty, tx, z0, spec.axial_um, spec.n_z, first)
         _expose(
-            light, surface, bend, self._flat[rows], ty, tx, z0, spec.axial_um,  # type: ignore[attr-defined]
+            light, surface, bend, self._flat[rows], ty, tx, z0, spec.axial_um,
             spec.pixel_um, np.array([17.0, 5.0, 29.0]) * (tile.slice_id + 1),
-            self._grain,  # type: ignore[attr-defined]
+            self._grain,
             f.attenuation_per_mm, f.attenuation_contrast, self.tissue_from, f.focus_sample,
             f.rayleigh_um or 0.0, self._common_spread(), pose.gain * BRIGHT,
         )  # fmt: skip

@@ -6,20 +6,24 @@ volume's frame is the canvas of `soct.simulate.poses` in micrometres, its first 
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import math
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
-from soct.simulate.brain import BrainSpec, Specimen
+from soct.errors import InputError
+from soct.simulate.brain import Brain, BrainSpec, GivenVolume, Specimen
 from soct.simulate.poses import Poses
 from soct.simulate.spec import AcquisitionSpec
-from soct.space import Voxel
+from soct.space import Volume, Voxel
 
 _BLOCK_VOXELS = 2_000_000
 MARGIN_PX = 8
@@ -77,6 +81,16 @@ def fit_brain(spec: AcquisitionSpec, poses: Poses) -> BrainSpec:
     )
 
 
+def fit_volume(spec: AcquisitionSpec, poses: Poses, volume: Volume) -> GivenVolume:
+    """Lay a volume of brightness about the middle of the imaged field."""
+    middle = imaged_extent(spec, poses).mean(axis=0)
+    return GivenVolume(
+        np.ascontiguousarray(volume.data, np.float32),
+        volume.voxel_um,
+        (float(middle[0]), float(middle[1]), float(middle[2])),
+    )
+
+
 def sample_truth(
     specimen: Specimen,
     grid: TruthGrid,
@@ -115,9 +129,10 @@ def sample_truth(
 
 
 def describe_truth(
-    spec: AcquisitionSpec, poses: Poses, grid: TruthGrid, brain: BrainSpec | None
+    spec: AcquisitionSpec, poses: Poses, grid: TruthGrid, specimen: Specimen
 ) -> dict[str, Any]:
     """Return the contents of ``truth.json``."""
+    brain = specimen.spec if isinstance(specimen, Brain) else None
     band = spec.faults.galvo_return_px
     return {
         "format": 1,
@@ -159,5 +174,30 @@ def describe_truth(
         "blank": [t.name for t in poses.imaged if t.blank],
         "truncated": [t.name for t in poses.imaged if t.truncated],
         "brain": None if brain is None else brain.model_dump(mode="json"),
+        "volume_sha256": (
+            hashlib.sha256(specimen.data.tobytes()).hexdigest()
+            if isinstance(specimen, GivenVolume)
+            else None
+        ),
         "spec": spec.model_dump(mode="json"),
     }
+
+
+def read_truth(acquisition: Path) -> tuple[Volume, NDArray[np.bool_]]:
+    """Read the true volume and tissue mask of a simulated acquisition."""
+    file = acquisition / "truth.npz"
+    try:
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+            voxel = Voxel(*(float(v) for v in arrays["voxel_um"]))
+            return (
+                Volume(arrays["volume"].astype(np.float32), voxel),
+                arrays["mask"].astype(np.bool_),
+            )
+    except (OSError, ValueError, KeyError, EOFError, TypeError, IndexError, BadZipFile) as e:
+        raise InputError(
+            "there is no readable truth",
+            file=file,
+            expected="truth.npz with volume, mask and voxel_um, as soct simulate writes it",
+            found=f"{type(e).__name__}: {e}",
+            hint="give the folder that holds raw/ and truth.npz",
+        ) from e
