@@ -16,7 +16,14 @@ import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
 
-from soct.mosaic.spectra import cross_correlate, fast_shape, low_pass, prepare_windows, transform
+from soct.mosaic.spectra import (
+    cross_correlate,
+    fast_shape,
+    low_pass,
+    prepare_windows,
+    transform,
+    window_autocorrelation,
+)
 from soct.mosaic.strips import StripStore, overlap_boxes
 from soct.space import FloatArray
 
@@ -41,6 +48,8 @@ class MatchOptions:
         Of the mean brightness, added before the logarithm.
     separation_px : float
         Least distance between two peaks.
+    surround_px : int
+        How far beyond the search window the noise is looked at.
     lead_scale : float
         Lead (in spreads) at which the confidence is one half.
     """
@@ -51,6 +60,7 @@ class MatchOptions:
     taper: float = 0.15
     offset_fraction: float = 0.5
     separation_px: float = 4.0
+    surround_px: int = 12
     lead_scale: float = 1.5
 
 
@@ -92,42 +102,59 @@ def _vertex(a: float, b: float, c: float) -> float:  # pragma: no cover - compil
 
 @njit(cache=True, nogil=True, parallel=True)
 def _find_peaks(
-    surface: Any, low: Any, high: Any, separation: float, out: Any, scores: Any, spread: Any
+    surface: Any,
+    overlap_y: Any,
+    overlap_x: Any,
+    low: Any,
+    high: Any,
+    extra: Any,
+    separation: float,
+    out: Any,
+    scores: Any,
+    rival: Any,
 ) -> None:  # pragma: no cover - compiled
     """Best peaks with ``low <= u <= high`` (inclusive, may be negative: the surface is periodic)."""
     n, rows, columns = surface.shape
     k = scores.shape[1]
+    size = 4 * k
     for b in prange(n):
+        filled = 0
+        found_y = np.zeros(size, np.int64)
+        found_x = np.zeros(size, np.int64)
+        found_v = np.full(size, -np.inf)
+        outside = -np.inf
         total = 0.0
         square = 0.0
         count = 0
-        filled = 0
-        found_y = np.zeros(4 * k, np.int64)
-        found_x = np.zeros(4 * k, np.int64)
-        found_v = np.full(4 * k, -np.inf)
-        for uy in range(low[b, 0], high[b, 0] + 1):
+        for uy in range(low[b, 0] - extra[0], high[b, 0] + extra[0] + 1):
             y = uy % rows
             ym = (uy - 1) % rows
             yp = (uy + 1) % rows
-            for ux in range(low[b, 1], high[b, 1] + 1):
+            for ux in range(low[b, 1] - extra[1], high[b, 1] + extra[1] + 1):
                 x = ux % columns
-                v = surface[b, y, x]
+                # Noise falls with the root of the overlap, so this makes it alike everywhere.
+                v = surface[b, y, x] / np.sqrt(overlap_y[y] * overlap_x[x])
                 total += v
                 square += v * v
                 count += 1
-                if v <= found_v[4 * k - 1]:
+                inside = low[b, 0] <= uy <= high[b, 0] and low[b, 1] <= ux <= high[b, 1]
+                if v <= (found_v[size - 1] if inside else outside):
                     continue
                 xm = (ux - 1) % columns
                 xp = (ux + 1) % columns
+                here = surface[b, y, x]
                 if (
-                    v < surface[b, y, xm]
-                    or v <= surface[b, y, xp]
-                    or v < surface[b, ym, x]
-                    or v <= surface[b, yp, x]
+                    here < surface[b, y, xm]
+                    or here <= surface[b, y, xp]
+                    or here < surface[b, ym, x]
+                    or here <= surface[b, yp, x]
                 ):
                     continue
+                if not inside:
+                    outside = v
+                    continue
                 # Insertion into the sorted list of local maxima.
-                i = min(filled, 4 * k - 1)
+                i = min(filled, size - 1)
                 while i > 0 and found_v[i - 1] < v:
                     found_v[i] = found_v[i - 1]
                     found_y[i] = found_y[i - 1]
@@ -136,10 +163,24 @@ def _find_peaks(
                 found_v[i] = v
                 found_y[i] = uy
                 found_x[i] = ux
-                filled = min(filled + 1, 4 * k)
+                filled = min(filled + 1, size)
+        if filled:
+            # The best peak is no part of the noise that it is measured against.
+            for uy in range(found_y[0] - 3, found_y[0] + 4):
+                if uy < low[b, 0] - extra[0] or uy > high[b, 0] + extra[0]:
+                    continue
+                for ux in range(found_x[0] - 3, found_x[0] + 4):
+                    if ux < low[b, 1] - extra[1] or ux > high[b, 1] + extra[1]:
+                        continue
+                    y = uy % rows
+                    x = ux % columns
+                    v = surface[b, y, x] / np.sqrt(overlap_y[y] * overlap_x[x])
+                    total -= v
+                    square -= v * v
+                    count -= 1
         mean = total / max(count, 1)
         sigma = np.sqrt(max(square / max(count, 1) - mean * mean, 1e-30))
-        spread[b] = sigma
+        rival[b] = (outside - mean) / sigma
         kept = 0
         for i in range(filled):
             if kept == k:
@@ -154,15 +195,57 @@ def _find_peaks(
                 continue
             y = found_y[i] % rows
             x = found_x[i] % columns
+            ym = (y - 1) % rows
+            yp = (y + 1) % rows
+            xm = (x - 1) % columns
+            xp = (x + 1) % columns
+            # A shrinking overlap tilts the peak towards small lags; undone before the vertex is taken.
             v = surface[b, y, x]
             out[b, kept, 0] = found_y[i] + _vertex(
-                surface[b, (y - 1) % rows, x], v, surface[b, (y + 1) % rows, x]
+                surface[b, ym, x] * overlap_y[y] / overlap_y[ym],
+                v,
+                surface[b, yp, x] * overlap_y[y] / overlap_y[yp],
             )
             out[b, kept, 1] = found_x[i] + _vertex(
-                surface[b, y, (x - 1) % columns], v, surface[b, y, (x + 1) % columns]
+                surface[b, y, xm] * overlap_x[x] / overlap_x[xm],
+                v,
+                surface[b, y, xp] * overlap_x[x] / overlap_x[xp],
             )
-            scores[b, kept] = (v - mean) / sigma
+            scores[b, kept] = (found_v[i] - mean) / sigma
             kept += 1
+
+
+@dataclass(frozen=True)
+class Peaks:
+    """Best peaks of correlation surfaces.
+
+    Attributes
+    ----------
+    positions : float64 ndarray (n, c, 2)
+        Lags, sub-pixel, best first; NaN where there are fewer peaks.
+    scores : float64 ndarray (n, c)
+        Height above the mean of the surface in units of its spread; 0 where there is no peak.
+    rival : float64 ndarray (n,)
+        Score of the best peak outside the search window, where only noise can be.
+    """
+
+    positions: NDArray[np.float64]
+    scores: NDArray[np.float64]
+    rival: NDArray[np.float64]
+
+    def confidence(self, lead_scale: float) -> NDArray[np.float64]:
+        """Confidence in the best peak from its lead over every other: ``x^2 / (x^2 + s^2)``.
+
+        Parameters
+        ----------
+        lead_scale : float
+            The lead `s`, in spreads, at which the confidence is one half.
+        """
+        second = self.scores[:, 1] if self.scores.shape[1] > 1 else np.zeros(len(self.scores))
+        second = np.maximum(np.maximum(second, self.rival), 0.0)
+        lead = np.maximum(self.scores[:, 0] - second, 0.0)
+        confidence: NDArray[np.float64] = lead**2 / (lead**2 + lead_scale**2)
+        return confidence
 
 
 def find_peaks(
@@ -171,7 +254,9 @@ def find_peaks(
     high: NDArray[np.int64],
     count: int,
     separation_px: float,
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    overlap: tuple[FloatArray, FloatArray] | None = None,
+    surround_px: int = 0,
+) -> Peaks:
     """Sub-pixel positions and heights of the best peaks of correlation surfaces.
 
     Parameters
@@ -182,36 +267,25 @@ def find_peaks(
         Search window, inclusive.
     count : int
     separation_px : float
-
-    Returns
-    -------
-    positions : float64 ndarray (n, count, 2)
-        NaN where there are fewer peaks.
-    scores : float64 ndarray (n, count)
-        Height above the mean of the search window in units of its spread; 0 where there is no peak.
+        Least distance between two peaks.
+    overlap : (ndarray (rows,), ndarray (columns,)), optional
+        `window_autocorrelation` of the windows along both axes: undoes that small lags share more pixels.
+    surround_px : int
+        How far beyond the search window the noise is looked at. A peak of noise does not lead there.
     """
-    n = surface.shape[0]
-    positions = np.full((n, count, 2), np.nan)
-    scores = np.zeros((n, count))
-    spread = np.zeros(n)
-    _find_peaks(surface, low, high, separation_px, positions, scores, spread)
-    return positions, scores
-
-
-def confidence_of(scores: NDArray[np.float64], lead_scale: float) -> NDArray[np.float64]:
-    """Confidence in the best peak from its lead over the second: ``x^2 / (x^2 + s^2)``.
-
-    Parameters
-    ----------
-    scores : ndarray (n, c)
-        Heights in units of the spread, best first.
-    lead_scale : float
-        The lead `s` at which the confidence is one half.
-    """
-    second = scores[:, 1] if scores.shape[1] > 1 else np.zeros(len(scores))
-    lead = np.maximum(scores[:, 0] - np.maximum(second, 0.0), 0.0)
-    confidence: NDArray[np.float64] = lead**2 / (lead**2 + lead_scale**2)
-    return confidence
+    n, rows, columns = surface.shape
+    if overlap is None:
+        overlap = (np.ones(rows, np.float32), np.ones(columns, np.float32))
+    # Where hardly anything overlaps, noise must not be raised without bound.
+    oy, ox = (np.maximum(o, np.float32(0.1)) for o in overlap)
+    widest = (high - low + 1).max(axis=0)
+    room = (np.array([rows, columns]) - widest) // 2
+    extra = np.clip(room, 0, surround_px).astype(np.int64)
+    peaks = Peaks(np.full((n, count, 2), np.nan), np.zeros((n, count)), np.zeros(n))
+    _find_peaks(
+        surface, oy, ox, low, high, extra, separation_px, peaks.positions, peaks.scores, peaks.rival
+    )
+    return peaks
 
 
 def match_strips(
@@ -288,24 +362,38 @@ def _match_batch(
     result: PairMatches,
 ) -> None:
     offsets = np.maximum(options.offset_fraction * store.mean, 1e-9)
-    spectra, stats, origins = [], [], []
+    spectra, stats, origins, sizes = [], [], [], []
     for side in (0, 1):
         raw, shapes, origin = cut_windows(store, batch, [boxes[p][side] for p in batch], side)
         windows, stat = prepare_windows(raw, shapes, offsets, fft_shape, options.taper)
         spectra.append(transform(windows, workers))
         stats.append(stat)
         origins.append(origin)
+        sizes.append(shapes)
     gain = low_pass(fft_shape, options.sigma_px)
-    surface = cross_correlate(*spectra, fft_shape, gain, options.whitening, workers)
+    surface = cross_correlate(spectra[0], spectra[1], fft_shape, gain, options.whitening, workers)
     # A peak at u means: second tile's position - first one's = u + origin(first) - origin(second).
     base = origins[0] - origins[1]
     centre = expected[batch] - base
     low = np.floor(centre - margin).astype(np.int64)
     high = np.ceil(centre + margin).astype(np.int64)
-    positions, scores = find_peaks(surface, low, high, options.candidates, options.separation_px)
-    result.offsets_px[batch] = positions + base[:, None, :]
-    result.scores[batch] = scores
-    result.confidence[batch] = confidence_of(scores, options.lead_scale)
+    typical = np.median(np.concatenate(sizes), axis=0).astype(int)
+    overlap_y, overlap_x = (
+        window_autocorrelation(int(n), length, options.taper)
+        for n, length in zip(typical, fft_shape, strict=True)
+    )
+    peaks = find_peaks(
+        surface,
+        low,
+        high,
+        options.candidates,
+        options.separation_px,
+        (overlap_y, overlap_x),
+        options.surround_px,
+    )
+    result.offsets_px[batch] = peaks.positions + base[:, None, :]
+    result.scores[batch] = peaks.scores
+    result.confidence[batch] = peaks.confidence(options.lead_scale)
     result.texture[batch] = np.sqrt(np.minimum(*(s[..., 1].max(axis=1) for s in stats)))
     result.valid_fraction[batch] = np.minimum(*(s[..., 0].max(axis=1) for s in stats))
 

@@ -128,6 +128,8 @@ class Offsets:
         Of the offsets.
     blank_reason : tuple of str, optional
         Why a pair has no vote whatever its peaks say (``no tissue``, ``no data``); empty where it has one.
+    search_px : float
+        Half width of the window in which the candidates were looked for: agreement within a small window is weak evidence.
     """
 
     pairs: NDArray[np.int64]
@@ -136,6 +138,13 @@ class Offsets:
     confidence: NDArray[np.float64]
     covariance_px2: NDArray[np.float64] | None = None
     blank_reason: tuple[str, ...] | None = None
+    search_px: float = np.inf
+
+    def support_radius(self, wished_px: float, chance: float = 0.03) -> float:
+        """Distance within which a random candidate falls with at most this chance, at most `wished_px`."""
+        area = (2.0 * self.search_px + 1.0) ** 2
+        count = max(self.candidates_px.shape[1], 1)
+        return float(min(wished_px, np.sqrt(chance * area / (np.pi * count))))
 
 
 class _Solver:
@@ -372,7 +381,8 @@ def _elect(
     if not last:
         vote = np.where(confident, offsets.confidence, 0.0)
         return vote, confident
-    close = usable & (residual <= np.hypot(options.support_px, 2.0 * sigma))
+    radius = offsets.support_radius(options.support_px)
+    close = usable & (residual <= np.hypot(radius, 2.0 * sigma))
     agreeing = close | (confident & (residual <= np.hypot(final, 3.0 * sigma)))
     bridge = find_bridges(n, offsets.pairs, agreeing)
     own = (chosen == 0) & (offsets.confidence >= options.bridge_confidence)
@@ -401,7 +411,9 @@ def _refit(
     solved = positions[members] - np.median(positions[members] - nominal[members], axis=0)
     solved = solved - nominal[members].mean(axis=0)
     fitted = fit_grid_model(centred, solved)
-    scatter = fitted.scatter_px * np.sqrt(2.0)
+    # Each tile gives two numbers; the fit took six.
+    freedom = max(1.0 - 3.0 / members.size, 0.2)
+    scatter = fitted.scatter_px * np.sqrt(2.0 / freedom)
     return GridModel(fitted.matrix, max(scatter, 0.3), int(used.sum()))
 
 

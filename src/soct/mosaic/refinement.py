@@ -18,7 +18,7 @@ from numba import njit, prange
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
-from soct.mosaic.matching import confidence_of, cut_windows, find_peaks
+from soct.mosaic.matching import cut_windows, find_peaks
 from soct.mosaic.spectra import ComplexArray, fast_shape, prepare_windows, transform
 from soct.mosaic.strips import StripStore, overlap_boxes
 from soct.space import FloatArray
@@ -32,6 +32,8 @@ class RefineOptions:
     ----------
     taper : float
         Part of each side of an overlap under the raised cosine.
+    taper_limit_px : float
+        Longest taper.
     offset_fraction : float
         Of the mean brightness, added before the logarithm.
     search_px : float
@@ -39,19 +41,24 @@ class RefineOptions:
     pooled_pairs : int
         Most pairs from which the coherence is pooled, per orientation.
     smooth_bins : int
-        Width of the box over neighbouring frequencies in the pooled spectra.
+        Width of the box over neighbouring frequencies in the pooled spectra; less for small windows (a twelfth of the FFT,
+        at least 3).
     iterations : int
         Times that pairs are cut anew.
+    surround_px : int
+        How far beyond the search window the noise is looked at.
     lead_scale : float
         Lead (in spreads) at which the confidence is one half.
     """
 
     taper: float = 0.25
+    taper_limit_px: float = 4.0
     offset_fraction: float = 0.5
     search_px: float = 3.0
     pooled_pairs: int = 96
-    smooth_bins: int = 5
+    smooth_bins: int = 9
     iterations: int = 2
+    surround_px: int = 12
     lead_scale: float = 1.5
 
 
@@ -89,7 +96,7 @@ def _phases(n: int, count: int, shift: float, out: Any) -> None:  # pragma: no c
 def _pool(
     first: Any, second: Any, shifts: Any, width: int, cross: Any, power1: Any, power2: Any
 ) -> None:  # pragma: no cover - compiled
-    """Sums over pairs and channels of the cross spectrum (phase-corrected) and the two power spectra."""
+    """Sums over pairs of the phase-corrected cross spectrum and of the two power spectra, per channel."""
     n, k, rows, columns = first.shape
     py = np.empty((n, rows), np.complex128)
     px = np.empty((n, columns), np.complex128)
@@ -106,9 +113,9 @@ def _pool(
                     re = f.real * g.real + f.imag * g.imag
                     im = f.imag * g.real - f.real * g.imag
                     p = py[b, y] * px[b, x]
-                    cross[y, x] += re * p.real - im * p.imag
-                    power1[y, x] += f.real * f.real + f.imag * f.imag
-                    power2[y, x] += g.real * g.real + g.imag * g.imag
+                    cross[c, y, x] += re * p.real - im * p.imag
+                    power1[c, y, x] += f.real * f.real + f.imag * f.imag
+                    power2[c, y, x] += g.real * g.real + g.imag * g.imag
 
 
 @njit(cache=True, nogil=True, parallel=True)
@@ -122,9 +129,9 @@ def _weighted_cross(first: Any, second: Any, weight: Any, out: Any) -> None:  # 
                 for c in range(k):
                     f = first[b, c, y, x]
                     g = second[b, c, y, x]
-                    re += f.real * g.real + f.imag * g.imag
-                    im += f.imag * g.real - f.real * g.imag
-                out[b, y, x] = complex(re * weight[y, x], im * weight[y, x])
+                    re += weight[c, y, x] * (f.real * g.real + f.imag * g.imag)
+                    im += weight[c, y, x] * (f.imag * g.real - f.real * g.imag)
+                out[b, y, x] = complex(re, im)
 
 
 @njit(cache=True, nogil=True, parallel=True)
@@ -227,7 +234,9 @@ def _cut_batch(
     spectra, areas = [], np.ones(len(batch))
     for side in (0, 1):
         raw, shapes, _ = cut_windows(store, batch, [b[side] for b in boxes], side)
-        windows, stats = prepare_windows(raw, shapes, offsets, fft_shape, options.taper, 16.0)
+        windows, stats = prepare_windows(
+            raw, shapes, offsets, fft_shape, options.taper, options.taper_limit_px
+        )
         spectra.append(transform(windows, workers))
         areas = shapes.prod(axis=1) * stats[..., 0].max(axis=1)
     occupancy = fft_shape[0] * fft_shape[1] / np.maximum(areas, 1.0)
@@ -237,19 +246,20 @@ def _cut_batch(
 def _likelihood_weight(
     cuts: list[_Cut], shifts: list[NDArray[np.float64]], fft_shape: tuple[int, int], smooth: int
 ) -> tuple[FloatArray, FloatArray]:
-    """Pooled coherence on the half spectrum, and the weight of each bin of a cross spectrum."""
-    rows, columns = cuts[0].first.shape[2:]
-    cross, power1, power2 = (np.zeros((rows, columns)) for _ in range(3))
+    """Pooled coherence per channel on the half spectrum, and the weight of each bin of a cross spectrum."""
+    cross, power1, power2 = (np.zeros(cuts[0].first.shape[1:]) for _ in range(3))
     for cut, shift in zip(cuts, shifts, strict=True):
         _pool(cut.first, cut.second, shift, fft_shape[1], cross, power1, power2)
+    box = [max(3, min(smooth, n // 12)) for n in fft_shape]
     cross, power1, power2 = (
-        ndi.uniform_filter(a, smooth, mode=("wrap", "mirror")) for a in (cross, power1, power2)
+        ndi.uniform_filter(a, (1, *box), mode=("nearest", "wrap", "mirror"))
+        for a in (cross, power1, power2)
     )
     power = np.sqrt(np.maximum(power1, 0.0) * np.maximum(power2, 0.0))
     power = np.maximum(power, 1e-9 * max(float(power.max()), 1e-30))
     coherence = np.clip(cross / power, 0.0, 0.995)
     weight = coherence / (1.0 - coherence**2) / power
-    weight[0, 0] = 0.0
+    weight[:, 0, 0] = 0.0
     peak = float(weight.max())
     if peak > 0.0:
         weight /= peak
@@ -381,23 +391,16 @@ def _refine_group(
         cross = np.empty((len(batch), *cut.first.shape[2:]), np.complex64)
         _weighted_cross(cut.first, cut.second, weight, cross)
         surface = scipy.fft.irfft2(cross, s=fft_shape, workers=workers)
-        reach = int(np.ceil(options.search_px))
-        low = np.full((len(batch), 2), -reach, np.int64)
-        positions, scores = find_peaks(surface, low, -low, 1, 4.0)
-        wide = np.full((len(batch), 2), -12, np.int64)
-        limit = (np.array(fft_shape) - 1) // 2
-        wide = np.maximum(wide, -limit)
-        _, wide_scores = find_peaks(surface, wide, -wide, 3, 4.0)
-        start_at = positions[:, 0]
+        low = np.full((len(batch), 2), -int(np.ceil(options.search_px)), np.int64)
+        peaks = find_peaks(surface, low, -low, 3, 4.0, surround_px=options.surround_px)
+        start_at = peaks.positions[:, 0]
         shift, covariance = _climb_from(cross, fft_shape, start_at, cut.occupancy)
         bad = ~np.isfinite(start_at).all(axis=1) | (np.hypot(*(shift - start_at).T) > 1.0)
         shift[bad] = np.nan
         covariance[bad] = np.inf
         result.offsets_px[batch] = cut.at + shift
         result.covariance_px2[batch] = covariance
-        result.confidence[batch] = np.where(
-            bad, 0.0, confidence_of(wide_scores, options.lead_scale)
-        )
+        result.confidence[batch] = np.where(bad, 0.0, peaks.confidence(options.lead_scale))
 
 
 def _climb_from(

@@ -31,7 +31,7 @@ def fast_shape(shape: tuple[int, int]) -> tuple[int, int]:
 
 @njit(cache=True, nogil=True)
 def _taper(n: int, length: float, out: Any) -> None:  # pragma: no cover - compiled
-    """Raised cosine over `length` samples at both ends, 1 between."""
+    """Fill in a raised cosine over `length` samples at both ends, 1 between."""
     for i in range(n):
         d = min(i, n - 1 - i) + 0.5
         out[i] = 1.0 if d >= length else 0.5 - 0.5 * np.cos(np.pi * d / length)
@@ -176,6 +176,31 @@ def prepare_windows(
     stats = np.zeros((n, k, 2))
     _prepare_batch(raw, shapes, offsets, taper, taper_limit, out, stats)
     return out, stats
+
+
+def window_autocorrelation(size: int, length: int, taper: float, limit: float = 32.0) -> FloatArray:
+    """How much of two tapered windows overlaps at each lag of a periodic correlation.
+
+    Parameters
+    ----------
+    size : int
+        Samples of the window.
+    length : int
+        Samples of the FFT.
+    taper, limit
+        As in `prepare_windows`.
+
+    Returns
+    -------
+    float32 ndarray (length,)
+        1 at lag 0; negative lags wrap around.
+    """
+    window = np.empty(size)
+    _taper(size, max(1.0, min(taper * size, limit)), window)
+    spectrum = scipy.fft.rfft(window, length)
+    correlation = scipy.fft.irfft(np.abs(spectrum) ** 2, length)
+    result: FloatArray = (correlation / correlation[0]).astype(np.float32)
+    return result
 
 
 def transform(windows: FloatArray, workers: int = 1) -> ComplexArray:

@@ -123,6 +123,7 @@ def place_strips(
         matches.scores,
         matches.confidence,
         blank_reason=name_blank_overlaps(matches, options),
+        search_px=search_px,
     )
     placement = place_offsets(nominal_px, offsets, options.place, model=model)
     if options.refine is None or not placement.pair_accepted.any():
