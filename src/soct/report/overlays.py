@@ -1,0 +1,39 @@
+"""What is drawn over pictures: the scale bar and marks."""
+
+from __future__ import annotations
+
+from markupsafe import Markup
+
+from soct.report.charts import round_length
+from soct.report.images import Picture
+from soct.report.markup import EMPTY, number
+
+
+def scale_overlay(image: Picture, width_um: float, more: Markup = EMPTY) -> Markup:
+    """Return an SVG that lies over a picture: a scale bar and whatever else is given.
+
+    Parameters
+    ----------
+    image : Picture
+    width_um : float
+        What the picture's width stands for.
+    more : Markup
+        SVG in units of the picture's pixels, `image.width` wide.
+    """
+    width, height = float(image.width), image.width * image.aspect
+    length = round_length(0.3 * width_um)
+    bar = EMPTY
+    if length > 0 and height > 40:
+        drawn = length / width_um * width
+        label = number(length / 1000, "mm") if length >= 1000 else number(length, "um")
+        x1, x2 = width - 14 - drawn, width - 14
+        bar = Markup(
+            '<line x1="{0:.1f}" x2="{1:.1f}" y1="{2:.1f}" y2="{2:.1f}" stroke="#000" stroke-width="6"/>'
+            '<line x1="{0:.1f}" x2="{1:.1f}" y1="{2:.1f}" y2="{2:.1f}" stroke="#fff" stroke-width="3.5"/>'
+            '<text x="{3:.1f}" y="{4:.1f}" text-anchor="middle" style="font-size:{6:.0f}px">{5}</text>'
+        ).format(
+            x1, x2, height - 14, (x1 + x2) / 2, height - 22, label, max(11.0, width / 34)
+        )  # fmt: skip
+    return Markup(
+        '<svg viewBox="0 0 {:.1f} {:.1f}" preserveAspectRatio="none" aria-hidden="true">{}{}</svg>'
+    ).format(width, height, bar, more)

@@ -1,0 +1,62 @@
+"""Section 17: what each metric means, and where its limits come from."""
+
+from __future__ import annotations
+
+from markupsafe import Markup
+
+from soct.quality.limits import QualityLimits
+from soct.report.markup import join, number, table, visible
+from soct.report.reportlet import Page, Reportlet
+
+_TERMS = (
+    ("A-line, B-scan", "One depth profile; the row of depth profiles that one sweep of the galvo records."),
+    ("Tile", "What the microscope images without moving the stage. A slice is a mosaic of tiles that overlap."),
+    ("Seam", "Where two tiles overlap."),
+    ("NCC", "Normalised cross-correlation: 1 for equal images up to gain and offset, 0 for unrelated ones."),
+    ("p95", "95th percentile: 95 of 100 values are smaller."),
+    ("Stage only, motor only", "Placed where the microscope said it was, without looking at the images."),
+    ("Ledger", "The table of decisions about slices: who excluded or corrected what, and why."),
+    ("PASS, REVIEW, FAIL", "FAIL: a unit failed, a headline number is beyond its error limit, or more than a tenth of the values of one metric are. REVIEW: the run is not complete, a headline number is beyond its warning limit, any other value is beyond its error limit, or more than a tenth are beyond the warning limit. PASS otherwise."),
+)  # fmt: skip
+
+
+def render(page: Page) -> Markup:
+    """Draw the table of limits with their origin, then the terms."""
+    limits = page.view.limits
+    rows = []
+    for name in sorted(QualityLimits.model_fields):
+        limit = limits.limit(name)
+        if limit is None:
+            continue
+        origin = page.view.parameter(f"quality.{name}.warning") or page.view.parameter(f"quality.{name}")  # fmt: skip
+        unit = QualityLimits.unit(name)
+        sign = "≥" if limit.higher_is_better else "≤"
+        rows.append(
+            (
+                Markup("<code>{}</code>").format(name),
+                QualityLimits.description(name),
+                f"{sign} {number(limit.warning, unit)}",
+                f"{sign} {number(limit.error, unit)}",
+                visible(origin.origin) if origin else "default",
+            )
+        )
+    terms = join(Markup("<div><dt>{}</dt><dd>{}</dd></div>").format(t, d) for t, d in _TERMS)
+    return join(
+        [
+            table(
+                ("Metric", "Definition", "Good", "Not an error", "Limit set by"),
+                rows,
+                caption="Metrics with limits (profile section “quality”)",
+            ),
+            Markup('<dl class="facts" style="grid-template-columns:1fr">{}</dl>').format(terms),
+        ]
+    )
+
+
+REPORTLET = Reportlet(
+    id="glossary",
+    order=150,
+    title="Glossary",
+    question="What does each number mean, and who set its limit?",
+    render=render,
+)

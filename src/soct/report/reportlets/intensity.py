@@ -1,0 +1,221 @@
+"""Section 4: brightness: galvo, flat field, axial profile, surface, gains, depth."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+from numpy.typing import NDArray
+
+from soct.report.charts import Band, Series, chart
+from soct.report.images import robust_window
+from soct.report.markup import EMPTY, figure, flicker, join, note, number, picture, visible
+from soct.report.reportlet import Page, Reportlet
+
+_FLAT, _BEAM, _SURFACE, _GAIN, _STACK = (
+    "fix_illumination",
+    "beam_profile_correction",
+    "crop_interface",
+    "normalize",
+    "stack",
+)
+
+
+def render(page: Page) -> Markup:
+    """Draw one part per correction that ran."""
+    parts = [
+        page.guarded(title, lambda draw=draw: draw(page))  # type: ignore[misc]
+        for title, draw in (
+            ("Galvo return", _galvo),
+            ("Flat field", _flat_field),
+            ("Axial profile", _axial_profile),
+            ("Surface", _surface),
+            ("Gain per slice", _gains),
+            ("Brightness along depth", _depth),
+        )
+    ]
+    drawn = [part for part in parts if part]
+    return join(drawn) if drawn else note("No intensity correction has run yet.")
+
+
+def _galvo(page: Page) -> Markup:
+    found = page.view.numbers("create_mosaic_grid", "galvo_confidence")
+    if not found:
+        return EMPTY
+    decisions = {}
+    for unit, _ in found:
+        decision = unit.metric("galvo_decision")
+        shift = unit.metric("galvo_shift")
+        text = visible(str(decision.value)) if decision else ""
+        decisions[unit.slices] = (text, shift.value if shift else None)
+    values = [v for _, v in found]
+    ids = [u.slices[0] if u.slices else 0 for u, _ in found]
+    same = {d for d, _ in decisions.values()}
+    summary = Markup("<p>Confidence {} to {} over {} slices{}.</p>").format(
+        number(min(values)), number(max(values)), len(values),
+        f"; decision for all: {same.pop()}" if len(same) == 1 else "",
+    )  # fmt: skip
+    limit = page.view.limits.galvo_confidence.warning
+    drawn = chart(
+        [Series("confidence", ids, values, style="points")],
+        title="Galvo confidence per slice",
+        x_label="slice",
+        y_label="confidence",
+        limits=(Band(limit, "limit"),),
+        height=150,
+    )
+    body = drawn if len(values) > 2 else EMPTY
+    return _part("Galvo return", join([summary, figure(body) if body else EMPTY]))
+
+
+def _flat_field(page: Page) -> Markup:
+    parts = []
+    for unit in page.figures.units(_FLAT)[:3]:
+        names = page.figures.names(_FLAT, unit)
+        row = []
+        if "flat" in names:
+            flat = page.figures.array(_FLAT, unit, "flat", ndim=2)
+            low, high = float(np.nanmin(flat)), float(np.nanmax(flat))
+            image = page.images.encode(flat, window=(low, high), colours="cividis", max_side=300)
+            row.append(figure(picture(image, "Flat field", width=300), f"Flat field, {number(low)} (dark blue) to {number(high)} (yellow)"))  # fmt: skip
+        if {"before", "after"} <= names:
+            before, after = page.figures.arrays(_FLAT, unit, "before", "after")
+            row.append(figure(_pair(page, f"flat-{unit}", before, after, "Mosaic with and without the flat field", ("raw", "corrected"))))  # fmt: skip
+        parts.append(Markup('<div class="row">{}</div>').format(join(row)))
+    return _part("Flat field", join(parts)) if parts else EMPTY
+
+
+def _axial_profile(page: Page) -> Markup:
+    parts = []
+    for unit in page.figures.units(_BEAM)[:1]:
+        names = page.figures.names(_BEAM, unit)
+        depth = page.figures.array(_BEAM, unit, "depth_um").ravel()
+        lines = []
+        for i, (name, label) in enumerate(
+            (("before", "before"), ("after", "after"), ("profile", "profile divided out"))
+        ):
+            if name in names:
+                values = page.figures.array(_BEAM, unit, name).ravel().astype(float)
+                if values.size == depth.size:
+                    lines.append(Series(label, depth, values / (np.nanmax(np.abs(values)) or 1.0), (1, 0, 4)[i], dashed=name == "profile"))  # fmt: skip
+        parts.append(
+            figure(
+                chart(
+                    lines,
+                    title="Brightness along depth before and after the axial profile was divided out",
+                    x_label="depth (µm)",
+                    y_label="relative brightness",
+                    include_zero=True,
+                )
+            )
+        )
+    return _part("Axial profile", join(parts)) if parts else EMPTY
+
+
+def _surface(page: Page) -> Markup:
+    chosen = page.figures.units(_SURFACE)
+    if not chosen:
+        return EMPTY
+    examples = [chosen[0], chosen[len(chosen) // 2], chosen[-1]]
+    drawn = []
+    for unit in dict.fromkeys(examples):
+        surface = page.figures.array(_SURFACE, unit, "surface", ndim=2)
+        window = robust_window(surface, low=0.5, high=99.5)
+        image = page.images.encode(surface, window=window, colours="cividis", max_side=240)
+        drawn.append(
+            figure(
+                picture(image, f"Surface height of {unit}", width=240),
+                f"{unit}: surface at {number(window[0])} (dark blue) to {number(window[1])} µm (yellow)",
+            )
+        )
+    return _part("Surface height (first, middle and last slice)", Markup('<div class="row">{}</div>').format(join(drawn)))  # fmt: skip
+
+
+def _gains(page: Page) -> Markup:
+    if not page.figures.has(_GAIN):
+        return EMPTY
+    ids, gain, before, after = page.figures.arrays(
+        _GAIN, "run", "slice_ids", "gain", "before", "after"
+    )
+    levels = chart(
+        [
+            Series("before", ids, before, 1, "both", dashed=True),
+            Series("after", ids, after, 0, "both"),
+        ],
+        title="Tissue brightness of each slice before and after the gain",
+        x_label="slice",
+        y_label="tissue level",
+        include_zero=True,
+    )
+    gains = chart(
+        [Series("gain", ids, gain, 2, "both")],
+        title="Gain of each slice",
+        x_label="slice",
+        y_label="gain",
+        height=150,
+    )
+    return _part(
+        "Brightness from slice to slice",
+        join([figure(levels, "Tissue level per slice."), figure(gains, "Gain that was applied.")]),
+    )
+
+
+def _depth(page: Page) -> Markup:
+    if not page.figures.has(_STACK) or "plane_median" not in page.figures.names(_STACK):
+        return EMPTY
+    median = page.figures.array(_STACK, "run", "plane_median").ravel()
+    starts = page.figures.array(_STACK, "run", "z_boundaries").ravel()
+    index = page.view.numbers(_STACK, "banding_index")
+    text = f" Banding index {number(index[0][1])}." if index else ""
+    marks = tuple(float(s) for s in starts) if starts.size <= 60 else ()
+    drawn = chart(
+        [Series("median", np.arange(median.size), median)],
+        title="Median tissue brightness of every plane of the final volume",
+        x_label="plane",
+        y_label="median brightness",
+        include_zero=True,
+        marks=marks,
+    )
+    return _part(
+        "Brightness along the depth of the volume",
+        figure(drawn, f"Dotted lines: where each slice starts. Stripes show as a saw-tooth.{text}"),
+    )
+
+
+def _pair(
+    page: Page,
+    key: str,
+    before: NDArray[Any],
+    after: NDArray[Any],
+    title: str,
+    labels: tuple[str, str],
+) -> Markup:
+    """Two pictures that differ in brightness, each scaled by its own median so that shape is compared."""
+    drawn = []
+    for array, label in ((before, labels[0]), (after, labels[1])):
+        data = np.asarray(array, dtype=np.float32)
+        image = page.images.encode(data, window=robust_window(data), max_side=420)
+        drawn.append(picture(image, f"{title}: {label}", width=420))
+    return flicker(key, drawn[0], drawn[1], labels=labels, title=title)
+
+
+def _part(title: str, body: Markup) -> Markup:
+    return Markup("<h3>{}</h3>{}").format(title, body)
+
+
+REPORTLET = Reportlet(
+    id="intensity",
+    order=50,
+    title="Intensity",
+    question="Is brightness a property of the tissue, and not of the microscope?",
+    render=render,
+    good="a smooth flat field that looks like vignetting; a flat profile after correction; tissue levels that "
+    "change slowly from slice to slice.",
+    bad="tissue outlines in the flat field (too few tiles: pool more slices), a saw-tooth along depth "
+    "(compensate_attenuation, normalize), a repeated dark column (galvo return).",
+    inputs=(
+        "create_mosaic_grid", _FLAT, _BEAM, _SURFACE, "compensate_attenuation", _GAIN, _STACK,
+    ),
+    thresholds=("banding_index", "galvo_confidence", "background_std", "agarose_coverage"),
+)  # fmt: skip

@@ -1,0 +1,218 @@
+"""Section 5: tiles within a slice: what the images added to the motor positions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+from numpy.typing import NDArray
+
+from soct.report.charts import Band, Series, chart, svg
+from soct.report.examples import Example, choose_examples
+from soct.report.images import robust_window
+from soct.report.markup import EMPTY, figure, flicker, join, note, number, picture, table
+from soct.report.overlays import scale_overlay
+from soct.report.reportlet import Page, Reportlet
+
+_STEP = "stitch_3d_with_refinement"
+_RANKED_BY = ("tile_residual_p95_um", "tile_residual_rms_um")
+_GRAPH_WIDTH = 430
+_SIDE = 560
+
+
+def render(page: Page) -> Markup:
+    """Draw the residual per slice, then examples: before and after, and the residual graph."""
+    if not any(unit.finished for unit in page.view.units(_STEP)):
+        return note("No slice is stitched yet.")
+    parts = [page.guarded("Residual per slice", lambda: _per_slice(page))]
+    for example in _examples(page):
+        unit = example.unit
+        value = "" if example.value is None else f" ({number(example.value, 'um')})"
+        title = Markup("<h3>{}: {}{}</h3>").format(unit, example.why, value)
+        pictures = page.guarded(f"Stitching of {unit}", lambda unit=unit: _before_after(page, unit))  # type: ignore[misc]
+        graph = page.guarded(f"Residual graph of {unit}", lambda unit=unit: _graph(page, unit))  # type: ignore[misc]
+        parts.append(title + Markup('<div class="row">{}{}</div>').format(pictures, graph))
+    parts.append(page.guarded("Table of slices", lambda: _table(page)))
+    return join(parts)
+
+
+def _examples(page: Page) -> tuple[Example, ...]:
+    drawn = set(page.figures.units(_STEP))
+    for metric in _RANKED_BY:
+        found = [(u.name, v) for u, v in page.view.numbers(_STEP, metric) if u.name in drawn]
+        if found:
+            return choose_examples(found, seed=page.view.subject)
+    return choose_examples([(name, 0.0) for name in sorted(drawn)], seed=page.view.subject, worst=0)
+
+
+def _per_slice(page: Page) -> Markup:
+    lines = []
+    for i, (metric, label) in enumerate(
+        (("tile_residual_p95_um", "95th percentile"), ("tile_residual_rms_um", "RMS"))
+    ):
+        found = page.view.numbers(_STEP, metric)
+        if len(found) > 1:
+            lines.append(Series(label, [u.slices[0] for u, _ in found], [v for _, v in found], i, "both"))  # fmt: skip
+    if not lines:
+        return EMPTY
+    limit = page.view.limits.tile_residual_p95_um
+    drawn = chart(
+        lines,
+        title="Tile residual per slice",
+        x_label="slice",
+        y_label="residual (µm)",
+        limits=(Band(limit.warning, "limit of p95"),),
+        include_zero=True,
+        height=170,
+    )
+    return figure(drawn, "What the tile pairs of each slice disagree with the final placement.")
+
+
+def _before_after(page: Page, unit: str) -> Markup:
+    before, after = page.figures.arrays(_STEP, unit, "before", "after")
+    pixel = _shown_pixel(page, unit, after)
+    window = robust_window(before, after)
+    drawn = []
+    for array, label in ((before, "motor positions"), (after, "final")):
+        image = page.images.encode(array, window=window, max_side=_SIDE)
+        overlay = scale_overlay(image, array.shape[1] * pixel) if pixel else EMPTY
+        alt = f"Slice {unit}, projection along depth, {label}"
+        drawn.append(picture(image, alt, overlay=overlay, width=_SIDE))
+    return figure(
+        flicker(
+            f"stitch-{unit}",
+            drawn[0],
+            drawn[1],
+            labels=("motor only", "final"),
+            title="Projection along depth",
+        )
+    )
+
+
+def _shown_pixel(page: Page, unit: str, shown: NDArray[Any]) -> float:
+    """Micrometres per pixel of the (shrunken) projection, from the extent of the tiles; 0 if unknown."""
+    names = page.figures.names(_STEP, unit)
+    if not {"positions_px", "tile_shape", "voxel_um"} <= names:
+        return 0.0
+    positions, shape, voxel = page.figures.arrays(
+        _STEP, unit, "positions_px", "tile_shape", "voxel_um"
+    )
+    if positions.ndim != 2 or positions.shape[0] == 0:
+        return 0.0
+    extent = float(np.ptp(positions[:, 1]) + np.ravel(shape)[-1]) * float(np.ravel(voxel)[-1])
+    return extent / shown.shape[1]
+
+
+def _graph(page: Page, unit: str) -> Markup:
+    positions, nominal, tile_shape, voxel, pairs, residual, accepted = page.figures.arrays(
+        _STEP, unit, "positions_px", "nominal_px", "tile_shape", "voxel_um", "pairs",
+        "pair_residual_px", "pair_accepted",
+    )  # fmt: skip
+    pixel = float(np.ravel(voxel)[-1])
+    tile = np.ravel(tile_shape)[-2:].astype(float)
+    centres = positions.astype(float) + tile / 2
+    low, high = centres.min(axis=0) - tile / 2, centres.max(axis=0) + tile / 2
+    scale = _GRAPH_WIDTH / max(float((high - low).max()), 1.0)
+    xy = (centres - low) * scale
+    limit = page.view.limits.tile_residual_p95_um.warning
+    parts = [_tile_outline(point, tile * scale) for point in xy] if len(xy) <= 400 else []
+    for (a, b), value, used in zip(
+        pairs.reshape(-1, 2).tolist(), np.ravel(residual).tolist(), np.ravel(accepted).tolist(), strict=True
+    ):  # fmt: skip
+        if not (0 <= a < len(xy) and 0 <= b < len(xy)):
+            continue
+        parts.append(_edge(xy[a], xy[b], value * pixel, bool(used), limit))
+    parts += _displacements(xy, (positions - nominal).astype(float), pixel)
+    height, width = ((high - low) * scale).tolist()
+    rejected = int((~np.ravel(accepted).astype(bool)).sum())
+    title = f"Residual graph of {unit}: {len(xy)} tiles, {len(pairs)} pairs, {rejected} rejected"
+    body = svg(width + 2, height + 2, title, join(parts), css="graph")
+    caption = (
+        f"{len(xy)} tiles (dots) and {len(pairs)} measured pairs (lines: thicker and more orange for a larger "
+        f"residual, full at {number(limit, 'um')}; dashed: {rejected} rejected). Arrows: displacement from "
+        "the motor positions, less its mean, enlarged."
+    )
+    return figure(body, caption)
+
+
+def _tile_outline(centre: NDArray[np.float64], shape: NDArray[np.float64]) -> Markup:
+    return Markup(
+        '<rect x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}" fill="#0072b2" fill-opacity=".05" stroke="#c5ccd4" stroke-width=".6"/>'
+    ).format(centre[1] - shape[1] / 2, centre[0] - shape[0] / 2, shape[1], shape[0])
+
+
+def _edge(
+    a: NDArray[np.float64], b: NDArray[np.float64], residual_um: float, used: bool, limit: float
+) -> Markup:
+    share = min(1.0, abs(residual_um) / limit) if limit > 0 and residual_um == residual_um else 1.0
+    colour = (
+        "#8a8f98" if not used else ("#56708a", "#8a6d3b", "#d55e00")[min(2, int(share * 2.999))]
+    )
+    dashes = Markup("") if used else Markup(' stroke-dasharray="4 4"')
+    return Markup(
+        '<line x1="{:.1f}" y1="{:.1f}" x2="{:.1f}" y2="{:.1f}" stroke="{}" stroke-width="{:.1f}"{}><title>{}{}</title></line>'
+    ).format(
+        a[1], a[0], b[1], b[0], colour, 1.0 + 2.5 * share, dashes,
+        number(residual_um, "um"), "" if used else ", rejected",
+    )  # fmt: skip
+
+
+def _displacements(
+    xy: NDArray[np.float64], moved: NDArray[np.float64], pixel: float
+) -> list[Markup]:
+    moved = moved - np.nanmean(moved, axis=0)
+    largest = float(np.nanmax(np.hypot(moved[:, 0], moved[:, 1]))) if moved.size else 0.0
+    enlarge = 0.6 * _GRAPH_WIDTH / max(np.sqrt(len(xy)), 1.0) / largest if largest > 0 else 0.0
+    radius = 2.6 if len(xy) <= 200 else 1.4
+    return [
+        Markup(
+            '<line x1="{0:.1f}" y1="{1:.1f}" x2="{2:.1f}" y2="{3:.1f}" stroke="#7a4f9e" stroke-width="1.4"/>'
+            '<circle cx="{0:.1f}" cy="{1:.1f}" r="{4}" fill="#1d2530"><title>moved by {5}, {6} (y, x)</title></circle>'
+        ).format(
+            p[1], p[0], p[1] + enlarge * d[1], p[0] + enlarge * d[0], radius,
+            number(float(d[0]) * pixel, "um"), number(float(d[1]) * pixel, "um"),
+        )
+        for p, d in zip(xy, np.nan_to_num(moved), strict=True)
+    ]  # fmt: skip
+
+
+def _table(page: Page) -> Markup:
+    names = (
+        ("tile_residual_p95_um", "residual p95 (µm)"),
+        ("tile_residual_rms_um", "residual RMS (µm)"),
+        ("pairs_used", "pairs used"),
+        ("pairs_rejected", "pairs rejected"),
+        ("seam_step_percent", "seam step (%)"),
+        ("seam_l1_before", "seam L1 before"),
+        ("seam_l1", "seam L1 after"),
+        ("seam_pearson", "seam correlation"),
+    )
+    units = [u for u in page.view.units(_STEP) if u.finished]
+    shown = [(n, label) for n, label in names if any(u.number(n) is not None for u in units)]
+    if not shown:
+        return EMPTY
+    rows = []
+    for unit in units:
+        metrics = [unit.metric(name) for name, _ in shown]
+        rows.append([unit.name, *(number(m.value) if m else "–" for m in metrics)])
+    return table(
+        ("Slice", *(label for _, label in shown)),
+        rows,
+        caption="Stitching metrics of every slice, as saved",
+        numeric=range(1, len(shown) + 1),
+    )
+
+
+REPORTLET = Reportlet(
+    id="stitching",
+    order=60,
+    title="Tile stitching",
+    question="Are the tiles of a slice where they belong, and did the images improve on the motor positions?",
+    render=render,
+    good="fibres run through the seams in “final”, also where they break in “motor only”; thin grey lines in the graph.",
+    bad="doubled fibres along seams; thick orange lines that are not dashed (a wrong pair was trusted); long "
+    "arrows in one row (a stage scale or camera angle that the model does not hold).",
+    inputs=(_STEP,),
+    thresholds=("tile_residual_p95_um", "tile_residual_rms_um", "seam_step_percent", "seam_l1", "seam_pearson"),
+)  # fmt: skip
