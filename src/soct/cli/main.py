@@ -9,8 +9,9 @@ from types import FrameType
 from typing import NoReturn
 
 from soct.cli.terminal import (
+    open_missing_streams,
     respect_environment,
-    silence_broken_pipe,
+    silence,
     words,
     words_of_error,
 )
@@ -28,6 +29,7 @@ def _on_sigterm(number: int, frame: FrameType | None) -> NoReturn:
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and end the process with an exit code of `soct.errors.ExitCode`."""
     signal.signal(signal.SIGTERM, _on_sigterm)
+    open_missing_streams()
     respect_environment()
     given = list(sys.argv[1:] if arguments is None else arguments)
     sys.exit(int(run_guarded(lambda: _run_app(given), given)))
@@ -61,12 +63,19 @@ def run_guarded(work: Callable[[], int], arguments: list[str]) -> int:
     except Terminated:
         words("terminated")
         return ExitCode.TERMINATED
-    except BrokenPipeError:
-        silence_broken_pipe()
-        return ExitCode.OK
+    except (BrokenPipeError, SystemExit) as error:
+        return _without_reader(error)
     except Exception as error:  # noqa: BLE001 - the one boundary
         return _crash(error, arguments)
     return code
+
+
+def _without_reader(error: BaseException) -> int:
+    """End quietly when nobody reads stdout any more; typer turns that into ``sys.exit(1)`` by itself."""
+    if isinstance(error, SystemExit) and not isinstance(error.__context__, BrokenPipeError):
+        raise error
+    silence(sys.__stdout__ or sys.stdout)
+    return ExitCode.OK
 
 
 def _crash(error: Exception, arguments: list[str]) -> int:

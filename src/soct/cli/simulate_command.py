@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -40,7 +41,11 @@ def build_simulate_command() -> Any:
         _run(out, preset, perfect=perfect, threads=threads, typed=typed)
 
     parameters = [
-        keyword("out", Annotated[Path, typer.Argument(metavar="OUT", help="Folder to make.")], ...),
+        keyword(
+            "out",
+            Annotated[Path, typer.Argument(metavar="OUT", help="Folder to make.")],
+            inspect.Parameter.empty,
+        ),
         keyword(
             "preset",
             Annotated[str, typer.Option("--preset", metavar="demo|tiny|large", help="Start here.")],
@@ -61,8 +66,6 @@ def build_simulate_command() -> Any:
         *(p for key in sizes for p in options_of_field(AcquisitionSpec, key, key, PANEL_SIZE)),
         *(p for key in faults for p in options_of_field(Faults, key, key, PANEL_FAULTS)),
     ]
-    # Typer passes over a default of `...`: the argument is needed.
-    parameters[0] = parameters[0].replace(default=parameters[0].empty)
     return build_command("simulate", _TEXT, give_signature(command, parameters))
 
 

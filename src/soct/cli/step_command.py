@@ -97,18 +97,10 @@ def _option_name(step: Step[Any], key: str) -> str:
 
 
 def _file_parameters(step: Step[Any]) -> list[inspect.Parameter]:
-    found = [
-        keyword(
-            "out",
-            Annotated[
-                Path,
-                typer.Option(
-                    "--out", metavar="FOLDER", help="Where to write.", rich_help_panel=PANEL_FILES
-                ),
-            ],
-            Path(),
-        )
-    ]
+    out = typer.Option(
+        "--out", metavar="FOLDER", help="Where to write.", rich_help_panel=PANEL_FILES
+    )
+    found = [keyword("out", Annotated[Path, out], inspect.Parameter.empty)]
     if step.reads_raw:
         found.append(keyword("raw", _path_option("--raw", "FOLDER", "The raw tiles."), None))
     if step.inputs:

@@ -6,12 +6,20 @@ import contextlib
 import json
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from soct.errors import UserError
+
+
+def open_missing_streams() -> None:
+    """Give a process that was started with stdout or stderr closed something to write to."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
 
 
 def respect_environment() -> None:
@@ -32,8 +40,14 @@ def is_interactive() -> bool:
 
 
 def words(*lines: str) -> None:
-    """Write lines for a person to stderr, with every character that could act on a terminal escaped."""
-    _write(sys.stderr, lines)
+    """Write lines for a person to stderr, with every character that could act on a terminal escaped.
+
+    Nobody listening is no reason to stop a run.
+    """
+    try:
+        _write(sys.stderr, lines)
+    except BrokenPipeError:
+        silence(sys.stderr)
 
 
 def data(*lines: str) -> None:
@@ -88,9 +102,9 @@ def data_console() -> Console:
     return Console(markup=False, highlight=False, emoji=False, width=width)
 
 
-def silence_broken_pipe() -> None:
-    """Point stdout at nothing, so that the interpreter's last flush cannot fail after ``| head``."""
+def silence(stream: TextIO) -> None:
+    """Point a stream at nothing, so that the interpreter's last flush cannot fail after ``| head``."""
     with contextlib.suppress(OSError, ValueError):
         nothing = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nothing, sys.stdout.fileno())
+        os.dup2(nothing, stream.fileno())
         os.close(nothing)

@@ -100,6 +100,8 @@ def _problems(
     for part in error.errors(include_url=False):
         setting = _nearest(by_path, _path(part))
         text = _explain(part, schema, setting)
+        if setting is not None and part["type"] == "extra_forbidden":
+            setting = replace(setting, path=(*setting.path[:depth], *_path(part)))
         if setting is None:
             problems.setdefault((text,), _of_section(part, text, settings, depth, where))
         else:
