@@ -21,6 +21,7 @@ from soct.space import Array, FloatArray
 SurfaceMode = Literal["plane", "quadratic", "surface"]
 DETECTION_SIGMAS = 5.0
 PERSISTENCE = 3
+FAINTEST_SAMPLE = 0.03
 LEVEL_WINDOW = 4
 
 
@@ -154,6 +155,7 @@ def detect_interface(
     *,
     water: WaterLevel | None = None,
     sigma_px: tuple[float, float, float] = (0.8, 2, 2),
+    background: Array | None = None,
     first_sample: int = 0,
     bin_px: int = 1,
 ) -> InterfaceMap:
@@ -169,6 +171,9 @@ def detect_interface(
         Of the slice; measured on this block when absent.
     sigma_px : tuple of float
         Smoothing along z, y, x.
+    background : ndarray (z,), optional
+        Fixed lines of the frame (their brightness over depth, from water or from the darkest A-lines of a
+        curved sample), taken off first.
     first_sample : int
         Samples above it are ignored (fixed lines near zero delay).
     bin_px : int
@@ -190,7 +195,13 @@ def detect_interface(
     if bin_px > 1:
         shape = np.shape(block)
         binned = bin_a_lines(block, bin_px, valid=valid)
-        found = detect_interface(binned, water=water, sigma_px=sigma_px, first_sample=first_sample)
+        found = detect_interface(
+            binned,
+            water=water,
+            sigma_px=sigma_px,
+            background=background,
+            first_sample=first_sample,
+        )
         return InterfaceMap(
             *(
                 np.repeat(np.repeat(m, bin_px, 0), bin_px, 1)[: shape[1], : shape[2]]
@@ -198,13 +209,27 @@ def detect_interface(
             )
         )
     smoothed = smooth_a_lines(block, valid, sigma_px=sigma_px)
+    if background is not None:
+        smoothed -= np.asarray(background, np.float32)[:, None, None]
     if water is None:
         water = measure_water_level(smoothed[first_sample:])
     depth = np.full(smoothed.shape[1:], np.nan, dtype=np.float32)
     contrast = np.zeros(smoothed.shape[1:], dtype=np.float32)
     noise = max(water.noise, 0.02 * abs(water.floor), 1e-12)
+    finite = smoothed[np.isfinite(smoothed)]
+    brightest = (
+        float(np.percentile(finite[:: 1 + finite.size // 100_000], 99)) if finite.size else 0
+    )
+    # What is left of fixed lines is no sample, however quiet the darkest depth is.
+    rise = max(DETECTION_SIGMAS * noise, FAINTEST_SAMPLE * (brightest - water.floor))
     _find_edges(
-        smoothed, np.float32(water.floor), np.float32(noise), int(first_sample), depth, contrast
+        smoothed,
+        np.float32(water.floor),
+        np.float32(noise),
+        np.float32(rise),
+        int(first_sample),
+        depth,
+        contrast,
     )
     confidence = (contrast / (contrast + 4 * DETECTION_SIGMAS)).astype(np.float32)
     return InterfaceMap(depth, confidence)
@@ -261,12 +286,13 @@ def _find_edges(
     smoothed: FloatArray,
     floor: np.float32,
     noise: np.float32,
+    rise: np.float32,
     first: int,
     depth: FloatArray,
     contrast: FloatArray,
 ) -> None:
     nz, ny, nx = smoothed.shape
-    threshold = floor + DETECTION_SIGMAS * noise
+    threshold = floor + rise
     for y in range(ny):
         for x in range(nx):
             start = first
