@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -60,3 +61,18 @@ def write_bytes(path: Path, data: bytes) -> None:
 def write_text(path: Path, text: str) -> None:
     """Replace the content of `path` with UTF-8 text in one step."""
     write_bytes(path, text.encode("utf-8"))
+
+
+def link_tree(source: Path, target: Path) -> None:
+    """Repeat a folder by hard links, which take no space; by copies where the file system has no links.
+
+    The files of a published output never change (they are replaced by renaming), so sharing them is safe.
+    """
+    for folder, _, names in os.walk(source):
+        here = target / Path(folder).relative_to(source)
+        here.mkdir(parents=True, exist_ok=True)
+        for name in sorted(names):
+            try:
+                (here / name).hardlink_to(Path(folder) / name)
+            except OSError:
+                shutil.copyfile(Path(folder) / name, here / name)

@@ -324,11 +324,14 @@ def _parse_tiles(attributes: Mapping[str, Any], rows: int, cols: int) -> tuple[G
 def _tile_on_disk(path: Path, array: ZarrArray, attributes: Mapping[str, Any]) -> tuple[int, ...]:
     """Return the shape of a tile in the order of the array's axes."""
     given = attributes.get("tile_shape")
-    tile = array.layout.chunks if given is None else tuple(_whole(n, 1) for n in given)
-    fits = len(tile) == len(array.shape) == 3 and tile[0] >= array.shape[0]
+    if given is None:
+        # Depth may be cut into several chunks: a tile is always as deep as the grid.
+        tile = (array.shape[0], *array.layout.chunks[1:])
+    else:
+        tile = tuple(_whole(n, 1) for n in given)
+    fits = len(tile) == len(array.shape) == 3 and tile[0] == array.shape[0]
     if not fits or any(n % t for n, t in zip(array.shape[1:], tile[1:], strict=True)):
         raise _malformed(path, "tiles as deep as the grid, in whole numbers", (array.shape, tile))
-    tile = (array.shape[0], *tile[1:])
     if 4 * math.prod(tile) > MAX_CHUNK_BYTES:
         raise _malformed(path, f"tiles of at most {MAX_CHUNK_BYTES} bytes", tile)
     return tile
