@@ -91,7 +91,9 @@ class Desk:
             slice_ids=slices,
             input_paths=self._input_paths(unit),
             output_paths={name: partial / path for name, path in names.items()},
-            acquisition=self._acquisition(step.scope, slices) if step.reads_raw else None,
+            acquisition=narrow_acquisition(self._around.acquisition, step.scope, slices)
+            if step.reads_raw
+            else None,
             threads=threads,
             memory_bytes=memory_bytes,
             gpu=self._around.gpu,
@@ -141,12 +143,23 @@ class Desk:
                 paths.setdefault((source.step, name), {})[source.slices] = self.run_folder / path
         return paths
 
-    def _acquisition(self, scope: Scope, slices: tuple[int, ...]) -> Acquisition:
-        """Return the input as far as the unit's key knows it."""
-        everything = self._around.acquisition
-        return replace(
-            everything,
-            slices={s: everything.slices[s] for s in slices},
-            session=session_of(everything.session, scope, slices),
-            tables=everything.tables if scope is Scope.RUN else {},
-        )
+
+def narrow_acquisition(
+    acquisition: Acquisition, scope: Scope, slices: tuple[int, ...]
+) -> Acquisition:
+    """Return the input as far as a unit's key knows it.
+
+    Parameters
+    ----------
+    acquisition : Acquisition
+    scope : Scope
+        Of the unit's step.
+    slices : tuple of int
+        The slices that the unit covers.
+    """
+    return replace(
+        acquisition,
+        slices={s: acquisition.slices[s] for s in slices},
+        session=session_of(acquisition.session, scope, slices),
+        tables=acquisition.tables if scope is Scope.RUN else {},
+    )

@@ -121,7 +121,7 @@ class RecordStore:
         """Publish a record in one step."""
         path = self.path(record.unit)
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes(path, _encode(record))
+        write_bytes(path, encode_record(record))
 
     def write_failure(self, failed: FailureRecord) -> None:
         """Keep a failure until the unit succeeds."""
@@ -159,7 +159,8 @@ def check_format(document: Mapping[str, Any], path: Path) -> None:
         )
 
 
-def _encode(record: Record) -> bytes:
+def encode_record(record: Record) -> bytes:
+    """Return the content of a record file."""
     body: dict[str, Any] = {
         "step": record.unit.step,
         "unit": record.unit.name,

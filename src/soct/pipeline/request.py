@@ -15,7 +15,6 @@ from soct.steps.declaration import Metric, Params, Step, Unit
 
 if TYPE_CHECKING:
     from soct.formats.acquisition import Acquisition, SliceRecord
-    from soct.pipeline.profile import Profile
 
 Status: TypeAlias = Literal["ok", "warning", "error", "info"]
 Assess: TypeAlias = Callable[[str, Metric], Status]
@@ -65,7 +64,7 @@ class Resources:
 class RunRequest:
     """Everything `soct.pipeline.runner.run` needs; nothing else is read from the surroundings.
 
-    `RunRequest.from_profile` builds one from a loaded profile.
+    `soct.pipeline.asked_run.request_run` builds one from a loaded profile.
     """
 
     input: Path
@@ -89,52 +88,6 @@ class RunRequest:
     """The opened input; None: `soct.formats.acquisition.open_acquisition` is called."""
     fingerprint: Fingerprint | None = None
     """None: `soct.formats.acquisition.fingerprint_slice`."""
-
-    @classmethod
-    def from_profile(
-        cls,
-        profile: Profile,
-        source: Path,
-        folder: Path,
-        *,
-        selection: Selection | None = None,
-        resources: Resources | None = None,
-        command: str = "",
-    ) -> RunRequest:
-        """Ask for a run of the whole pipeline with a profile's parameters and limits.
-
-        Parameters
-        ----------
-        profile : Profile
-        source, folder : Path
-            Input and run folder.
-        selection : Selection, optional
-            None: everything.
-        resources : Resources, optional
-            None: what `Resources` takes by default.
-        command : str
-            The command line, for the history and the lock.
-        """
-        from soct.pipeline.keys import digest_of
-        from soct.quality.limits import metric_status
-        from soct.steps.registry import load_steps
-
-        def assess(step: str, metric: Metric) -> Status:
-            return metric_status(metric.name, metric.value, profile.quality).value
-
-        return cls(
-            input=source,
-            folder=folder,
-            subject=profile.subject,
-            params=profile.params,
-            steps=load_steps(),
-            selection=selection or Selection(),
-            resources=resources or Resources(),
-            profile={"name": profile.name, **profile.record()},
-            assess=assess,
-            assess_digest=digest_of(profile.quality.model_dump(mode="json")),
-            command=command,
-        )
 
 
 @dataclass(frozen=True)

@@ -54,6 +54,8 @@ class RunDocument:
     """Every parameter of every step, as it was in the last invocation."""
     steps: Mapping[str, int]
     """Steps that are switched on, in pipeline order, with their versions."""
+    summaries: Mapping[str, str]
+    """What every step does, in one sentence."""
     scopes: Mapping[str, str]
     inputs: Mapping[str, list[str]]
     """``step -> steps that it reads``."""

@@ -15,6 +15,7 @@ from soct.errors import ExitCode
 from soct.pipeline.desk import Desk, Surroundings
 from soct.pipeline.events import Listener, Notice, RunEnded, RunPlanned, ignore
 from soct.pipeline.executors import LocalExecutor
+from soct.pipeline.findings import write_findings
 from soct.pipeline.graph import Graph, build_graph, check_declarations
 from soct.pipeline.keys import KeyMaker, digest_of
 from soct.pipeline.ledger import write_ledger
@@ -165,6 +166,7 @@ def _run_locked(
     sweep_partial_folders(request.folder)
     document = _document(prepared, planned, budget, before)
     write_run(request.folder, document)
+    write_findings(request.folder, prepared.acquisition)
     listener(RunPlanned(planned.counts, planned.cost.raw_bytes, budget.workers))
     for text in planned.notices:
         listener(Notice("warning", text))
@@ -308,6 +310,7 @@ def _document(
         profile=dict(request.profile),
         params={name: request.params[name].model_dump(mode="json") for name in request.steps},
         steps={name: step.version for name, step in graph.steps.items()},
+        summaries={name: step.summary for name, step in graph.steps.items()},
         scopes={name: step.scope.value for name, step in graph.steps.items()},
         inputs={name: list(sources) for name, sources in graph.inputs.items()},
         units={name: [unit.name for unit in units] for name, units in graph.units.items()},

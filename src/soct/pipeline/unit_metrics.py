@@ -42,6 +42,15 @@ def write_metrics(run_folder: Path, record: Record, assess: Assess) -> None:
     write_bytes(path, content)
 
 
+def read_statuses(run_folder: Path, unit: Unit) -> dict[str, Status]:
+    """Return ``metric name -> status`` as they were written; empty where nothing can be read."""
+    try:
+        document = json.loads(metrics_path(run_folder, unit).read_bytes())
+        return {name: metric["status"] for name, metric in document["metrics"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
 def _document(record: Record, assess: Assess) -> dict[str, Any]:
     step, result = record.unit.step, record.result
     return {

@@ -1,0 +1,66 @@
+"""``state/acquisition.json``: what was found of the input, for reports made when it is long gone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from soct.formats.atomic import write_bytes
+
+if TYPE_CHECKING:
+    from soct.formats.acquisition import Acquisition, SliceRecord
+
+
+def _path(run_folder: Path) -> Path:
+    return run_folder / "state" / "acquisition.json"
+
+
+def write_findings(run_folder: Path, acquisition: Acquisition) -> None:
+    """Write what was found, unless the file already says the same."""
+    document = {
+        "kind": acquisition.kind,
+        "ignored": [str(path) for path in acquisition.ignored],
+        "metadata": {
+            name: value
+            for name, value in acquisition.session.items()
+            if isinstance(value, str | int | float | bool)
+        },
+        "slices": {str(s): _slice(record) for s, record in acquisition.slices.items()},
+    }
+    content = json.dumps(document, default=str).encode()
+    path = _path(run_folder)
+    try:
+        if path.read_bytes() == content:
+            return
+    except OSError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(path, content)
+
+
+def read_findings(run_folder: Path) -> Mapping[str, Any]:
+    """Return what was found of the input; empty where that is not known."""
+    try:
+        document = json.loads(_path(run_folder).read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def _slice(record: SliceRecord) -> dict[str, Any]:
+    places = [(tile.row, tile.col) for tile in record.tiles]
+    absent = [(p.row, p.col) for p in record.problems if p.row is not None and p.col is not None]
+    rows = [row for row, _ in places + absent]
+    cols = [col for _, col in places + absent]
+    first_row, first_col = min(rows, default=0), min(cols, default=0)
+    heights = [tile.stage_mm[2] for tile in record.tiles if tile.stage_mm[2] is not None]
+    return {
+        "first_row": first_row,
+        "first_col": first_col,
+        "rows": max(rows) - first_row + 1 if rows else 0,
+        "cols": max(cols) - first_col + 1 if cols else 0,
+        "found": [(row - first_row, col - first_col) for row, col in places],
+        "bytes": record.n_bytes,
+        "stage_z_mm": heights[0] if heights else None,
+    }

@@ -1,0 +1,61 @@
+"""The final volume as its metadata describe it, for the report; no voxel is read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from soct.report.model import OutputView, StepView, VolumeLevel, VolumeView
+
+VOLUME_STEP = "stack"
+
+
+def view_volume(folder: Path, steps: tuple[StepView, ...]) -> VolumeView | None:
+    """Return the final volume, or None before there is one whose metadata can be read."""
+    output = _volume_output(steps)
+    if output is None:
+        return None
+    try:
+        return _view(folder / output.path, output)
+    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError):
+        return VolumeView(output.path, bytes=output.bytes)
+
+
+def _volume_output(steps: tuple[StepView, ...]) -> OutputView | None:
+    outputs = [o for step in steps if step.id == VOLUME_STEP for u in step.units for o in u.outputs]
+    return next((o for o in outputs if o.path.endswith(".zarr")), None)
+
+
+def _view(store: Path, output: OutputView) -> VolumeView:
+    attributes = json.loads((store / "zarr.json").read_bytes())["attributes"]
+    datasets = attributes["ome"]["multiscales"][0]["datasets"]
+    arrays = [json.loads((store / d["path"] / "zarr.json").read_bytes()) for d in datasets]
+    own = attributes.get("soct", {})
+    return VolumeView(
+        path=output.path,
+        levels=tuple(_level(d, a) for d, a in zip(datasets, arrays, strict=True)),
+        dtype=str(arrays[0]["data_type"]),
+        codec=", ".join(_codecs(arrays[0]["codecs"])),
+        bytes=output.bytes,
+        orientation=str(own.get("orientation", "")),
+        interpolated_planes=tuple(
+            (int(first), int(last)) for first, last in own.get("interpolated_planes", ())
+        ),
+    )
+
+
+def _level(dataset: Mapping[str, Any], array: Mapping[str, Any]) -> VolumeLevel:
+    scale = next(t["scale"] for t in dataset["coordinateTransformations"] if t["type"] == "scale")
+    z, y, x = array["shape"][-3:]
+    return VolumeLevel(dataset["path"], (z, y, x), (scale[-3], scale[-2], scale[-1]))
+
+
+def _codecs(codecs: list[Mapping[str, Any]]) -> list[str]:
+    """Return the names of the codecs that hold data; inside shards, those of the chunks."""
+    names = []
+    for codec in codecs:
+        inner = codec.get("configuration", {}).get("codecs")
+        names += _codecs(inner) if inner else [str(codec["name"])]
+    return names

@@ -1,0 +1,106 @@
+"""Workers die one at a time, and nobody waits for them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import pytest
+
+from soct.errors import InputError
+from soct.pipeline.executors import LocalExecutor, WorkerDied, send_message
+
+
+@pytest.fixture
+def executor():
+    made = LocalExecutor(2, {"SOCT_TEST_WORKER": "7"})
+    yield made
+    made.kill()
+
+
+def double(number):
+    return 2 * number
+
+
+def variable(name):
+    return os.environ.get(name)
+
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def leave():
+    os._exit(3)
+
+
+def refuse():
+    raise InputError("no", file="f", hint="h")
+
+
+def unpicklable():
+    return lambda: 0
+
+
+def tell(numbers):
+    for number in numbers:
+        send_message(number)
+    return "told"
+
+
+def test_tasks_come_back_with_their_own_results(executor):
+    futures = [executor.submit(double, n) for n in range(20)]
+    assert [f.result(30) for f in futures] == [2 * n for n in range(20)]
+    assert len(executor.pids()) == 2
+
+
+def test_a_worker_starts_with_its_environment_and_leaves_ours_alone(executor):
+    assert executor.submit(variable, "SOCT_TEST_WORKER").result(30) == "7"
+    assert "SOCT_TEST_WORKER" not in os.environ
+
+
+@pytest.mark.parametrize(("task", "text"), [(die, "SIGKILL"), (leave, "code 3")])
+def test_a_dying_worker_fails_its_own_task_and_is_replaced(executor, task, text):
+    other = executor.submit(time.sleep, 1.0)
+    with pytest.raises(WorkerDied, match=text):
+        executor.submit(task).result(30)
+    assert other.result(30) is None
+    assert executor.submit(double, 4).result(30) == 8
+
+
+def test_an_error_travels_home_with_all_its_parts(executor):
+    with pytest.raises(InputError) as caught:
+        executor.submit(refuse).result(30)
+    assert (caught.value.file, caught.value.hint) == ("f", "h")
+
+
+def test_a_result_that_cannot_travel_is_an_error_and_no_hang(executor):
+    with pytest.raises(RuntimeError, match="cannot be pickled"):
+        executor.submit(unpicklable).result(30)
+    assert executor.submit(double, 1).result(30) == 2
+
+
+def test_messages_arrive_before_the_result():
+    heard = []
+    executor = LocalExecutor(1, on_message=heard.append)
+    assert executor.submit(tell, [1, 2, 3]).result(30) == "told"
+    executor.shutdown()
+    assert heard == [1, 2, 3]
+
+
+def test_kill_ends_what_runs_at_once(executor):
+    future = executor.submit(time.sleep, 60)
+    while not executor.pids():
+        time.sleep(0.01)
+    started = time.monotonic()
+    executor.kill()
+    with pytest.raises(WorkerDied):
+        future.result(5)
+    assert time.monotonic() - started < 5
+
+
+def test_nothing_is_taken_after_shutdown(executor):
+    executor.shutdown()
+    with pytest.raises(RuntimeError, match="shut down"):
+        executor.submit(double, 1)
