@@ -67,17 +67,14 @@ class SlicePlacement:
         return max(low, 0), min(high, self.shape[1])
 
 
-def depth_weights(snr: FloatArray, ramp_px: float) -> FloatArray:
+def depth_weights(snr: FloatArray) -> FloatArray:
     """Weights over a slice's depth, without the ramps that depend on each A-line's valid range.
 
     Parameters
     ----------
     snr : ndarray (nz,)
         Signal over noise floor at each depth; speckle of contrast ~1 caps the weight of good depths.
-    ramp_px : float
-        Kept for the caller's record; the ramps are applied per A-line.
     """
-    del ramp_px
     relative_noise = 1.0 / np.maximum(np.asarray(snr, np.float64), 1e-3)
     return (1.0 / (1.0 + relative_noise**2)).astype(np.float32)
 

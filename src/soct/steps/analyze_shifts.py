@@ -1,0 +1,93 @@
+"""How the stage drifted over the run, and which steps stand out."""
+
+from __future__ import annotations
+
+from soct.steps.declaration import (
+    Context,
+    Input,
+    Metric,
+    Output,
+    Params,
+    Result,
+    Scope,
+    Step,
+    parameter,
+)
+
+
+class AnalyzeShiftsParams(Params):
+    """Parameters of `analyze_shifts`."""
+
+    iqr_factor: float = parameter(
+        1.5, "A step this many interquartile ranges outside the quartiles stands out.", gt=0, le=100
+    )
+
+
+def run(context: Context, params: AnalyzeShiftsParams) -> Result:
+    """Write the drift report."""
+    import dataclasses
+
+    from soct.formats.documents import write_document
+    from soct.registration.stage_drift import analyze_shifts
+    from soct.steps.stage_tables import read_shifts
+
+    report = analyze_shifts(
+        read_shifts(context.run("estimate_xy_shifts", "shifts")), iqr_factor=params.iqr_factor
+    )
+    write_document(context.output("report"), _finite(dataclasses.asdict(report)))
+    warnings = [f"the stage step between slices {f} and {m} stands out" for f, m in report.outliers]
+    return Result(
+        metrics=(
+            Metric(
+                "stage_drift_y_mm",
+                _number(report.y.total_mm),
+                "mm",
+                "drift of the stage over the run along y",
+            ),
+            Metric(
+                "stage_drift_x_mm",
+                _number(report.x.total_mm),
+                "mm",
+                "drift of the stage over the run along x",
+            ),
+            Metric(
+                "stage_max_step_mm",
+                _number(report.max_step_mm),
+                "mm",
+                "longest step between two slices",
+            ),
+            Metric("stage_outliers", len(report.outliers), "", "steps that stand out"),
+        ),
+        warnings=tuple(warnings),
+    )
+
+
+def _number(value: float) -> float | None:
+    return value if value == value and abs(value) != float("inf") else None
+
+
+def _finite(content: object) -> dict[str, object]:
+    """Return the same content with NaN as null, which JSON can express."""
+
+    def clean(value: object) -> object:
+        if isinstance(value, dict):
+            return {str(k): clean(v) for k, v in value.items()}
+        if isinstance(value, list | tuple):
+            return [clean(v) for v in value]
+        return _number(value) if isinstance(value, float) else value
+
+    result = clean(content)
+    assert isinstance(result, dict)
+    return result
+
+
+STEP = Step(
+    id="analyze_shifts",
+    version=1,
+    scope=Scope.RUN,
+    params=AnalyzeShiftsParams,
+    run=run,
+    summary="Report the stage's drift and the steps that stand out.",
+    inputs=(Input("estimate_xy_shifts"),),
+    outputs=(Output("report", "shifts_analysis.json"),),
+)

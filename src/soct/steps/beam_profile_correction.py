@@ -1,0 +1,130 @@
+"""How sensitivity falls with depth: focus, roll-off and attenuation, solved for the whole run."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from soct.steps.declaration import (
+    Context,
+    Input,
+    Metric,
+    Output,
+    Params,
+    Result,
+    Scope,
+    Step,
+    parameter,
+)
+
+
+class BeamProfileCorrectionParams(Params):
+    """Parameters of `beam_profile_correction`."""
+
+    method: Literal["model_free", "model"] = parameter(
+        "model_free", "Axial profile: measured and smoothed, or a confocal function that is fitted."
+    )
+    rayleigh_um: float = parameter(
+        610.0,
+        "Expected Rayleigh length: 610 um for a 3x, 1060 um for a 10x objective.",
+        unit="um",
+        gt=0,
+    )
+    slicing_interval_mm: float = parameter(
+        0.2, "Cut thickness where the stage does not tell it.", unit="mm", gt=0, le=10
+    )
+    gain_sigma: float = parameter(
+        0.15, "Expected scatter of the slices' log gains; ties the solution down.", gt=0, le=5
+    )
+
+
+def run(context: Context, params: BeamProfileCorrectionParams) -> Result:
+    """Solve the sensitivity that all slices share, from tissue that is seen at two depths."""
+    import numpy as np
+
+    from soct.intensity.axial_profile import estimate_axial_profile
+    from soct.intensity.depth_profiles import DepthSums
+    from soct.intensity.depth_sensitivity import solve_depth_sensitivity
+    from soct.registration.stage import measure_cut_thickness
+    from soct.steps.stage_tables import read_stage
+
+    stage = read_stage(context.run("estimate_xy_shifts", "stage_positions"))
+    thickness = measure_cut_thickness(stage, nominal_um=params.slicing_interval_mm * 1000)
+    ids, profiles, weights, offsets = [], [], [], []
+    pooled: dict[str, DepthSums] = {}
+    dz = 1.0
+    for (slice_id,), path in sorted(context.all("crop_interface", "surface").items()):
+        with np.load(path) as saved:
+            dz = float(saved["voxel_um"][0])
+            surface = float(np.median(saved["depth_px"]))
+            sums = {
+                name: DepthSums.from_array(saved[f"{name}_sums"], float(saved["floor"]))
+                for name in ("tissue", "agarose")
+            }
+        for name, one in sums.items():
+            if name in pooled and pooled[name].n_z == one.n_z:
+                pooled[name].merge(one)
+            else:
+                pooled.setdefault(name, one)
+        below = sums["tissue"].below_surface()
+        ids.append(slice_id)
+        profiles.append(np.nan_to_num(below.mean))
+        weights.append(below.weight / max(float(below.weight.max()), 1.0))
+        offsets.append(thickness.depth_um.get(slice_id, 0.0) / dz + surface)
+    depth = max(len(p) for p in profiles)
+    padded = np.array([np.pad(p, (0, depth - len(p))) for p in profiles])
+    trust = np.array([np.pad(w, (0, depth - len(w))) for w in weights])
+    solved = solve_depth_sensitivity(
+        padded, np.array(offsets), weights=trust, gain_sigma=params.gain_sigma
+    )
+    axial = estimate_axial_profile(
+        pooled["agarose"].over_frame(),
+        pooled["tissue"].over_frame(),
+        method=params.method,
+        rayleigh_px=params.rayleigh_um / dz,
+    )
+    np.savez(
+        context.output("profile"),
+        depth_um=np.arange(depth) * dz,
+        profile=np.exp(solved.log_sensitivity).astype(np.float32),
+        log_sensitivity=solved.log_sensitivity,
+        axial_sensitivity=axial.sensitivity,
+        slice_ids=np.array(ids, np.int64),
+        log_gain=solved.log_gain,
+        mean_profiles=padded.astype(np.float32),
+        before=padded.astype(np.float32),
+        after=(padded / np.exp(solved.log_sensitivity)[None]).astype(np.float32),
+        voxel_z_um=np.float64(dz),
+    )
+    useful = solved.log_sensitivity[solved.measured]
+    return Result(
+        metrics=(
+            Metric(
+                "axial_decay_db",
+                float(-10 / np.log(10) * useful.min()) if useful.size else None,
+                "dB",
+                "loss of sensitivity from the best depth to the deepest measured one",
+            ),
+            Metric(
+                "axial_residual",
+                solved.residual,
+                "",
+                "spread of log brightness that the common profile leaves",
+            ),
+            Metric(
+                "axial_measured_on", axial.measured_on, "", "material whose profile was measured"
+            ),
+            Metric("axial_method", f"{solved.reason}; {axial.reason}", "", "what was done"),
+        )
+    )
+
+
+STEP = Step(
+    id="beam_profile_correction",
+    version=1,
+    scope=Scope.RUN,
+    params=BeamProfileCorrectionParams,
+    run=run,
+    summary="Solve how sensitivity falls with depth, shared by all slices.",
+    inputs=(Input("crop_interface"), Input("estimate_xy_shifts")),
+    outputs=(Output("profile", "figures.npz"),),
+)

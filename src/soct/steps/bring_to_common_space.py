@@ -1,0 +1,156 @@
+"""Where every slice lies before any image is compared: stage positions, corrected, on one canvas."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from soct.steps.declaration import (
+    Context,
+    Input,
+    Metric,
+    Output,
+    Params,
+    Result,
+    Scope,
+    Step,
+    parameter,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class BringToCommonSpaceParams(Params):
+    """Parameters of `bring_to_common_space`."""
+
+    excluded_slice_mode: Literal["keep", "local_median", "median", "zero"] = parameter(
+        "keep", "What stands in for the stage's step from or to an excluded slice."
+    )
+    excluded_slice_window: int = parameter(
+        2, "Steps to either side that local_median looks at.", ge=1, le=100
+    )
+    slicing_interval_mm: float = parameter(
+        0.2, "Cut thickness where the stage does not tell it.", unit="mm", gt=0, le=10
+    )
+    use_stage_z: bool = parameter(
+        True, "Take the cut thickness from the stage where it is recorded."
+    )
+
+
+def _canvas_origin(path: Path) -> tuple[list[float], tuple[int, int, int], list[float], Any]:
+    """``(origin (y, x) px, shape, voxel um, grid model)`` of a stitched slice."""
+    from soct.formats.ome_zarr import open_volume
+
+    volume = open_volume(path)
+    origin = [float(v) for v in volume.attributes.get("origin_px", (0.0, 0.0))]
+    model = volume.attributes.get("grid_model", [[1.0, 0.0], [0.0, 1.0]])
+    return origin, volume.shape, list(volume.voxel_um), model
+
+
+def run(context: Context, params: BringToCommonSpaceParams) -> Result:
+    """Write the expected position of every slice's first voxel."""
+    import numpy as np
+
+    from soct.formats.documents import write_document
+    from soct.formats.tables import SliceConfigRow, read_table
+    from soct.registration.stage import measure_cut_thickness, measure_stage_axes
+    from soct.registration.stage_offsets import common_space_offsets, measure_origins
+    from soct.steps.stage_tables import read_clean_shifts, read_stage
+
+    stage = read_stage(context.run("estimate_xy_shifts", "stage_positions"))
+    shifts = read_clean_shifts(context.run("detect_rehoming_events", "shifts_clean"))
+    ledger = read_table(context.run("generate_slice_config", "slice_config"), SliceConfigRow)
+    used = {row.slice_id for row in ledger if row.is_stacked}
+    slices = {
+        ids[0]: _canvas_origin(path)
+        for ids, path in sorted(context.all("stitch_3d_with_refinement", "slice").items())
+    }
+    present = [i for i in slices if i in stage]
+    wanted = [i for i in present if i in used] or present
+    common = common_space_offsets(
+        shifts,
+        wanted,
+        axes=measure_stage_axes(stage),
+        origins_mm=measure_origins(stage),
+        excluded_slice_mode=params.excluded_slice_mode,
+        window=params.excluded_slice_window,
+    )
+    nominal_um = params.slicing_interval_mm * 1000
+    if params.use_stage_z:
+        thickness = measure_cut_thickness(stage, nominal_um=nominal_um)
+        z_um, source = thickness.depth_um, sorted(set(thickness.source.values()))
+    else:
+        z_um, source = {i: (i - present[0]) * nominal_um for i in present}, ["nominal"]
+    # One matrix for the run: the stage's axes against the image's, so that big steps turn with the camera.
+    matrix = np.median([np.array(slices[i][3], float) for i in present], axis=0)
+    rows = {}
+    for i in wanted:
+        origin, shape, voxel, _ = slices[i]
+        with np.load(context.of_slice("crop_interface", "surface", i)) as crop:
+            crop_px = int(crop["crop_px"])
+        stage_px = matrix @ (np.array(common.offset_um[i]) / np.array(voxel[1:]))
+        rows[str(i)] = {
+            "z_px": z_um[i] / voxel[0] + crop_px,
+            "y_px": float(stage_px[0] + origin[0]),
+            "x_px": float(stage_px[1] + origin[1]),
+            "shape": list(shape),
+            "reliable": bool(common.reliable[i]),
+        }
+    voxel = slices[wanted[0]][2]
+    write_document(
+        context.output("offsets"),
+        {
+            "voxel_um": voxel,
+            "slices": rows,
+            "thickness_source": source,
+            "grid_model": matrix.tolist(),
+        },
+    )
+    unreliable = [i for i in wanted if not common.reliable[i]]
+    warnings = []
+    if unreliable:
+        warnings.append(f"stage steps to slices {unreliable} are not reliable: images decide")
+    if "nominal" in source:
+        warnings.append(
+            f"cut thickness {params.slicing_interval_mm} mm is assumed where the stage does not tell it"
+        )
+    y = [common.offset_um[i][0] for i in wanted]
+    x = [common.offset_um[i][1] for i in wanted]
+    return Result(
+        metrics=(
+            Metric(
+                "stage_range_y_um",
+                float(np.ptp(y)),
+                "um",
+                "range of the slices' stage offsets along y",
+            ),
+            Metric(
+                "stage_range_x_um",
+                float(np.ptp(x)),
+                "um",
+                "range of the slices' stage offsets along x",
+            ),
+            Metric(
+                "stage_unreliable", len(unreliable), "", "slices whose stage step is not reliable"
+            ),
+        ),
+        warnings=tuple(warnings),
+    )
+
+
+STEP = Step(
+    id="bring_to_common_space",
+    version=1,
+    scope=Scope.RUN,
+    params=BringToCommonSpaceParams,
+    run=run,
+    summary="Place every slice on one canvas by the corrected stage positions.",
+    inputs=(
+        Input("estimate_xy_shifts"),
+        Input("generate_slice_config"),
+        Input("detect_rehoming_events"),
+        Input("stitch_3d_with_refinement"),
+        Input("crop_interface"),
+    ),
+    outputs=(Output("offsets", "common_space.json"),),
+)

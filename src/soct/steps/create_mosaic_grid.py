@@ -1,0 +1,224 @@
+"""Raw tiles of one slice -> mosaic grid, with the galvo's return lines moved out and cropped."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from soct.errors import InputError, StepError
+from soct.steps.declaration import (
+    Context,
+    Metric,
+    Output,
+    Params,
+    Result,
+    Scope,
+    Step,
+    parameter,
+)
+
+if TYPE_CHECKING:
+    from soct.formats.acquisition import SliceRecord
+    from soct.geometry.galvo import GalvoDecision
+    from soct.space import FloatArray, Voxel
+
+
+class CreateMosaicGridParams(Params):
+    """Parameters of `create_mosaic_grid`."""
+
+    axial_resolution_um: float = parameter(
+        3.5, "Axial sampling where the tiles do not state it.", unit="um", gt=0, le=1000
+    )
+    sharding_factor: int = parameter(
+        4, "Tiles along each side of one shard of the grid (one file on disk).", ge=1, le=64
+    )
+    fix_galvo_shift: bool = parameter(
+        True, "Find the A-lines recorded while the galvo returns and move them to the end."
+    )
+    galvo_confidence_threshold: float = parameter(
+        0.6, "Below this confidence the frame is taken as recorded: return lines last.", ge=0, le=1
+    )
+    legacy_orientation: bool = parameter(
+        False, "Apply the old rotate-and-flip in the lateral plane (files of early acquisitions)."
+    )
+    missing_tiles: Literal["mask", "fail"] = parameter(
+        "mask",
+        "What to do about missing or unreadable tiles: leave a listed hole, or fail the slice.",
+    )
+    grid_axes: Literal["auto", "yx", "xy"] = parameter(
+        "auto",
+        "Lateral axis order of mosaic grids given as input; auto: xy unless soct wrote them.",
+    )
+    codec: Literal["none", "zstd"] = parameter(
+        "none", "Compression on disk; speckle hardly compresses, so none is faster."
+    )
+
+
+def _voxel(record: SliceRecord, params: CreateMosaicGridParams) -> Voxel:
+    from soct.space import Voxel
+
+    info = record.tiles[0].info
+    axial = info.axial_resolution_um or params.axial_resolution_um
+    return Voxel(axial, info.height_um / info.ny, info.width_um / info.nx)
+
+
+def _decide_galvo(record: SliceRecord, params: CreateMosaicGridParams) -> GalvoDecision:
+    """Find the return lines from the central tiles, once for the slice."""
+    from soct.formats.raw import read_tile
+    from soct.geometry.galvo import choose_central_tiles, detect_galvo_return
+
+    n_extra = record.tiles[0].info.n_extra
+    aips: list[FloatArray] = []
+    if n_extra > 0 and params.fix_galvo_shift:
+        for k in choose_central_tiles([(t.row, t.col) for t in record.tiles]):
+            try:
+                aips.append(read_tile(record.tiles[k]).mean(axis=0))
+            except InputError:
+                continue  # named below, when the tile's turn comes
+    return detect_galvo_return(
+        aips, n_extra, confidence_threshold=params.galvo_confidence_threshold
+    )
+
+
+def _import_grid(context: Context, params: CreateMosaicGridParams, record: SliceRecord) -> Result:
+    """Rewrite a mosaic grid that came as input in soct's own form."""
+    from soct.formats.mosaic_grid import MosaicGridWriter, open_mosaic_grid
+
+    assert record.grid is not None
+    axes = None if params.grid_axes == "auto" else params.grid_axes
+    source = open_mosaic_grid(record.grid, grid_axes=axes)
+    with MosaicGridWriter(
+        context.output("grid"),
+        source.rows,
+        source.cols,
+        source.tile_shape,
+        source.voxel_um,
+        sharding_factor=params.sharding_factor,
+        codec=params.codec,
+        attributes={"slice_id": record.slice_id},
+        threads=context.threads,
+    ) as writer:
+        for row in range(source.rows):
+            for col in range(source.cols):
+                if source.has(row, col):
+                    writer.write_tile(row, col, source.read_tile(row, col))
+        writer.close(source.tiles)
+    return Result(
+        metrics=(
+            Metric("tiles_expected", source.rows * source.cols, "", "positions of the grid"),
+            Metric("tiles_found", len(source.tiles), "", "tiles with data"),
+        ),
+        warnings=("the input is a mosaic grid: galvo and raw-file checks do not apply",),
+    )
+
+
+def run(context: Context, params: CreateMosaicGridParams) -> Result:
+    """Write the mosaic grid of one slice."""
+    import numpy as np
+
+    from soct.formats.mosaic_grid import GridTile, MosaicGridWriter
+    from soct.formats.raw import read_tile, to_legacy_orientation
+    from soct.geometry.galvo import apply_galvo_shift
+
+    slice_id = context.unit.slices[0]
+    assert context.acquisition is not None
+    record = context.acquisition.slices[slice_id]
+    if record.grid is not None:
+        return _import_grid(context, params, record)
+    if record.problems and params.missing_tiles == "fail":
+        problem = record.problems[0]
+        raise InputError(
+            f"slice {slice_id} has {len(record.problems)} missing or damaged tiles; first: {problem.message}",
+            file=problem.file,
+            expected=problem.expected,
+            found=problem.found,
+            hint="mend the tiles, or set create_mosaic_grid.missing_tiles to mask",
+        )
+    if not record.tiles:
+        raise InputError(
+            f"slice {slice_id} has no readable tile",
+            file=context.acquisition.root,
+            hint=f"leave it out with --slices, or restore its tiles; {len(record.problems)} problems are listed by `soct plan`",
+        )
+    first = record.tiles[0].info
+    decision = _decide_galvo(record, params)
+    row0, col0 = min(t.row for t in record.tiles), min(t.col for t in record.tiles)
+    rows = max(t.row for t in record.tiles) - row0 + 1
+    cols = max(t.col for t in record.tiles) - col0 + 1
+    warnings = [p.message for p in record.problems]
+    ny, nx = (first.nx, first.ny) if params.legacy_orientation else (first.ny, first.nx)
+    written: list[GridTile] = []
+    profile = np.zeros(first.nx + first.n_extra)
+    with MosaicGridWriter(
+        context.output("grid"),
+        rows,
+        cols,
+        (first.n_z, ny, nx),
+        _voxel(record, params),
+        sharding_factor=params.sharding_factor,
+        codec=params.codec,
+        attributes={"slice_id": slice_id, "row0": row0, "col0": col0},
+        threads=context.threads,
+    ) as writer:
+        for done, tile in enumerate(record.tiles):
+            try:
+                raw = read_tile(tile)
+            except InputError as error:
+                if params.missing_tiles == "fail":
+                    raise
+                warnings.append(str(error).replace("\n", "; "))
+                continue
+            profile += raw.mean(axis=(0, 1), dtype=np.float64)
+            data = apply_galvo_shift(raw, decision)
+            if params.legacy_orientation:
+                data = to_legacy_orientation(data)
+            writer.write_tile(tile.row - row0, tile.col - col0, data)
+            written.append(
+                GridTile(
+                    row=tile.row - row0,
+                    col=tile.col - col0,
+                    stage_mm=tile.stage_mm,
+                    source=tile.folder.name,
+                    status="ok",
+                    galvo_shift=decision.shift,
+                    galvo_confidence=decision.confidence,
+                )
+            )
+            context.progress((done + 1) / len(record.tiles))
+        if not written:
+            raise StepError(
+                f"no tile of slice {slice_id} could be read", file=context.acquisition.root
+            )
+        writer.close(written)
+    np.savez(
+        context.output("figures"),
+        profile=(profile / len(written)).astype(np.float32),
+        shift=np.int64(decision.shift),
+        confidence=np.float64(decision.confidence),
+    )
+    return Result(
+        metrics=(
+            Metric("tiles_expected", rows * cols, "", "positions of the slice's grid"),
+            Metric("tiles_found", len(written), "", "tiles read and written"),
+            Metric("galvo_confidence", decision.confidence, "", "confidence of the galvo decision"),
+            Metric("galvo_shift", decision.shift, "px", "A-lines by which each frame was rolled"),
+            Metric(
+                "galvo_decision", decision.reason, "", "what was decided about the return lines"
+            ),
+        ),
+        warnings=tuple(warnings),
+    )
+
+
+STEP = Step(
+    id="create_mosaic_grid",
+    version=1,
+    scope=Scope.SLICE,
+    params=CreateMosaicGridParams,
+    run=run,
+    summary="Raw tiles to one mosaic grid per slice, galvo return removed.",
+    outputs=(
+        Output("grid", "mosaic_grid_3d_z{slice:02d}.ome.zarr"),
+        Output("figures", "figures_z{slice:02d}.npz", optional=True),
+    ),
+    reads_raw=True,
+)

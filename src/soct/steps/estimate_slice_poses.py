@@ -1,0 +1,276 @@
+"""Poses of all slices at once, from all measured pairs and the stage."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from soct.errors import StepError
+from soct.steps.declaration import (
+    Context,
+    Decision,
+    Input,
+    Metric,
+    Output,
+    Params,
+    Result,
+    Scope,
+    Step,
+    parameter,
+)
+
+if TYPE_CHECKING:
+    from soct.registration.slice_poses import PairMeasurement, SlicePoses, StagePosition
+    from soct.space import Voxel
+
+
+class EstimateSlicePosesParams(Params):
+    """Parameters of `estimate_slice_poses`."""
+
+    min_confidence: float = parameter(0.3, "Pairs below this confidence are not used.", ge=0, le=1)
+    apply_rotation_only: bool = parameter(
+        False, "Take rotations from the images and positions from the stage."
+    )
+    accumulate_translations: bool = parameter(
+        True, "Let shifts between slices add up; off keeps every slice near its stage position."
+    )
+    confidence_weight_translations: bool = parameter(True, "Weigh every pair by its confidence.")
+    motor_only: bool = parameter(False, "Trust the stage alone (for diagnosis).")
+    stage_step_um: float = parameter(
+        50.0, "Expected error of the stage between neighbouring slices.", unit="um", gt=0, le=10_000
+    )
+    stage_position_um: float = parameter(
+        1000.0,
+        "Expected error of a stage position; bounds the drift of the whole stack.",
+        unit="um",
+        gt=0,
+        le=100_000,
+    )
+    stage_depth_um: float = parameter(
+        10.0, "Expected error of the cut thickness.", unit="um", gt=0, le=1000
+    )
+
+
+def _measurement(fixed: int, moving: int, content: dict[str, Any]) -> PairMeasurement:
+    import numpy as np
+
+    from soct.registration.slice_poses import PairMeasurement
+    from soct.registration.transforms import RigidTransform2D
+
+    transform = content["transform"]
+    depth = content["depth"]
+    return PairMeasurement(
+        fixed,
+        moving,
+        RigidTransform2D(
+            transform["rotation_deg"], tuple(transform["shift_px"]), tuple(transform["centre_px"])
+        )
+        if content["accepted"]
+        else None,
+        confidence=content["confidence"],
+        covariance=None if content.get("covariance") is None else np.array(content["covariance"]),
+        z_step=depth["offset_px"] if depth["measured"] else None,
+        z_sigma=depth["sigma_px"] or 1.0,
+    )
+
+
+def _solve(
+    params: EstimateSlicePosesParams,
+    stages: list[StagePosition],
+    pairs: list[PairMeasurement],
+    voxel: Voxel,
+) -> SlicePoses:
+    from soct.registration.slice_poses import PosePriors, solve_slice_poses
+
+    return solve_slice_poses(
+        stages,
+        [] if params.motor_only else pairs,
+        voxel,
+        priors=PosePriors(
+            step_um=params.stage_step_um,
+            position_um=params.stage_position_um
+            if params.accumulate_translations
+            else min(params.stage_position_um, params.stage_step_um),
+            z_step_um=params.stage_depth_um,
+        ),
+        min_confidence=params.min_confidence,
+        confidence_weight_translations=params.confidence_weight_translations,
+        apply_rotation_only=params.apply_rotation_only,
+    )
+
+
+def run(context: Context, params: EstimateSlicePosesParams) -> Result:
+    """Solve and write the poses."""
+    from soct.formats.documents import read_document, write_document
+    from soct.registration.slice_poses import StagePosition
+    from soct.space import Voxel
+
+    space = read_document(context.run("bring_to_common_space", "offsets"))
+    voxel = Voxel(*space["voxel_um"])
+    shapes = {int(i): row["shape"] for i, row in space["slices"].items()}
+    stages = [
+        StagePosition(
+            int(i),
+            (row["z_px"], row["y_px"], row["x_px"]),
+            ((row["shape"][1] - 1) / 2, (row["shape"][2] - 1) / 2),
+        )
+        for i, row in sorted(space["slices"].items(), key=lambda item: int(item[0]))
+    ]
+    if not stages:
+        raise StepError(
+            "no slice is used: there is nothing to stack",
+            hint="look at slice_config.csv for the reasons",
+        )
+    measured, content = [], {}
+    for (f, m), path in sorted(context.all("register_pairwise", "pair").items()):
+        if f not in shapes or m not in shapes:
+            continue
+        content[f, m] = read_document(path / "pairwise_registration_metrics.json")
+        measured.append(_measurement(f, m, content[f, m]))
+    solved = _solve(params, stages, measured, voxel)
+    write_document(
+        context.output("poses"),
+        {
+            "voxel_um": list(voxel),
+            "slices": {
+                str(i): {
+                    "z_px": float(p.z),
+                    "rotation_deg": float(p.rotation_deg),
+                    "shift_px": [float(v) for v in p.transform.shift],
+                    "centre_px": [float(v) for v in p.transform.centre],
+                    "shape": shapes[i],
+                    "confidence": float(p.confidence),
+                    "stage_px": [float(v) for v in stages[k].position],
+                }
+                for k, (i, p) in enumerate(solved.poses.items())
+            },
+        },
+    )
+    _write_figures(context, stages, solved, measured, content, voxel)
+    return _report(context, solved, voxel)
+
+
+def _write_figures(
+    context: Context,
+    stages: list[StagePosition],
+    solved: SlicePoses,
+    measured: list[PairMeasurement],
+    content: dict[tuple[int, int], dict[str, Any]],
+    voxel: Voxel,
+) -> None:
+    import numpy as np
+
+    scale = np.array(voxel)
+
+    def column(name: str) -> Any:
+        return np.array([content[p.fixed, p.moving].get(name) or 0.0 for p in measured], float)
+
+    shift = [
+        np.subtract(
+            c["transform"]["shift_px"], c.get("expected_shift_px", c["transform"]["shift_px"])
+        )
+        for c in (content[p.fixed, p.moving] for p in measured)
+    ]
+    residual = {(r.fixed, r.moving): r for r in solved.pairs}
+
+    def of_pair(name: str) -> Any:
+        return np.array(
+            [
+                getattr(residual[p.fixed, p.moving], name)
+                if (p.fixed, p.moving) in residual
+                else np.nan
+                for p in measured
+            ],
+            float,
+        )
+
+    np.savez(
+        context.output("figures"),
+        slice_ids=np.array(list(solved.poses), np.int64),
+        pose_um=np.array([p.position for p in solved.poses.values()]) * scale,
+        rotation_deg=np.array([p.rotation_deg for p in solved.poses.values()]),
+        stage_um=np.array([s.position for s in stages]) * scale,
+        pairs=np.array([(p.fixed, p.moving) for p in measured], np.int64).reshape(-1, 2),
+        pair_shift_um=np.array(shift, float).reshape(-1, 2) * scale[1:],
+        pair_rotation_deg=np.array(
+            [content[p.fixed, p.moving]["transform"]["rotation_deg"] for p in measured], float
+        ),
+        pair_ncc=column("ncc"),
+        pair_confidence=column("confidence"),
+        pair_residual_um=of_pair("residual_px") * voxel.x,
+        pair_weight=of_pair("weight"),
+    )
+
+
+def _report(context: Context, solved: SlicePoses, voxel: Voxel) -> Result:
+    import numpy as np
+
+    used = [r for r in solved.pairs if r.weight > 0 and np.isfinite(r.residual_px)]
+    residual = np.array([r.residual_px for r in used]) * voxel.x
+    correction = np.array([p.correction for p in solved.poses.values()]) * np.array(voxel)
+    steps = np.hypot(*np.diff(correction[:, 1:], axis=0).T) if len(correction) > 1 else np.zeros(0)
+    drift = np.hypot(correction[:, 1], correction[:, 2])
+    rotations = np.array([p.rotation_deg for p in solved.poses.values()])
+    depth = correction[:, 0]
+    warnings = []
+    if solved.stage_only and len(solved.poses) > 1:
+        warnings.append(
+            f"slices {list(solved.stage_only)} are placed by the stage alone: no pair holds them"
+        )
+    if len(solved.groups) > 1:
+        warnings.append(
+            f"no accepted pair joins the groups of slices {[list(g) for g in solved.groups]}: the stage does"
+        )
+
+    def p95(values: Any) -> float | None:
+        return float(np.percentile(values, 95)) if len(values) else None
+
+    return Result(
+        metrics=(
+            Metric(
+                "slice_shift_p95_um",
+                p95(steps),
+                "um",
+                "shift between slices that the stage did not report, 95th percentile",
+            ),
+            Metric(
+                "slice_residual_p95_um",
+                p95(residual),
+                "um",
+                "disagreement of pairs with the solved poses, 95th percentile",
+            ),
+            Metric(
+                "cumulative_drift_um",
+                float(drift.max()) if len(drift) else None,
+                "um",
+                "farthest that a slice moves from its stage position",
+            ),
+            Metric(
+                "cumulative_rotation_deg",
+                float(np.abs(rotations - np.median(rotations)).max()),
+                "deg",
+                "largest rotation against the typical slice",
+            ),
+            Metric("z_offset_std_um", float(depth.std()), "um", "spread of depth corrections"),
+            Metric("z_offset_range_um", float(np.ptp(depth)), "um", "range of depth corrections"),
+            Metric("pairs_used", len(used), "", "pairs that hold the stack"),
+            Metric("slices_stage_only", len(solved.stage_only), "", "slices that no pair holds"),
+        ),
+        warnings=tuple(warnings),
+        decisions=tuple(
+            Decision(i, "notes", "placed by the stage alone", "no accepted pair holds the slice")
+            for i in solved.stage_only
+            if len(solved.poses) > 1
+        ),
+    )
+
+
+STEP = Step(
+    id="estimate_slice_poses",
+    version=1,
+    scope=Scope.RUN,
+    params=EstimateSlicePosesParams,
+    run=run,
+    summary="Solve the poses of all slices from all pairs and the stage.",
+    inputs=(Input("register_pairwise"), Input("bring_to_common_space")),
+    outputs=(Output("poses", "slice_poses.json"), Output("figures", "figures.npz", optional=True)),
+)

@@ -1,0 +1,77 @@
+"""The curved coherence gate: how far each A-line of a tile is shifted in depth, shared by all tiles."""
+
+from __future__ import annotations
+
+from soct.steps.declaration import (
+    Context,
+    Input,
+    Metric,
+    Output,
+    Params,
+    Result,
+    Scope,
+    Step,
+    parameter,
+)
+
+
+class FixFocalCurvatureParams(Params):
+    """Parameters of `fix_focal_curvature`."""
+
+    enabled: bool = parameter(
+        True, "Measure the curvature and flatten tiles where it is significant."
+    )
+    min_curvature_um: float = parameter(
+        5.0, "Peak-to-valley curvature below which tiles are left as they are.", unit="um", ge=0
+    )
+    max_tiles: int = parameter(
+        400, "Tiles, spread evenly over all slices, from which the curvature is measured.", ge=1
+    )
+
+
+def run(context: Context, params: FixFocalCurvatureParams) -> Result:
+    """Write the depth shift of every A-line of a tile."""
+    import numpy as np
+
+    from soct.formats.mosaic_grid import open_mosaic_grid
+    from soct.geometry.focal_curvature import estimate_focal_curvature
+    from soct.geometry.surface import detect_interface
+    from soct.steps.grid_tiles import present_tiles
+
+    paths = context.all("resample_mosaic_grid", "grid")
+    grids = {ids[0]: open_mosaic_grid(path) for ids, path in sorted(paths.items())}
+    wanted = [(s, t) for s, grid in grids.items() for t in present_tiles(grid)]
+    step = max(1, -(-len(wanted) // params.max_tiles))
+    interfaces = []
+    for done, (s, tile) in enumerate(wanted[::step]):
+        interfaces.append(detect_interface(grids[s].read_tile(tile.row, tile.col)))
+        context.progress((done + 1) * step / len(wanted))
+    curvature = estimate_focal_curvature(interfaces)
+    first = next(iter(grids.values()))
+    depth = np.asarray(curvature.depth_px, np.float32)
+    size_um = float(np.ptp(depth)) * first.voxel_um.z
+    applied = size_um >= params.min_curvature_um
+    if not applied:
+        depth = np.zeros(first.tile_shape[1:], np.float32)
+    np.savez(context.output("curvature"), depth_px=depth, voxel_um=np.array(first.voxel_um))
+    return Result(
+        metrics=(
+            Metric(
+                "focal_curvature_um", size_um, "um", "peak-to-valley curvature of a tile's surface"
+            ),
+            Metric("focal_curvature_applied", applied, "", "whether tiles are flattened by it"),
+            Metric("tiles_measured", len(interfaces), "", "tiles whose surface was measured"),
+        )
+    )
+
+
+STEP = Step(
+    id="fix_focal_curvature",
+    version=1,
+    scope=Scope.RUN,
+    params=FixFocalCurvatureParams,
+    run=run,
+    summary="Measure the depth shift that the scan optics give each A-line of a tile.",
+    inputs=(Input("resample_mosaic_grid"),),
+    outputs=(Output("curvature", "focal_curvature.npz"),),
+)

@@ -1,0 +1,162 @@
+"""Flat and dark field of the tiles (BaSiC), pooled over the run; applied where tiles are stitched."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from soct.steps.declaration import (
+    Context,
+    Input,
+    Metric,
+    Output,
+    Params,
+    Result,
+    Scope,
+    Step,
+    parameter,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from soct.formats.mosaic_grid import GridTile, MosaicGrid
+    from soct.intensity.illumination import Illumination
+    from soct.space import FloatArray
+
+
+class FixIlluminationParams(Params):
+    """Parameters of `fix_illumination`."""
+
+    enabled: bool = parameter(True, "Divide tiles by the flat field they share.")
+    method: Literal["basic", "median", "mean"] = parameter(
+        "basic", "How the flat field is estimated: basic is BaSiC with overlap equations."
+    )
+    darkfield: bool = parameter(
+        False, "Estimate a dark field too (needs tiles of different brightness)."
+    )
+    max_samples: int = parameter(
+        2000, "Tiles, spread evenly over all slices, that vote.", ge=1, le=100_000
+    )
+    max_iterations: int = parameter(500, "Limit on the rounds of reweighting.", ge=1, le=10_000)
+    smoothness_flatfield: float | None = parameter(
+        None, "Standard errors that a fine detail must reach to count; empty: automatic.", ge=0
+    )
+    overlap_fraction: float = parameter(
+        0.2,
+        "Overlap of neighbouring tiles, used only where no stage position was recorded.",
+        ge=0,
+        lt=0.9,
+    )
+
+
+def _thumbnail(
+    grid: MosaicGrid,
+    tiles: Sequence[GridTile],
+    positions: NDArray[np.float64],
+    illumination: Illumination | None,
+    limit: int = 500,
+) -> FloatArray:
+    """Tiles pasted at their expected places: shows shading as the eye sees it."""
+    import numpy as np
+
+    from soct.intensity.illumination import correct_illumination
+
+    _, h, w = grid.tile_shape
+    height, width = (int(np.ceil(positions[:, a].max())) + n for a, n in ((0, h), (1, w)))
+    step = max(1, -(-max(height, width) // limit))
+    out = np.zeros((-(-height // step), -(-width // step)), np.float32)
+    for tile, (y, x) in zip(tiles, np.round(positions).astype(int), strict=True):
+        image = grid.read_tile(tile.row, tile.col).mean(axis=0)
+        if illumination is not None:
+            image = correct_illumination(image, illumination)
+        oy, ox = -y % step, -x % step
+        part = image[oy::step, ox::step]
+        r, c = (y + oy) // step, (x + ox) // step
+        part = part[: out.shape[0] - r, : out.shape[1] - c]
+        out[r : r + part.shape[0], c : c + part.shape[1]] = part
+    return out
+
+
+def run(context: Context, params: FixIlluminationParams) -> Result:
+    """Estimate the flat field from tiles of all slices."""
+    import numpy as np
+
+    from soct.formats.mosaic_grid import open_mosaic_grid
+    from soct.intensity.illumination import (
+        choose_samples,
+        estimate_illumination,
+        reduce_projection,
+    )
+    from soct.steps.grid_tiles import expected_positions, present_tiles
+
+    paths = context.all("resample_mosaic_grid", "grid")
+    grids = {ids[0]: open_mosaic_grid(path) for ids, path in sorted(paths.items())}
+    tiles = {s: present_tiles(g) for s, g in grids.items()}
+    expected = {
+        s: expected_positions(g, tiles[s], params.overlap_fraction).px for s, g in grids.items()
+    }
+    wanted = [(s, k) for s in grids for k in range(len(tiles[s]))]
+    chosen = [wanted[i] for i in choose_samples(len(wanted), params.max_samples)]
+    projections, places, groups = [], [], []
+    shape = next(iter(grids.values())).tile_shape[1:]
+    for done, (s, k) in enumerate(chosen):
+        tile = tiles[s][k]
+        reduced = reduce_projection(grids[s].read_tile(tile.row, tile.col).mean(axis=0))
+        projections.append(reduced)
+        places.append(expected[s][k] * np.array(reduced.shape) / np.array(shape))
+        groups.append(s)
+        context.progress((done + 1) / len(chosen))
+    result = estimate_illumination(
+        np.stack(projections),
+        positions_px=np.array(places),
+        groups=np.array(groups),
+        method=params.method,
+        darkfield=params.darkfield,
+        smoothness=params.smoothness_flatfield,
+        max_iterations=params.max_iterations,
+        output_shape=shape,
+    )
+    np.savez(context.output("fields"), flat=result.flat, dark=result.dark)
+    middle = list(grids)[len(grids) // 2]
+    np.savez(
+        context.output("figures"),
+        flat=result.flat,
+        dark=result.dark,
+        before=_thumbnail(grids[middle], tiles[middle], expected[middle], None),
+        after=_thumbnail(grids[middle], tiles[middle], expected[middle], result),
+        slice_id=np.int64(middle),
+    )
+    voters = int(np.count_nonzero(result.weights > 0))
+    warnings = () if voters else ("no tile holds enough tissue: the flat field is 1 everywhere",)
+    return Result(
+        metrics=(
+            Metric(
+                "flatfield_min", float(result.flat.min()), "", "darkest place of the flat field"
+            ),
+            Metric(
+                "flatfield_max", float(result.flat.max()), "", "brightest place of the flat field"
+            ),
+            Metric("tiles_sampled", len(chosen), "", "tiles looked at"),
+            Metric("tiles_voting", voters, "", "tiles with enough tissue to vote"),
+            Metric(
+                "overlap_equations", result.equations, "", "pixels seen twice that constrain it"
+            ),
+            Metric("flatfield_method", result.reason, "", "what was done"),
+        ),
+        warnings=warnings,
+    )
+
+
+STEP = Step(
+    id="fix_illumination",
+    version=1,
+    scope=Scope.RUN,
+    params=FixIlluminationParams,
+    run=run,
+    summary="Estimate the flat field that all tiles share.",
+    inputs=(Input("resample_mosaic_grid"),),
+    outputs=(Output("fields", "flatfield.npz"), Output("figures", "figures.npz", optional=True)),
+)

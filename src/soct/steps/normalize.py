@@ -1,0 +1,119 @@
+"""Slices on one scale of brightness: floor, cap and gain of each, solved together."""
+
+from __future__ import annotations
+
+from soct.steps.declaration import (
+    Context,
+    Input,
+    Metric,
+    Output,
+    Params,
+    Result,
+    Scope,
+    Step,
+    parameter,
+)
+
+
+class NormalizeParams(Params):
+    """Parameters of `normalize`."""
+
+    cap_percentile: float = parameter(
+        99.9, "Values above this percentile of a slice are clipped.", gt=50, le=100
+    )
+    normalize_min_contrast: float = parameter(
+        0.1,
+        "A slice whose tissue level is below this share of its cap counts as empty and is left alone.",
+        ge=0,
+        le=1,
+    )
+    min_scale: float = parameter(0.25, "Least factor that a slice may get.", gt=0, le=1)
+    max_scale: float = parameter(4.0, "Greatest factor that a slice may get.", ge=1, le=100)
+
+
+def run(context: Context, params: NormalizeParams) -> Result:
+    """Write each slice's floor, cap and scale."""
+    import numpy as np
+
+    from soct.formats.documents import write_document
+    from soct.intensity.normalization import IntensityHistogram, measure_levels
+
+    with np.load(context.run("beam_profile_correction", "profile")) as saved:
+        log_gain = dict(zip(saved["slice_ids"].tolist(), saved["log_gain"].tolist(), strict=True))
+    ids, levels = [], []
+    for (slice_id,), path in sorted(context.all("compensate_attenuation", "levels").items()):
+        with np.load(path) as saved:
+            histogram = IntensityHistogram.from_array(saved["histogram"])
+        ids.append(slice_id)
+        levels.append(
+            measure_levels(
+                histogram,
+                cap_percentile=params.cap_percentile,
+                min_contrast=params.normalize_min_contrast,
+            )
+        )
+    gain = np.array([np.exp(-log_gain.get(i, 0.0)) for i in ids])
+    empty = np.array([level.empty for level in levels])
+    gain[empty] = 1.0
+    limited = np.clip(gain, params.min_scale, params.max_scale)
+    tissue = np.array([level.tissue for level in levels])
+    after = tissue * limited
+    # One factor for the run puts typical tissue at 1.
+    common = (
+        1.0 / float(np.median(after[~empty]))
+        if (~empty).any() and np.median(after[~empty]) > 0
+        else 1.0
+    )
+    scale = limited * common
+    caps = [level.cap for level in levels]
+    write_document(
+        context.output("normalization"),
+        {
+            "slices": {
+                str(i): {"floor": 0.0, "cap": float(c), "scale": float(f), "empty": bool(e)}
+                for i, c, f, e in zip(ids, caps, scale, empty, strict=True)
+            }
+        },
+    )
+    np.savez(
+        context.output("figures"),
+        slice_ids=np.array(ids, np.int64),
+        gain=limited,
+        floor=np.zeros(len(ids)),
+        before=tissue,
+        after=after * common,
+    )
+    held = [i for i, g, l in zip(ids, gain, limited, strict=True) if g != l]
+    warnings = []
+    if held:
+        warnings.append(f"the gain of slices {held} reached its limit")
+    if empty.any():
+        warnings.append(
+            f"slices {[i for i, e in zip(ids, empty, strict=True) if e]} hold too little signal to be normalised"
+        )
+    spread = float(np.std(np.log(gain[~empty]))) if (~empty).any() else 0.0
+    return Result(
+        metrics=(
+            Metric(
+                "gain_spread", spread, "", "scatter of the slices' log gains before normalisation"
+            ),
+            Metric("gain_limited", len(held), "", "slices whose gain reached a limit"),
+            Metric("slices_empty", int(empty.sum()), "", "slices with too little signal"),
+        ),
+        warnings=tuple(warnings),
+    )
+
+
+STEP = Step(
+    id="normalize",
+    version=1,
+    scope=Scope.RUN,
+    params=NormalizeParams,
+    run=run,
+    summary="Bring all slices to one scale of brightness.",
+    inputs=(Input("compensate_attenuation"), Input("beam_profile_correction")),
+    outputs=(
+        Output("normalization", "normalization.json"),
+        Output("figures", "figures.npz", optional=True),
+    ),
+)

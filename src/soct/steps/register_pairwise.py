@@ -1,0 +1,353 @@
+"""Two slices that see the same tissue: shift, rotation and depth of the one in the other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from soct.steps.declaration import (
+    Context,
+    Input,
+    Metric,
+    Output,
+    Params,
+    Result,
+    Scope,
+    Step,
+    parameter,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from soct.formats.ome_zarr import VolumeReader
+    from soct.registration.depth_match import DepthMatchResult
+    from soct.registration.slice_pair import SlicePairResult
+    from soct.space import FloatArray
+
+    BoolArray = NDArray[np.bool_]
+
+
+class RegisterPairwiseParams(Params):
+    """Parameters of `register_pairwise`."""
+
+    transform: Literal["euler", "translation"] = parameter(
+        "euler", "Model in the plane: rotation and shift, or shift alone."
+    )
+    max_translation_um: float = parameter(
+        500.0, "Greatest shift against the stage that is looked for.", unit="um", gt=0, le=20_000
+    )
+    max_rotation_deg: float = parameter(
+        5.0, "Greatest rotation that is looked for (35 for oblique cuts).", unit="deg", ge=0, le=90
+    )
+    allowed_drifting_mm: float = parameter(
+        0.1, "How far the depth may differ from the expected one.", unit="mm", ge=0, le=10
+    )
+    slab_um: float = parameter(
+        20.0,
+        "Thickness over which planes are averaged before they are compared.",
+        unit="um",
+        gt=0,
+        le=500,
+    )
+    max_slabs: int = parameter(12, "Slabs that are compared together.", ge=1, le=64)
+    margin_um: float = parameter(
+        20.0,
+        "Depth below the interface and above the end of the data that is left out.",
+        unit="um",
+        ge=0,
+    )
+
+
+@dataclass(frozen=True)
+class _Side:
+    """One slice of the pair, read slab by slab."""
+
+    volume: VolumeReader
+    valid: NDArray[np.int16]
+
+    def plane(self, z: int) -> tuple[FloatArray, BoolArray]:
+        data = self.volume.read((z, z + 1))[0]
+        return data, (self.valid[0] <= z) & (z < self.valid[1])
+
+    def slab(self, z: float, thickness: int) -> tuple[FloatArray, BoolArray]:
+        """Mean of `thickness` planes from `z` on; between planes for a fractional start."""
+        import numpy as np
+
+        low = int(np.floor(z + 1e-9))
+        t = np.float32(max(z - low, 0.0))
+        stop = min(low + thickness + (1 if t > 1e-6 else 0), self.volume.shape[0])
+        planes = self.volume.read((low, stop))
+        if t > 1e-6 and len(planes) > 1:
+            planes = (1 - t) * planes[:-1] + t * planes[1:]
+        good = (self.valid[0] <= low) & (self.valid[1] >= stop)
+        return planes.mean(axis=0, dtype=np.float32), good
+
+
+def _open(context: Context, slice_id: int) -> _Side:
+    from soct.formats.ome_zarr import open_volume
+
+    volume = open_volume(
+        context.of_slice("compensate_attenuation", "slice", slice_id), threads=context.threads
+    )
+    return _Side(volume, volume.read_valid())
+
+
+def _depth_range(side: _Side) -> tuple[int, int]:
+    """Planes on which at least half of the slice's footprint holds data."""
+    import numpy as np
+
+    footprint = side.valid[1] > side.valid[0]
+    if not footprint.any():
+        return 0, 0
+    return (
+        int(np.median(side.valid[0][footprint])),
+        int(np.median(side.valid[1][footprint])),
+    )
+
+
+def _slab_starts(
+    fixed: tuple[int, int],
+    moving: tuple[int, int],
+    offset: float,
+    thickness: int,
+    margin: int,
+    most: int,
+) -> list[int]:
+    """Return the moving planes at which slabs start that lie well within both slices."""
+    import numpy as np
+
+    low = max(moving[0] + margin, int(np.ceil(fixed[0] + margin - offset)))
+    high = min(moving[1] - margin, int(np.floor(fixed[1] - margin - offset))) - thickness
+    if high < low:
+        low = max(moving[0], int(np.ceil(fixed[0] - offset)))
+        high = min(moving[1], int(np.floor(fixed[1] - offset))) - thickness - 1
+    if high < low:
+        return []
+    count = min(most, (high - low) // thickness + 1)
+    return [int(v) for v in np.unique(np.linspace(low, high, count).round())]
+
+
+def _register(
+    context: Context,
+    params: RegisterPairwiseParams,
+    sides: tuple[_Side, _Side],
+    offset: float,
+    shift: tuple[float, float],
+) -> SlicePairResult | None:
+    """Register in the plane with the moving slice `offset` planes down in the fixed one."""
+    import numpy as np
+
+    from soct.registration.slice_pair import register_slice_pair
+
+    fixed, moving = sides
+    voxel = fixed.volume.voxel_um
+    thickness = max(1, round(params.slab_um / voxel.z))
+    margin = round(params.margin_um / voxel.z)
+    pixels = fixed.valid[0].size + moving.valid[0].size
+    affordable = max(1, int(context.memory_bytes // (pixels * 4 * 6)))
+    starts = _slab_starts(
+        _depth_range(fixed),
+        _depth_range(moving),
+        offset,
+        thickness,
+        margin,
+        min(params.max_slabs, affordable),
+    )
+    if not starts:
+        return None
+    f = [fixed.slab(z + offset, thickness) for z in starts]
+    m = [moving.slab(z, thickness) for z in starts]
+    return register_slice_pair(
+        np.stack([s[0] for s in f]),
+        np.stack([s[0] for s in m]),
+        fixed_valid=np.stack([s[1] for s in f]),
+        moving_valid=np.stack([s[1] for s in m]),
+        initial_shift=shift,
+        max_translation_px=params.max_translation_um / voxel.x,
+        max_rotation_deg=params.max_rotation_deg,
+        transform=params.transform,
+    )
+
+
+def _match_depth(
+    params: RegisterPairwiseParams,
+    sides: tuple[_Side, _Side],
+    offset: float,
+    found: SlicePairResult,
+) -> DepthMatchResult:
+    from soct.registration.depth_match import match_depth
+
+    fixed, moving = sides
+    return match_depth(
+        fixed.plane,
+        moving.plane,
+        fixed.volume.shape[0],
+        moving.volume.shape[0],
+        offset,
+        params.allowed_drifting_mm * 1000 / fixed.volume.voxel_um.z,
+        transform=found.transform,
+        fixed_range=_depth_range(fixed),
+        moving_range=_depth_range(moving),
+    )
+
+
+def _write(context: Context, content: dict[str, Any]) -> None:
+    """Write the pair's folder: transform.tfm, offsets.txt and the numbers."""
+    from soct.formats.documents import write_document
+    from soct.formats.transforms import (
+        DepthOffsets,
+        EulerTransform,
+        write_offsets,
+        write_transform,
+    )
+    from soct.registration.transforms import RigidTransform2D
+
+    folder = context.output("pair")
+    folder.mkdir(parents=True, exist_ok=True)
+    transform = content["transform"]
+    rigid = RigidTransform2D(
+        transform["rotation_deg"], tuple(transform["shift_px"]), tuple(transform["centre_px"])
+    )
+    _, translation, centre = rigid.euler_parameters()
+    write_transform(
+        folder / "transform.tfm",
+        EulerTransform(rigid.rotation_deg, (0.0, *translation), (0.0, *centre)),
+    )
+    write_offsets(folder / "offsets.txt", DepthOffsets(round(content["depth"]["offset_px"]), 0))
+    write_document(folder / "pairwise_registration_metrics.json", content)
+
+
+def _skipped(context: Context, reason: str, content: dict[str, Any] | None = None) -> Result:
+    _write(
+        context,
+        {
+            "accepted": False,
+            "reason": reason,
+            "confidence": 0.0,
+            "transform": {"rotation_deg": 0.0, "shift_px": [0.0, 0.0], "centre_px": [0.0, 0.0]},
+            "depth": {"offset_px": 0.0, "sigma_px": None, "measured": False},
+            **(content or {}),
+        },
+    )
+    return Result(
+        metrics=(Metric("reason", reason, "", "why the pair was not measured"),),
+        warnings=(f"slices {context.unit.slices[0]} and {context.unit.slices[1]}: {reason}",),
+    )
+
+
+def run(context: Context, params: RegisterPairwiseParams) -> Result:
+    """Register one pair of slices."""
+    import numpy as np
+
+    from soct.formats.documents import read_document
+
+    expected = read_document(context.run("bring_to_common_space", "offsets"))["slices"]
+    f, m = context.unit.slices
+    if str(f) not in expected or str(m) not in expected:
+        return _skipped(context, "one of the slices is excluded")
+    a, b = expected[str(f)], expected[str(m)]
+    offset = b["z_px"] - a["z_px"]
+    shift = (b["y_px"] - a["y_px"], b["x_px"] - a["x_px"])
+    start = {
+        "transform": {
+            "rotation_deg": 0.0,
+            "shift_px": list(shift),
+            "centre_px": [(n - 1) / 2 for n in a["shape"][1:]],
+        },
+        "depth": {"offset_px": offset, "sigma_px": None, "measured": False},
+    }
+    sides = (_open(context, f), _open(context, m))
+    found = _register(context, params, sides, offset, shift)
+    context.progress(0.5)
+    if found is None:
+        return _skipped(context, "the slices do not overlap in depth", start)
+    depth = None
+    if found.accepted:
+        depth = _match_depth(params, sides, offset, found)
+        if not depth.fallback_used and abs(depth.offset - offset) > 0.5:
+            again = _register(context, params, sides, depth.offset, shift)
+            if again is not None and again.accepted and again.ncc_after >= found.ncc_after:
+                found, offset = again, depth.offset
+    measured = depth is not None and not depth.fallback_used
+    voxel = sides[0].volume.voxel_um
+    covariance = np.asarray(found.covariance, float)
+    depth_px = float(depth.offset) if measured and depth is not None else float(offset)
+    content = {
+        "accepted": bool(found.accepted),
+        "reason": found.reason,
+        "confidence": float(found.confidence),
+        "ncc_before": _number(found.ncc_before),
+        "ncc": _number(found.ncc_after),
+        "inverse_error_px": _number(found.inverse_error_px),
+        "overlap": _number(found.overlap),
+        "expected_shift_px": list(shift),
+        "transform": {
+            "rotation_deg": float(found.rotation_deg),
+            "shift_px": [float(v) for v in found.shift],
+            "centre_px": [float(v) for v in found.centre],
+        },
+        "covariance": covariance.tolist() if np.isfinite(covariance).all() else None,
+        "depth": {
+            "offset_px": depth_px,
+            "sigma_px": _number(depth.sigma) if measured and depth is not None else None,
+            "measured": measured,
+            "expected_px": float(b["z_px"] - a["z_px"]),
+            "ncc": _number(depth.ncc) if depth is not None else None,
+        },
+    }
+    _write(context, content)
+    moved = np.subtract(found.shift, shift) * (voxel.y, voxel.x)
+    warnings = (
+        ()
+        if found.accepted
+        else (f"slices {f} and {m} keep the stage's positions: {found.reason}",)
+    )
+    return Result(
+        metrics=(
+            Metric(
+                "translation_um",
+                float(np.hypot(*moved)),
+                "um",
+                "shift that the stage did not report",
+            ),
+            Metric(
+                "rotation_deg", float(found.rotation_deg), "deg", "rotation of the moving slice"
+            ),
+            Metric("ncc", _number(found.ncc_after), "", "correlation once aligned"),
+            Metric(
+                "ncc_before", _number(found.ncc_before), "", "correlation at the stage's positions"
+            ),
+            Metric(
+                "confidence",
+                float(found.confidence),
+                "",
+                "calibrated probability that the transform is right",
+            ),
+            Metric(
+                "depth_offset_um",
+                depth_px * voxel.z,
+                "um",
+                "depth of the moving slice in the fixed one",
+            ),
+            Metric("registration", found.reason, "", "what was decided"),
+        ),
+        warnings=warnings,
+    )
+
+
+def _number(value: float) -> float | None:
+    return float(value) if value == value and abs(value) != float("inf") else None
+
+
+STEP = Step(
+    id="register_pairwise",
+    version=1,
+    scope=Scope.PAIR,
+    params=RegisterPairwiseParams,
+    run=run,
+    summary="Measure shift, rotation and depth between two slices.",
+    inputs=(Input("compensate_attenuation"), Input("bring_to_common_space")),
+    outputs=(Output("pair", "slice_z{moving:02d}_on_z{fixed:02d}"),),
+)

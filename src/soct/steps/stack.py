@@ -1,0 +1,432 @@
+"""All slices -> one volume: poses applied, brightness matched, overlaps blended, pyramid written in one pass."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from soct.errors import StepError
+from soct.steps.declaration import (
+    Context,
+    Input,
+    Metric,
+    Output,
+    Params,
+    Result,
+    Scope,
+    Step,
+    parameter,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from soct.formats.ome_zarr import VolumeReader
+    from soct.mosaic.stack_rendering import SlicePlacement
+    from soct.space import FloatArray, Voxel
+
+    BoolArray = NDArray[np.bool_]
+
+
+class StackParams(Params):
+    """Parameters of `stack`."""
+
+    blend_depth_um: float = parameter(
+        60.0, "Length of the ramp that takes a slice in and out along depth.", unit="um", ge=0
+    )
+    blend_lateral_um: float = parameter(
+        150.0, "Width of the ramp at the border of a slice's field.", unit="um", ge=0
+    )
+    max_depth_um: float = parameter(
+        0.0, "Use no more than this depth of each slice; 0 uses all of it.", unit="um", ge=0
+    )
+    interpolation: Literal["cubic", "linear"] = parameter(
+        "cubic", "Interpolation in the plane: cubic is sharp, linear smooth."
+    )
+    pyramid_levels_um: tuple[float, ...] = parameter(
+        (10.0, 25.0, 50.0, 100.0),
+        "Voxel sizes of the pyramid, from the base resolution up.",
+        unit="um",
+    )
+    codec: Literal["none", "zstd"] = parameter("zstd", "Compression of the final volume.")
+    orientation: str = parameter(
+        "", "What increasing z, y and x point to, three letters such as PIR; empty if unknown."
+    )
+
+
+@dataclass(frozen=True)
+class _Slice:
+    """One slice, its pose on the output canvas, and what weighs it."""
+
+    slice_id: int
+    volume: VolumeReader
+    valid: NDArray[np.int16]
+    lateral: FloatArray
+    weights: FloatArray
+    placement: SlicePlacement
+    motor: SlicePlacement
+
+
+@dataclass(frozen=True)
+class _Canvas:
+    """Size and origin (z, y, x) of the output, in voxels of the poses' frame."""
+
+    shape: tuple[int, int, int]
+    origin: tuple[float, float, float]
+    voxel_um: Voxel
+
+
+def _plan_canvas(poses: dict[str, Any]) -> _Canvas:
+    """Smallest canvas that holds every slice."""
+    import numpy as np
+
+    from soct.registration.transforms import RigidTransform2D
+    from soct.space import Voxel
+
+    low, high = [], []
+    for row in poses["slices"].values():
+        transform = RigidTransform2D(
+            row["rotation_deg"], tuple(row["shift_px"]), tuple(row["centre_px"])
+        )
+        planes, h, w = row["planes"], row["shape"][1], row["shape"][2]
+        corners = transform.inverse().apply(
+            np.array([(y, x) for y in (0, h - 1) for x in (0, w - 1)], float)
+        )
+        low.append((row["z_px"], *corners.min(axis=0)))
+        high.append((row["z_px"] + planes - 1, *corners.max(axis=0)))
+    first = np.floor(np.min(low, axis=0) + 1e-6)
+    last = np.ceil(np.max(high, axis=0) - 1e-6)
+    shape = (last - first + 1).astype(int)
+    return _Canvas(
+        (int(shape[0]), int(shape[1]), int(shape[2])),
+        (float(first[0]), float(first[1]), float(first[2])),
+        Voxel(*poses["voxel_um"]),
+    )
+
+
+def _placement(
+    row: dict[str, Any], canvas: _Canvas, level: dict[str, Any], *, motor: bool
+) -> SlicePlacement:
+    """Pose of one slice against the canvas' first voxel; `motor`: where the stage alone puts it."""
+    import numpy as np
+
+    from soct.mosaic.stack_rendering import SlicePlacement
+    from soct.registration.transforms import RigidTransform2D
+
+    if motor:
+        transform = RigidTransform2D(0.0, tuple(row["stage_px"][1:]), tuple(row["centre_px"]))
+        z = row["stage_px"][0]
+    else:
+        transform = RigidTransform2D(
+            row["rotation_deg"], tuple(row["shift_px"]), tuple(row["centre_px"])
+        )
+        z = row["z_px"]
+    to_canvas = np.eye(3)
+    to_canvas[:2, 2] = canvas.origin[1:]
+    return SlicePlacement(
+        to_slice=np.ascontiguousarray((transform.matrix() @ to_canvas)[:2]),
+        z_px=float(z - canvas.origin[0]),
+        shape=(row["planes"], row["shape"][1], row["shape"][2]),
+        gain=float(level["scale"]),
+        floor=float(level["floor"]),
+        cap=float(level["cap"]) if level["cap"] > 0 else np.inf,
+    )
+
+
+def _open_slices(context: Context, params: StackParams) -> tuple[list[_Slice], _Canvas]:
+    import numpy as np
+
+    from soct.formats.documents import read_document
+    from soct.formats.ome_zarr import open_volume
+    from soct.mosaic.stack_rendering import depth_weights, lateral_weights
+
+    poses = read_document(context.run("estimate_slice_poses", "poses"))
+    levels = read_document(context.run("normalize", "normalization"))["slices"]
+    volumes = {
+        i: open_volume(
+            context.of_slice("compensate_attenuation", "slice", int(i)), threads=context.threads
+        )
+        for i in poses["slices"]
+    }
+    dz = poses["voxel_um"][0]
+    most = round(params.max_depth_um / dz) if params.max_depth_um > 0 else None
+    for i, row in poses["slices"].items():
+        row["planes"] = min(volumes[i].shape[0], most or volumes[i].shape[0])
+    canvas = _plan_canvas(poses)
+    slices = []
+    for i, row in sorted(poses["slices"].items(), key=lambda item: int(item[0])):
+        valid = volumes[i].read_valid()
+        np.minimum(valid, row["planes"], out=valid)
+        with np.load(context.of_slice("compensate_attenuation", "levels", int(i))) as saved:
+            weights = depth_weights(saved["snr"])
+        slices.append(
+            _Slice(
+                int(i),
+                volumes[i],
+                valid,
+                lateral_weights(valid, params.blend_lateral_um / canvas.voxel_um.x),
+                weights,
+                _placement(row, canvas, levels[i], motor=False),
+                _placement(row, canvas, levels[i], motor=True),
+            )
+        )
+    return slices, canvas
+
+
+class _Renderer:
+    """Renders blocks of output planes, band of rows by band of rows, so that memory stays bounded."""
+
+    def __init__(
+        self, context: Context, params: StackParams, slices: list[_Slice], canvas: _Canvas
+    ) -> None:
+        self.slices = slices
+        self.canvas = canvas
+        self.ramp_px = params.blend_depth_um / canvas.voxel_um.z
+        self.cubic = params.interpolation == "cubic"
+        self.memory = context.memory_bytes
+
+    def planes(self, z0: int, z1: int, *, motor: bool = False) -> tuple[FloatArray, BoolArray]:
+        """Output planes ``z0 .. z1`` and where they hold data."""
+        import numpy as np
+
+        from soct.mosaic.stack_rendering import finish
+
+        _, ny, nx = self.canvas.shape
+        values = np.empty((z1 - z0, ny, nx), np.float32)
+        valid = np.empty((z1 - z0, ny, nx), np.bool_)
+        active = self._active(z0, z1, motor)
+        row_bytes = (z1 - z0 + 3) * nx * 4 * (3 + len(active))
+        rows = int(np.clip(self.memory // 4 // max(row_bytes, 1), 32, ny))
+        for y0 in range(0, ny, rows):
+            y1 = min(y0 + rows, ny)
+            values[:, y0:y1], valid[:, y0:y1] = finish(*self._band(z0, z1, y0, y1, motor))
+        return values, valid
+
+    def _active(self, z0: int, z1: int, motor: bool) -> list[_Slice]:
+        chosen = []
+        for s in self.slices:
+            low, high = (s.motor if motor else s.placement).z_range
+            if low < z1 and high > z0:
+                chosen.append(s)
+        return chosen
+
+    def _band(
+        self, z0: int, z1: int, y0: int, y1: int, motor: bool
+    ) -> tuple[FloatArray, FloatArray]:
+        import numpy as np
+
+        from soct.mosaic.stack_rendering import add_slice
+
+        nx = self.canvas.shape[2]
+        numerator = np.zeros((z1 - z0, y1 - y0, nx), np.float32)
+        denominator = np.zeros_like(numerator)
+        for s in self._active(z0, z1, motor):
+            placement = s.motor if motor else s.placement
+            r0, r1 = placement.source_rows(y0, y1, nx)
+            k0 = max(int(np.floor(z0 - placement.z_px)), 0)
+            k1 = min(int(np.ceil(z1 - placement.z_px)) + 1, placement.shape[0])
+            if r1 <= r0 or k1 <= k0:
+                continue
+            add_slice(
+                numerator,
+                denominator,
+                s.volume.read((k0, k1), (r0, r1)),
+                s.valid[:, r0:r1],
+                s.lateral[r0:r1],
+                placement,
+                s.weights,
+                block_z0=k0,
+                row0=r0,
+                z0=z0,
+                y0=y0,
+                ramp_px=self.ramp_px,
+                cubic=self.cubic,
+            )
+        return numerator, denominator
+
+
+class _Views:
+    """Orthogonal views and per-plane numbers, collected while the planes go by."""
+
+    def __init__(self, canvas: _Canvas, slices: list[_Slice]) -> None:
+        import numpy as np
+
+        nz, ny, nx = canvas.shape
+        self.row, self.column, self.plane = ny // 2, nx // 2, nz // 2
+        self.ortho_z = np.zeros((ny, nx), np.float32)
+        self.ortho_y = np.zeros((nz, nx), np.float32)
+        self.ortho_x = np.zeros((nz, ny), np.float32)
+        self.median = np.full(nz, np.nan)
+        self.fraction = np.zeros(nz)
+        self.columns = np.zeros((ny, nx), np.int32)
+        self.starts = np.array([s.placement.z_range[0] for s in slices])
+
+    def add(self, z0: int, values: FloatArray, valid: BoolArray) -> None:
+        import numpy as np
+
+        for i, (plane, good) in enumerate(zip(values, valid, strict=True)):
+            z = z0 + i
+            if z == self.plane:
+                self.ortho_z[:] = plane
+            self.ortho_y[z], self.ortho_x[z] = plane[self.row], plane[:, self.column]
+            step = max(1, int(np.sqrt(plane.size / 250_000)))
+            seen = plane[::step, ::step][good[::step, ::step]]
+            self.median[z] = np.median(seen) if seen.size else np.nan
+            self.fraction[z] = good.mean()
+        self.columns += valid.sum(axis=0, dtype=np.int32)
+
+
+def _motor_views(renderer: _Renderer, views: _Views, depth: int) -> tuple[FloatArray, FloatArray]:
+    """Return the reslices that the stage's positions alone would give, along the same row and column."""
+    import numpy as np
+
+    nz, ny, nx = renderer.canvas.shape
+    motor_y, motor_x = np.zeros((nz, nx), np.float32), np.zeros((nz, ny), np.float32)
+    for z0 in range(0, nz, depth):
+        values, _ = renderer.planes(z0, min(z0 + depth, nz), motor=True)
+        motor_y[z0 : z0 + depth] = values[:, views.row]
+        motor_x[z0 : z0 + depth] = values[:, :, views.column]
+    return motor_y, motor_x
+
+
+def run(context: Context, params: StackParams) -> Result:
+    """Render the volume from top to bottom and write it with its pyramid."""
+    import numpy as np
+
+    from soct.formats.images import to_grey, write_png
+    from soct.formats.pyramid import PyramidWriter
+    from soct.formats.validation import validate_volume
+    from soct.quality.metrics import measure_banding, measure_coverage
+
+    slices, canvas = _open_slices(context, params)
+    renderer = _Renderer(context, params, slices, canvas)
+    views = _Views(canvas, slices)
+    nz, ny, nx = canvas.shape
+    depth = int(np.clip(context.memory_bytes // 8 // max(ny * nx * 4, 1), 1, 32))
+    with PyramidWriter(
+        context.output("volume"),
+        canvas.shape,
+        canvas.voxel_um,
+        params.pyramid_levels_um,
+        orientation=params.orientation or None,
+        codec=params.codec,
+        attributes={"subject": context.subject, "slices": [s.slice_id for s in slices]},
+        threads=context.threads,
+    ) as writer:
+        for z0 in range(0, nz, depth):
+            values, valid = renderer.planes(z0, min(z0 + depth, nz))
+            writer.append(values, valid)
+            views.add(z0, values, valid)
+            context.progress(0.8 * min(z0 + depth, nz) / nz)
+    findings = validate_volume(context.output("volume"))
+    if findings:
+        raise StepError(
+            "the stacked volume does not pass validation",
+            file=context.output("volume"),
+            found="; ".join(map(str, findings)),
+        )
+    motor_y, motor_x = _motor_views(renderer, views, depth)
+    np.savez(
+        context.output("figures"),
+        ortho_z=views.ortho_z,
+        ortho_y=views.ortho_y,
+        ortho_x=views.ortho_x,
+        motor_y=motor_y,
+        motor_x=motor_x,
+        voxel_um=np.array(canvas.voxel_um),
+        z_boundaries=views.starts,
+        plane_median=views.median,
+        plane_valid_fraction=views.fraction,
+    )
+    write_png(context.output("preview"), to_grey(views.ortho_z))
+    _write_tables(context, slices, canvas)
+    banding = measure_banding(views.median, views.starts, valid_fraction=views.fraction)
+    gaps = int(np.count_nonzero(views.fraction == 0))
+    warnings = (
+        [f"{gaps} planes of the volume hold no data: slices are missing there"] if gaps else []
+    )
+    return Result(
+        metrics=(
+            Metric(
+                "banding_index",
+                float(banding) if np.isfinite(banding) else None,
+                "",
+                "brightness step where slices meet, beyond anatomy",
+            ),
+            Metric(
+                "coverage",
+                float(measure_coverage(views.columns, nz)),
+                "",
+                "share of the brain's footprint with data",
+            ),
+            Metric("slices_stacked", len(slices), "", "slices in the volume"),
+            Metric("volume_planes", nz, "px", "planes of the volume"),
+            Metric("volume_rows", ny, "px", "rows of the volume"),
+            Metric("volume_columns", nx, "px", "columns of the volume"),
+            Metric("planes_empty", gaps, "", "planes without any data"),
+        ),
+        warnings=tuple(warnings),
+    )
+
+
+def _write_tables(context: Context, slices: list[_Slice], canvas: _Canvas) -> None:
+    """Write z_matches.csv and stacking_decisions.csv: what was really applied."""
+    import itertools
+
+    import numpy as np
+
+    from soct.formats.documents import read_document
+    from soct.formats.tables import StackingRow, ZMatchRow, write_table
+
+    poses = read_document(context.run("estimate_slice_poses", "poses"))["slices"]
+    matches = []
+    for a, b in itertools.pairwise(slices):
+        step = b.placement.z_px - a.placement.z_px
+        overlap = max(a.placement.shape[0] - step, 0.0)
+        matches.append(ZMatchRow(a.slice_id, b.slice_id, overlap, overlap, 0.0))
+    write_table(context.output("z_matches"), ZMatchRow, matches)
+    rows = []
+    before: int | None = None
+    for s in slices:
+        row = poses[str(s.slice_id)]
+        applied = np.subtract(row["shift_px"], row["stage_px"][1:])
+        held = row["confidence"] > 0
+        rows.append(
+            StackingRow(
+                s.slice_id,
+                before,
+                transform_loaded=held,
+                transform_source="global solve" if held else "stage",
+                confidence=row["confidence"],
+                overlap_source="global solve",
+                applied_dy_px=float(applied[0]),
+                applied_dx_px=float(applied[1]),
+                applied_rotation_deg=row["rotation_deg"],
+                reason="" if held else "no accepted pair holds the slice",
+            )
+        )
+        before = s.slice_id
+    write_table(context.output("decisions"), StackingRow, rows)
+
+
+STEP = Step(
+    id="stack",
+    version=1,
+    scope=Scope.RUN,
+    params=StackParams,
+    run=run,
+    summary="Stack all slices into one OME-Zarr volume.",
+    inputs=(
+        Input("compensate_attenuation"),
+        Input("normalize"),
+        Input("estimate_slice_poses"),
+    ),
+    outputs=(
+        Output("volume", "{subject}.ome.zarr"),
+        Output("preview", "{subject}.png"),
+        Output("z_matches", "z_matches.csv"),
+        Output("decisions", "stacking_decisions.csv"),
+        Output("figures", "figures.npz", optional=True),
+    ),
+)

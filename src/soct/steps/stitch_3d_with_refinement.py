@@ -1,0 +1,417 @@
+"""Tiles of one slice -> one volume: matched on their overlaps, placed by one solve, rendered by bands."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, Literal
+
+from soct.errors import InputError
+from soct.steps.declaration import (
+    Context,
+    Input,
+    Metric,
+    Output,
+    Params,
+    Result,
+    Scope,
+    Step,
+    parameter,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from soct.formats.mosaic_grid import MosaicGrid
+    from soct.mosaic.placement import Placement
+    from soct.mosaic.rendering import BandRenderer, Shading
+    from soct.space import FloatArray
+
+THUMBNAIL_PX = 600
+
+
+class StitchParams(Params):
+    """Parameters of `stitch_3d_with_refinement`."""
+
+    stitch_blending_method: Literal["diffusion", "feather", "average", "none"] = parameter(
+        "diffusion", "How tiles are mixed where they overlap."
+    )
+    interpolation: Literal["cubic", "linear", "nearest"] = parameter(
+        "cubic", "Interpolation at sub-pixel tile positions."
+    )
+    match_slabs: int = parameter(
+        3, "Depth projections of each overlap that vote on its shift.", ge=1, le=16
+    )
+    max_tile_shift_um: float | None = parameter(
+        None,
+        "Greatest error of the stage between neighbouring tiles; empty: 2 % of a tile plus 10 % of the overlap.",
+        unit="um",
+        gt=0,
+    )
+    overlap_fraction: float = parameter(
+        0.2,
+        "Overlap of neighbouring tiles, used only where no stage position was recorded.",
+        ge=0,
+        lt=0.9,
+    )
+    motor_only_stitch: bool = parameter(
+        False, "Trust the stage alone (for diagnosis): no image is matched."
+    )
+    codec: Literal["none", "zstd"] = parameter("none", "Compression of the stitched slice on disk.")
+
+
+def choose_slabs(profile: NDArray[np.float64], count: int) -> list[tuple[int, int]]:
+    """Cut the depths that carry signal into `count` slabs of equal thickness.
+
+    Parameters
+    ----------
+    profile : ndarray (nz,)
+        Mean brightness over depth.
+    count : int
+        Slabs wanted; fewer where the depths do not suffice.
+    """
+    import numpy as np
+
+    floor, peak = float(np.min(profile)), float(np.max(profile))
+    good = np.flatnonzero(profile > floor + 0.1 * (peak - floor))
+    if peak <= floor or good.size == 0:
+        return [(0, len(profile))]
+    low, high = int(good[0]), int(good[-1]) + 1
+    edges = np.unique(np.linspace(low, high, min(count, high - low) + 1).round().astype(int))
+    return list(itertools.pairwise(int(e) for e in edges))
+
+
+def _depth_profile(load: Callable[[int], FloatArray], n: int) -> NDArray[np.float64]:
+    """Mean brightness over depth of up to five tiles around the middle of the list."""
+    import numpy as np
+
+    chosen = sorted({round((k + 0.5) * n / 5 - 0.5) for k in range(5)} & set(range(n)))
+    return np.nan_to_num(np.mean([np.nanmean(load(i), axis=(1, 2)) for i in chosen], axis=0))
+
+
+def _shading(context: Context) -> Shading | None:
+    import numpy as np
+
+    from soct.mosaic.rendering import Shading
+
+    if not context.has("fix_illumination", "fields"):
+        return None
+    with np.load(context.run("fix_illumination", "fields")) as saved:
+        return Shading(np.asarray(saved["flat"]), np.asarray(saved["dark"]))
+
+
+def _place(
+    context: Context,
+    params: StitchParams,
+    grid: MosaicGrid,
+    load: Callable[[int], FloatArray],
+    nominal: NDArray[np.float64],
+    shading: Shading | None,
+    thumbnails: list[FloatArray],
+    step: int,
+) -> Placement:
+    """Match and place the tiles; keeps a small projection of each for the report."""
+    import dataclasses
+
+    import numpy as np
+
+    from soct.mosaic.tile_placement import TileOptions, place_tiles
+
+    slabs = choose_slabs(_depth_profile(load, len(nominal)), params.match_slabs)
+    n = len(nominal)
+    thumbnails.extend(np.zeros((0, 0), np.float32) for _ in range(n))
+
+    def project(i: int) -> FloatArray:
+        tile = load(i)
+        images = np.stack([np.mean(tile[a:b], axis=0) for a, b in slabs])
+        if shading is not None:
+            dark = 0.0 if shading.dark is None else shading.dark
+            images = (images - dark) / np.maximum(shading.flat, 1e-6)
+        thumbnails[i] = images.mean(axis=0)[::step, ::step].astype(np.float32)
+        context.progress(0.4 * (i + 1) / n)
+        return images.astype(np.float32)
+
+    search = None
+    if params.max_tile_shift_um is not None:
+        search = params.max_tile_shift_um / min(grid.voxel_um.y, grid.voxel_um.x)
+    pairs = np.zeros((0, 2), np.int64) if params.motor_only_stitch else None
+    placement = place_tiles(
+        project,
+        nominal,
+        (grid.tile_shape[1], grid.tile_shape[2]),
+        TileOptions(search_px=search),
+        pairs=pairs,
+        workers=context.threads,
+    )
+    for i in range(n):
+        if thumbnails[i].size == 0:
+            project(i)
+    if params.motor_only_stitch:
+        placement = dataclasses.replace(placement, positions_px=nominal)
+    return placement
+
+
+def _thumbnail(
+    thumbnails: list[FloatArray], positions: NDArray[np.float64], step: int
+) -> FloatArray:
+    """Small picture of the slice with tiles at `positions`."""
+    from soct.mosaic.rendering import BandRenderer, plan_bands
+
+    shape = (thumbnails[0].shape[0], thumbnails[0].shape[1])
+    plan = plan_bands(positions / step, shape)
+    renderer = BandRenderer(plan, lambda i: thumbnails[i][None], blending="average")
+    return renderer.render(0, plan.shape[0])[0]
+
+
+def _cut(image: FloatArray, box: tuple[int, int, int, int], shape: tuple[int, int]) -> FloatArray:
+    return image[box[0] : box[0] + shape[0], box[2] : box[2] + shape[1]]
+
+
+def _seam_metrics(
+    thumbnails: list[FloatArray], positions: NDArray[np.float64], step: int
+) -> tuple[float, float]:
+    """Median relative difference and correlation of the tiles in their overlaps."""
+    import numpy as np
+
+    from soct.mosaic.strips import find_neighbours, overlap_boxes
+    from soct.quality.metrics import measure_seam
+
+    shape = (thumbnails[0].shape[0], thumbnails[0].shape[1])
+    scaled = positions / step
+    l1, pearson = [], []
+    for i, j in find_neighbours(scaled, shape):
+        first, second = overlap_boxes(scaled[j] - scaled[i], shape)
+        size = (
+            min(first[1] - first[0], second[1] - second[0]),
+            min(first[3] - first[2], second[3] - second[2]),
+        )
+        seam = measure_seam(_cut(thumbnails[i], first, size), _cut(thumbnails[j], second, size))
+        l1.append(seam.l1)
+        pearson.append(seam.pearson)
+    if not np.isfinite(l1).any():
+        return float("nan"), float("nan")
+    return float(np.nanmedian(l1)), float(np.nanmedian(pearson))
+
+
+def _render(
+    context: Context,
+    params: StitchParams,
+    grid: MosaicGrid,
+    renderer: BandRenderer,
+    attributes: dict[str, object],
+) -> tuple[int, int, int]:
+    """Write the slice band by band, with the valid depth range of every A-line."""
+    import numpy as np
+
+    from soct.formats.ome_zarr import create_volume
+
+    plan = renderer.plan
+    shape = (grid.tile_shape[0], plan.shape[0], plan.shape[1])
+    writer = create_volume(
+        context.output("slice"),
+        shape,
+        grid.voxel_um,
+        codec=params.codec,
+        attributes=attributes,
+        threads=context.threads,
+    )
+    valid = np.zeros((2, *plan.shape), np.int16)
+    rows = writer.shards[1]
+    row_bytes = 4 * shape[0] * shape[2] * 4
+    rows *= max(1, int(context.memory_bytes // 4 // max(rows * row_bytes, 1)))
+    with writer:
+        for y0 in range(0, shape[1], rows):
+            y1 = min(y0 + rows, shape[1])
+            band = renderer.render(y0, y1)
+            finite = np.isfinite(band)
+            any_valid = finite.any(axis=0)
+            valid[0, y0:y1] = np.where(any_valid, finite.argmax(axis=0), 0)
+            valid[1, y0:y1] = np.where(any_valid, shape[0] - finite[::-1].argmax(axis=0), 0)
+            np.nan_to_num(band, copy=False, nan=0.0)
+            writer.write((0, y0, 0), band)
+            context.progress(0.4 + 0.6 * y1 / shape[1])
+        writer.write_valid(valid)
+    return shape
+
+
+def run(context: Context, params: StitchParams) -> Result:
+    """Stitch one slice."""
+    import numpy as np
+
+    from soct.formats.mosaic_grid import open_mosaic_grid
+    from soct.formats.tables import TilePositionRow, write_table
+    from soct.mosaic.rendering import BandRenderer, plan_bands
+    from soct.steps.grid_tiles import expected_positions, present_tiles, tile_loader
+
+    grid = open_mosaic_grid(context.mine("resample_mosaic_grid", "grid"))
+    tiles = present_tiles(grid)
+    if not tiles:
+        raise InputError("a slice has no tile with data", file=grid.path)
+    curvature = (
+        context.run("fix_focal_curvature", "curvature")
+        if context.has("fix_focal_curvature", "curvature")
+        else None
+    )
+    load = tile_loader(grid, tiles, curvature)
+    expected = expected_positions(grid, tiles, params.overlap_fraction)
+    nominal = expected.px
+    shading = _shading(context)
+    tile_shape = (grid.tile_shape[1], grid.tile_shape[2])
+    step = max(1, -(-int(nominal.max() + max(tile_shape)) // THUMBNAIL_PX))
+    thumbnails: list[FloatArray] = []
+    placement = _place(context, params, grid, load, nominal, shading, thumbnails, step)
+    plan = plan_bands(placement.positions_px, tile_shape)
+    renderer = BandRenderer(
+        plan,
+        load,
+        blending=params.stitch_blending_method,
+        interpolation=params.interpolation,
+        shading=shading,
+    )
+    pixel = (grid.voxel_um.y, grid.voxel_um.x)
+    _render(
+        context,
+        params,
+        grid,
+        renderer,
+        {
+            "slice_id": context.unit.slices[0],
+            "origin_px": list(plan.origin_px),
+            "grid_model": placement.model.matrix.tolist(),
+        },
+    )
+    write_table(
+        context.output("positions"),
+        TilePositionRow,
+        [
+            TilePositionRow(
+                row=t.row,
+                col=t.col,
+                y_px=float(placement.positions_px[i, 0]),
+                x_px=float(placement.positions_px[i, 1]),
+                nominal_y_px=float(nominal[i, 0]),
+                nominal_x_px=float(nominal[i, 1]),
+                confidence=float(placement.confidence[i]),
+            )
+            for i, t in enumerate(tiles)
+        ],
+    )
+    before, after = (
+        _seam_metrics(thumbnails, nominal, step),
+        _seam_metrics(thumbnails, placement.positions_px, step),
+    )
+    np.savez(
+        context.output("figures"),
+        before=_thumbnail(thumbnails, nominal, step),
+        after=_thumbnail(thumbnails, placement.positions_px, step),
+        nominal_px=nominal,
+        positions_px=placement.positions_px,
+        tile_confidence=placement.confidence,
+        grid_index=np.array([(t.row, t.col) for t in tiles], np.int64),
+        pairs=placement.pairs,
+        pair_residual_px=placement.pair_residual_px,
+        pair_accepted=placement.pair_accepted,
+        pair_confidence=placement.pair_confidence,
+        tile_shape=np.array(tile_shape),
+        voxel_um=np.array(grid.voxel_um),
+    )
+    return _report(
+        placement, expected.from_stage, before, after, pixel, [(t.row, t.col) for t in tiles]
+    )
+
+
+def _report(
+    placement: Placement,
+    from_stage: bool,
+    before: tuple[float, float],
+    after: tuple[float, float],
+    pixel_um: tuple[float, float],
+    index: list[tuple[int, int]],
+) -> Result:
+    import numpy as np
+
+    um = float(np.mean(pixel_um))
+    accepted = placement.pair_residual_px[placement.pair_accepted]
+    residual_p95 = float(np.percentile(accepted, 95)) * um if accepted.size else None
+    warnings = []
+    if not from_stage:
+        warnings.append("no stage positions: tiles are expected by index and overlap")
+    if placement.disconnected:
+        groups = "; ".join(", ".join(str(index[i]) for i in g) for g in placement.disconnected)
+        warnings.append(f"tiles (row, col) tied to the rest by the stage only: {groups}")
+    placed_by_model = [index[i] for i in np.flatnonzero(~placement.measured)]
+    if placed_by_model and len(index) > 1:
+        shown = ", ".join(map(str, placed_by_model[:12])) + (
+            " ..." if len(placed_by_model) > 12 else ""
+        )
+        warnings.append(
+            f"{len(placed_by_model)} tiles without texture follow the grid model: {shown}"
+        )
+
+    def number(value: float) -> float | None:
+        return value if np.isfinite(value) else None
+
+    return Result(
+        metrics=(
+            Metric(
+                "tile_residual_rms_um",
+                number(placement.rms_residual_px * um),
+                "um",
+                "disagreement of tile pairs with the placement, RMS",
+            ),
+            Metric("tile_residual_p95_um", residual_p95, "um", "the same, 95th percentile"),
+            Metric(
+                "pairs_accepted",
+                int(placement.pair_accepted.sum()),
+                "",
+                "tile pairs that hold the mosaic",
+            ),
+            Metric("pairs_total", len(placement.pairs), "", "neighbouring tile pairs"),
+            Metric(
+                "tiles_measured",
+                int(placement.measured.sum()),
+                "",
+                "tiles held by an accepted pair",
+            ),
+            Metric("tiles_weak", len(placement.weak), "", "tiles below the confidence to trust"),
+            Metric(
+                "seam_l1_before",
+                number(before[0]),
+                "",
+                "relative difference in overlaps, stage only",
+            ),
+            Metric(
+                "seam_l1", number(after[0]), "", "relative difference in overlaps, after placement"
+            ),
+            Metric(
+                "seam_pearson_before", number(before[1]), "", "correlation in overlaps, stage only"
+            ),
+            Metric(
+                "seam_pearson", number(after[1]), "", "correlation in overlaps, after placement"
+            ),
+        ),
+        warnings=tuple(warnings),
+    )
+
+
+STEP = Step(
+    id="stitch_3d_with_refinement",
+    version=1,
+    scope=Scope.SLICE,
+    params=StitchParams,
+    run=run,
+    summary="Match, place and render the tiles of each slice.",
+    inputs=(
+        Input("resample_mosaic_grid"),
+        Input("fix_focal_curvature", optional=True),
+        Input("fix_illumination", optional=True),
+    ),
+    outputs=(
+        Output("slice", "slice_z{slice:02d}.ome.zarr"),
+        Output("positions", "tile_positions_z{slice:02d}.csv"),
+        Output("figures", "figures_z{slice:02d}.npz", optional=True),
+    ),
+    cli_name="stitch",
+)
