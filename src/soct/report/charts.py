@@ -156,11 +156,13 @@ def _frame(
     low, high = float(y.min()), float(y.max())
     if include_zero:
         low, high = min(low, 0.0), max(high, 0.0)
+    if high - low < 1e-6 * max(abs(low), abs(high)):
+        low = high = 0.5 * (low + high)
     span = high - low
     reach = span if span > 0 else max(abs(high), 1e-9)
     near = [b.y for b in limits if low - reach <= b.y <= high + reach]
     low, high = min([low, *near]), max([high, *near])
-    pad = 0.06 * (high - low) or 0.5 * max(abs(high), 1e-9)
+    pad = 0.06 * (high - low) or 0.1 * max(abs(high), 1e-9)
     x_low, x_high = float(x.min()), float(x.max())
     x_pad = 0.02 * (x_high - x_low) or 0.5
     return Frame((x_low - x_pad, x_high + x_pad), (low - pad, high + pad), width, height)
@@ -246,7 +248,9 @@ def _legend(series: Sequence[Series]) -> Markup:
     return Markup('<p class="legend">{}</p>').format(
         join(
             Markup('<span class="key c{}{}">{}</span>').format(
-                s.colour, " dashed" if s.dashed else "", s.label
+                s.colour,
+                " points" if s.style == "points" else " dashed" if s.dashed else "",
+                s.label,
             )
             for s in series
         )

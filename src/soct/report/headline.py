@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from soct.quality.limits import QualityLimits, Status, metric_status
 from soct.quality.verdict import Check, Verdict, judge_run
-from soct.report.markup import number
+from soct.report.markup import number, words
 from soct.report.model import RunView, UnitView
 
 
@@ -72,9 +72,11 @@ def headline_numbers(view: RunView) -> tuple[Headline, ...]:
 def judge(view: RunView, headlines: tuple[Headline, ...]) -> Verdict:
     """Return the verdict on a run from its headline numbers and all its metrics."""
     run_scope = {h.id for h in headlines}
-    checks = [Check(h.id, h.status, label=h.label, headline=True) for h in headlines]
+    checks = [
+        Check(h.id, h.status, label=f"{h.label} ({h.text})", headline=True) for h in headlines
+    ]
     checks += [
-        Check(m.name, Status(m.status), where=place(unit), label=m.name.replace("_", " "))
+        Check(m.name, Status(m.status), where=place(unit), label=words(m.name))
         for unit in view.units()
         if unit.finished
         for m in unit.metrics

@@ -42,6 +42,23 @@ def number(value: MetricValue, unit: str = "", *, digits: int = 3) -> str:
     return f"{text}{sign}" if sign in ("", "°") else f"{text}\u202f{sign}"
 
 
+def unit_text(unit: str) -> str:
+    """Return a unit as it is printed in papers."""
+    return _PLAIN_UNITS.get(unit, unit)
+
+
+def words(metric: str) -> str:
+    """Return a metric's name in words, without its unit: ``tile_residual_p95_um`` as ``tile residual p95``."""
+    for suffix in ("_um", "_deg", "_percent", "_px"):
+        metric = metric.removesuffix(suffix)
+    return metric.replace("_", " ").replace("ncc", "NCC")
+
+
+def count(amount: int, noun: str) -> str:
+    """Return a number with its noun in the right form."""
+    return f"{amount:,} {noun}{'' if amount == 1 else 's'}".replace(",", "\u202f")
+
+
 def _significant(value: float, digits: int) -> str:
     if abs(value) == float("inf"):
         return "infinite"
@@ -179,8 +196,10 @@ def picture(
     """Return an image in its physical shape, with an optional SVG drawn over it."""
     shown = width or image.width
     return Markup(
-        '<div class="picture {}" style="max-width:{}px"><img src="{}" alt="{}" width="{}" height="{}">{}</div>'
-    ).format(css, shown, image.uri, alt, shown, max(1, round(shown * image.aspect)), overlay)
+        '<div class="picture {}" style="max-width:{}px"><img src="{}" alt="{}" width="{}" height="{}" style="aspect-ratio:{}">{}</div>'
+    ).format(
+        css, shown, image.uri, alt, shown, max(1, round(shown * image.aspect)), f"{1 / image.aspect:.4f}", overlay,
+    )  # fmt: skip
 
 
 def figure(body: Markup, caption: Markup | str = "", *, css: str = "") -> Markup:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from soct.report.advice import ADVICE, Advice
 from soct.report.headline import Headline, place
-from soct.report.markup import number
+from soct.report.markup import number, words
 from soct.report.model import AcquisitionView, MetricView, RunView, StatusName, UnitView
 
 _FAILED, _MISSING_SLICE, _BAD_TILE, _EXCLUDED = 20.0, 1.2, 0.9, 0.6
@@ -79,21 +80,23 @@ def _input_problems(acquisition: AcquisitionView) -> Iterable[Problem]:
             where = f"slice {tile.slice_id}"
             if tile.row is not None and tile.col is not None:
                 where += f" tile ({tile.row}, {tile.col})"
-            seen = tile.message or ", ".join(
-                f"{name} {value}"
-                for name, value in (("expected", tile.expected), ("found", tile.found))
-                if value
-            )
+            facts = (("", tile.message), ("expected ", tile.expected), ("found ", tile.found))
+            seen = ", ".join(name + value for name, value in facts if value)
             groups[tile.kind].append((where, f"{tile.file}: {seen}" if tile.file else seen))
     for kind in sorted(groups):
         places = groups[kind]
         yield Problem(
-            "warning", _BAD_TILE, f"{kind.replace('_', ' ').capitalize()} ({len(places)})",
+            "warning", _BAD_TILE, f"{_tile_kind(kind)} ({len(places)})",
             _shorten([where for where, _ in places]), places[0][1],
             "A hole in the slice where no neighbouring tile overlaps.",
             "The place is marked as no data; nothing was made up.",
             anchor="acquisition",
         )  # fmt: skip
+
+
+def _tile_kind(kind: str) -> str:
+    text = kind.replace("_", " ").capitalize()
+    return text if "tile" in text.lower() or "slice" in text.lower() else f"{text} tile"
 
 
 def _missing_slices(view: RunView) -> Iterable[Problem]:
@@ -125,24 +128,82 @@ def _metrics(view: RunView) -> Iterable[Problem]:
             judged[unit.step, metric.name] += 1
             if metric.status in ("warning", "error"):
                 groups[unit.step, metric.name].append((_severity(view, metric), unit, metric))
-    for (step, name), group in sorted(groups.items()):
+    for group in groups.values():
         group.sort(key=lambda item: (-item[0], item[1].slices))
-        rank, worst_unit, worst = group[0]
-        advice = ADVICE.get(name, _plain(worst))
-        limit = view.limits.limit(name)
-        total = judged[step, name]
-        evidence = f"{name} {number(worst.value, worst.unit)} at {place(worst_unit)}"
-        if limit is not None:
-            sign = "≥" if limit.higher_is_better else "≤"
-            evidence += f" (limits {sign} {number(limit.warning, worst.unit)}, error beyond {number(limit.error, worst.unit)})"
-        if total > 1:
-            evidence += f"; {len(group)} of {total} are beyond the limit"
-        yield Problem(
-            worst.status, rank, advice.title,
-            _shorten([place(unit) for _, unit, _ in group]), evidence,
-            f"{advice.symptom} {advice.cause}".strip(), advice.action,
-            _settings(view, advice.settings), _anchor(step),
-        )  # fmt: skip
+    for step in dict.fromkeys(step for step, _ in groups):
+        found = [(name, group) for (of, name), group in groups.items() if of == step]
+        for findings in _same_places(found):
+            yield _finding(view, step, findings, judged)
+
+
+_Finding: TypeAlias = tuple[str, list[tuple[float, UnitView, MetricView]]]
+_DERIVED = ("confidence", "seam_l1", "tile_residual_rms_um")
+"""Metrics that say again what a sharper one says; they never give a problem its title beside that one."""
+
+
+def _same_places(found: list[_Finding]) -> list[list[_Finding]]:
+    """Put metrics of one step that are bad in the same units together: they have one cause."""
+    merged: dict[frozenset[tuple[int, ...]], list[_Finding]] = {}
+    for name, group in found:
+        merged.setdefault(frozenset(unit.slices for _, unit, _ in group), []).append((name, group))
+    for findings in merged.values():
+        findings.sort(key=lambda f: (f[0] in _DERIVED, -f[1][0][0], f[0]))
+    return list(merged.values())
+
+
+def _finding(
+    view: RunView, step: str, findings: list[_Finding], judged: Mapping[tuple[str, str], int]
+) -> Problem:
+    name, group = findings[0]
+    worst = group[0][2]
+    advice = ADVICE.get(name, _plain(worst))
+    rank = max(items[0][0] for _, items in findings)
+    severity: StatusName = (
+        "error" if any(items[0][2].status == "error" for _, items in findings) else "warning"
+    )
+    settings = [pair for metric, _ in findings for pair in _advice(metric)]
+    return Problem(
+        severity,
+        rank,
+        advice.title,
+        _units_text([unit for _, unit, _ in group]),
+        "; ".join(
+            _evidence(view, metric, items, judged[step, metric]) for metric, items in findings
+        ),
+        f"{advice.symptom} {advice.cause}".strip(),
+        advice.action,
+        _settings(view, tuple(dict.fromkeys(settings))),
+        _anchor(step),
+    )
+
+
+def _advice(metric: str) -> tuple[tuple[str, str], ...]:
+    return ADVICE[metric].settings if metric in ADVICE else ()
+
+
+def _evidence(
+    view: RunView, name: str, group: list[tuple[float, UnitView, MetricView]], total: int
+) -> str:
+    _, unit, worst = group[0]
+    limit = view.limits.limit(name)
+    where = f" at {place(unit)}" if len(group) > 1 else ""
+    text = f"{words(name)} {number(worst.value, worst.unit)}{where}"
+    if limit is not None:
+        sign = "≥" if limit.higher_is_better else "≤"
+        text += f" (good {sign} {number(limit.warning, worst.unit)}, error beyond {number(limit.error, worst.unit)}"
+        text += f"; {len(group)} of {total} beyond)" if total > 1 else ")"
+    return text
+
+
+def _units_text(units: list[UnitView]) -> str:
+    """Name the units; when all pairs share one slice, that slice is the likely culprit and comes first."""
+    text = _shorten([place(unit) for unit in units])
+    pairs = [set(unit.slices) for unit in units if len(unit.slices) == 2]
+    if len(pairs) == len(units) > 1:
+        shared = set.intersection(*pairs)
+        if len(shared) == 1:
+            return f"slice {shared.pop()} ({text})"
+    return text
 
 
 def _counted_headlines(view: RunView, headlines: Sequence[Headline]) -> Iterable[Problem]:
@@ -256,7 +317,7 @@ def _settings(
 
 
 def _plain(metric: MetricView) -> Advice:
-    return Advice(metric.name.replace("_", " ").capitalize(), metric.description, "", "")
+    return Advice(words(metric.name).capitalize(), metric.description, "", "")
 
 
 def _shorten(places: Sequence[str]) -> str:

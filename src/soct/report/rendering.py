@@ -21,7 +21,7 @@ from soct.quality.limits import QualityLimits
 from soct.report.data_files import write_report_data
 from soct.report.figures import FigureStore
 from soct.report.headline import headline_numbers, judge
-from soct.report.markup import error_card, number, visible
+from soct.report.markup import error_card, number, visible, words
 from soct.report.model import RunView
 from soct.report.problems import find_problems
 from soct.report.reportlet import Page, Reportlet, describe, load_reportlets
@@ -136,10 +136,7 @@ def _limit(view: RunView, name: str) -> str:
         return name
     unit = QualityLimits.unit(name)
     sign, beyond = ("≥", "<") if limit.higher_is_better else ("≤", ">")
-    words = name.removesuffix("_um").removesuffix("_deg").removesuffix("_percent").replace("_", " ")
-    return (
-        f"{words} {sign} {number(limit.warning, unit)} (error {beyond} {number(limit.error, unit)})"
-    )
+    return f"{words(name)} {sign} {number(limit.warning, unit)} (error {beyond} {number(limit.error, unit)})"
 
 
 def _resource(name: str) -> str:

@@ -8,7 +8,18 @@ import numpy as np
 from markupsafe import Markup
 
 from soct.report.charts import Series, chart, svg
-from soct.report.markup import details, facts, figure, join, note, number, size, table, visible
+from soct.report.markup import (
+    details,
+    facts,
+    figure,
+    join,
+    note,
+    number,
+    size,
+    table,
+    unit_text,
+    visible,
+)  # fmt: skip
 from soct.report.model import AcquisitionView, SliceAcquisition
 from soct.report.reportlet import Page, Reportlet
 
@@ -144,14 +155,14 @@ def _stage_depth(slices: Sequence[SliceAcquisition]) -> Markup:
 
 def _metadata(acquisition: AcquisitionView) -> Markup:
     rows = [
-        (visible(m.name), f"{visible(m.value)} {m.unit}".strip(), visible(m.source))
+        (visible(m.name), f"{visible(m.value)} {unit_text(m.unit)}".strip(), visible(m.source))
         for m in acquisition.metadata
     ]
     parts = [table(("What", "Value", "Where it comes from"), rows, caption="Acquisition metadata",
                    empty="No acquisition metadata were recorded.")]  # fmt: skip
     if acquisition.ignored:
         listed = join(Markup("<li>{}</li>").format(visible(n)) for n in acquisition.ignored[:200])
-        parts.append(details(f"{len(acquisition.ignored)} entries of the input were ignored", Markup("<ul>{}</ul>").format(listed)))  # fmt: skip
+        parts.append(details(f"Ignored in the input: {len(acquisition.ignored)}", Markup("<ul>{}</ul>").format(listed)))  # fmt: skip
     return join(parts)
 
 

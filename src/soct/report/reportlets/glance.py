@@ -66,7 +66,7 @@ def _orientation(image: Picture, axes: str, letters: str) -> Markup:
             (right, width - 12, height / 2),
         )
     else:
-        marks = ((f"{horizontal} →", 24.0, 20.0), (f"↓ {vertical}", 22.0, 38.0))
+        marks = ((f"→ {horizontal}   ↓ {vertical}", 0.09 * width, max(15.0, width / 24)),)
     return join(
         Markup('<text x="{:.1f}" y="{:.1f}" text-anchor="middle" style="font-size:{:.0f}px">{}</text>').format(
             x, y, max(11.0, width / 38), text

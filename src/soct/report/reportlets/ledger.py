@@ -21,6 +21,7 @@ from soct.report.markup import (
     pill,
     table,
     visible,
+    words,
 )  # fmt: skip
 from soct.report.model import LedgerRow, RunView, UnitView
 from soct.report.reportlet import Page, Reportlet
@@ -32,7 +33,8 @@ _OUTLIER = 6.0
 
 # Even steps of lightness of one hue: more conspicuous is darker, also in grey.
 _SHADES = ("#eef3f7", "#fbe6c4", "#f2b568", "#d97b2b", "#a33d05")
-_NOT_MEASURED = "#ffffff"
+_SHADE_EDGES = (0.4, 0.5 + 1e-9, 0.75, 1.0)
+"""Conspicuity from which on the next shade is used: near, beyond and far beyond the warning limit, error."""
 
 
 def render(page: Page) -> Markup:
@@ -99,7 +101,7 @@ def _heat_map(view: RunView) -> Markup:
     left, height, top = 168.0, 17.0, 20.0
     parts: list[Markup] = []
     for j, name in enumerate(names):
-        label = name.replace("_", " ")
+        label = words(name)
         y = top + j * height
         parts.append(
             Markup('<text class="ty" x="{:.0f}" y="{:.1f}">{}</text>').format(
@@ -122,7 +124,7 @@ def _heat_map(view: RunView) -> Markup:
     total_height = top + len(names) * height + 14
     title = f"Heat-map of {len(ids)} slices by {len(names)} metrics; darker cells stand out more"
     drawing = svg(max(total_width, 420), total_height, title, join(parts))
-    legend = Markup('<p class="legend">{}<span>not conspicuous … at or beyond the error limit; no cell: not measured; ✕ below: slice not used</span></p>').format(
+    legend = Markup('<p class="legend">{}<span>well within limits · near · beyond the warning limit · far beyond · error. No cell: not measured. ✕: slice not used.</span></p>').format(
         join(Markup('<span class="swatch" style="background:{}"></span>').format(c) for c in _SHADES)
     )  # fmt: skip
     return figure(drawing + legend, "Each column is a slice, each row a metric. Click a cell to see the slice’s decisions.")  # fmt: skip
@@ -142,7 +144,7 @@ def _chosen(view: RunView, metrics: Mapping[str, Mapping[int, object]]) -> list[
 def _cell(
     x: float, y: float, width: float, height: float, shown: float, slice_id: int, text: str
 ) -> Markup:
-    shade = _SHADES[min(len(_SHADES) - 1, int(shown * (len(_SHADES) - 1) + 1e-6))]
+    shade = _SHADES[sum(shown >= edge for edge in _SHADE_EDGES)]
     gap = 1.0 if width > 5 else 0.0
     return Markup(
         '<a href="#slice-{}" tabindex="-1"><rect x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}" fill="{}"><title>slice {}, {}</title></rect></a>'
@@ -198,7 +200,7 @@ def _table(view: RunView) -> Markup:
     headers = ["Slice", "Used", "Tiles"]
     for name in shown:
         metric = units[name]
-        label = name.removesuffix("_um").replace("_", " ")
+        label = words(name)
         headers.append(f"{label} (µm)" if metric and metric.unit == "um" else label)
     headers.append("Why, and what was decided")
     drawn = table(

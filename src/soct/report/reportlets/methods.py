@@ -5,7 +5,7 @@ from __future__ import annotations
 from markupsafe import Markup
 
 from soct.report.citations import CITATIONS, METHODS
-from soct.report.markup import code, details, join, note, number, visible
+from soct.report.markup import code, details, join, note, number, unit_text, visible
 from soct.report.model import RunView
 from soct.report.reportlet import Page, Reportlet
 
@@ -45,7 +45,7 @@ def compose_methods(view: RunView) -> tuple[str, tuple[str, ...]]:
                 cited.append(key)
             marks.append(str(cited.index(key) + 1))
         values = [
-            f"{label} {number_of(p.value)}{f' {_unit(p.unit)}' if p.unit else ''}"
+            f"{label} {number_of(p.value)}{f' {unit_text(p.unit)}' if p.unit else ''}"
             for key, label in method.parameters
             if (p := view.parameter(f"{step}.{key}")) is not None
         ]
@@ -72,10 +72,6 @@ def number_of(value: str) -> str:
         return number(float(value), digits=4)
     except ValueError:
         return visible(value)
-
-
-def _unit(unit: str) -> str:
-    return {"um": "µm", "deg": "°"}.get(unit, unit)
 
 
 REPORTLET = Reportlet(

@@ -9,6 +9,7 @@ from soct.report.markup import (
     EMPTY,
     Cell,
     Row,
+    count,
     duration,
     facts,
     figure,
@@ -58,7 +59,7 @@ def _totals(view: RunView) -> Markup:
     if backends:
         pairs.append(("Computed on", ", ".join(backends)))
     falls = sum(len(u.fallbacks) for u in view.units())
-    pairs.append(("Ran otherwise than asked", f"{falls} times" if falls else "never"))
+    pairs.append(("Ran otherwise than asked", count(falls, "time") if falls else "never"))
     return facts(pairs)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from markupsafe import Markup
 
-from soct.report.markup import details, facts, join, size, table, visible
+from soct.report.markup import details, facts, join, size, table, unit_text, visible
 from soct.report.model import RunView
 from soct.report.reportlet import Page, Reportlet
 
@@ -68,7 +68,7 @@ def _profile(view: RunView) -> Markup:
         (
             Markup("<code>{}</code>").format(visible(p.key)),
             visible(p.value),
-            p.unit,
+            unit_text(p.unit),
             Markup("<strong>{}</strong>").format(visible(p.origin))
             if p.origin != "default"
             else p.origin,

@@ -91,7 +91,7 @@ def _validity(page: Page) -> Markup:
 
 def _commands(volume: VolumeView) -> Markup:
     path = volume.path.replace("'", "'\\''")
-    lines = f"napari --plugin napari-ome-zarr '{path}'\nsoct view '{path}'"
+    lines = f"napari --plugin napari-ome-zarr '{path}'"
     return join([Markup("<h3>To open it</h3>"), code(lines)])
 
 
