@@ -321,21 +321,27 @@ def _find_edges(
                 slope = np.log(high / low)
                 if slope > steepest:
                     edge, steepest = z, slope
-            total, count = np.float32(0), 0
-            for z in range(edge + 1, min(edge + 1 + LEVEL_WINDOW, nz)):
-                if np.isfinite(smoothed[z, y, x]):
-                    total += smoothed[z, y, x]
-                    count += 1
-            level = total / count if count else smoothed[edge, y, x]
-            half = (floor + level) / 2
-            contrast[y, x] = max((level - floor) / noise, 0)
-            for z in range(max(found - 2, start + 1), min(edge + 1 + LEVEL_WINDOW, nz)):
-                a, b = smoothed[z - 1, y, x], smoothed[z, y, x]
-                if a < half <= b:
-                    depth[y, x] = z - 1 + (half - a) / (b - a)
+            crossing = np.float32(edge)
+            level = smoothed[edge, y, x]
+            # The steepest rise of the logarithm comes early; the level is taken again below the crossing.
+            for _ in range(3):
+                begin = int(np.ceil(crossing + 1.5))
+                total, count = np.float32(0), 0
+                for z in range(begin, min(begin + LEVEL_WINDOW, nz)):
+                    if np.isfinite(smoothed[z, y, x]):
+                        total += smoothed[z, y, x]
+                        count += 1
+                if count == 0:
                     break
-            else:
-                depth[y, x] = edge
+                level = total / count
+                half = (floor + level) / 2
+                for z in range(max(found - 2, start + 1), min(begin + LEVEL_WINDOW, nz)):
+                    a, b = smoothed[z - 1, y, x], smoothed[z, y, x]
+                    if a < half <= b:
+                        crossing = z - 1 + (half - a) / (b - a)
+                        break
+            depth[y, x] = crossing
+            contrast[y, x] = max((level - floor) / noise, 0)
 
 
 def fit_surface(
@@ -380,7 +386,7 @@ def fit_surface(
     seen = residual[weight > 0]
     spread = 1.4826 * float(np.median(np.abs(seen - np.median(seen))))
     if mode == "surface":
-        trusted = weight * (np.abs(residual) < 4 * max(spread, 0.25))
+        trusted = weight * (np.abs(residual - _local_level(residual, weight, smoothing_px)) < 2.0)
         total = ndi.gaussian_filter(trusted, smoothing_px, mode="constant")
         # The constant pulls the map back to the quadratic where next to nothing was measured.
         fitted = fitted + ndi.gaussian_filter(residual * trusted, smoothing_px, mode="constant") / (
@@ -395,6 +401,21 @@ def fit_surface(
         mode,
         f"{mode} through {measured:.0%} of the A-lines, spread {spread:.2f} px",
     )
+
+
+def _local_level(residual: Array, weight: Array, smoothing_px: float) -> FloatArray:
+    """Median of the residual around every pixel, from blocks as wide as the smoothing."""
+    size = max(1, int(smoothing_px))
+    rows, cols = -(-residual.shape[0] // size), -(-residual.shape[1] // size)
+    padding = ((0, rows * size - residual.shape[0]), (0, cols * size - residual.shape[1]))
+    blocks = np.pad(np.where(weight > 0, residual, np.nan), padding, constant_values=np.nan)
+    blocks = blocks.reshape(rows, size, cols, size).swapaxes(1, 2).reshape(rows, cols, -1)
+    known = np.isfinite(blocks).any(2)
+    level = np.zeros((rows, cols), np.float32)
+    level[known] = np.nanmedian(blocks[known], axis=1)
+    level = ndi.median_filter(level, 3, mode="nearest")
+    full = np.repeat(np.repeat(level, size, 0), size, 1)
+    return np.asarray(full[: residual.shape[0], : residual.shape[1]])
 
 
 def fit_quadratic(values: Array, weight: Array, *, planar: bool = False) -> Array:

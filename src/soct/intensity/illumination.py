@@ -440,7 +440,9 @@ def _estimate_dark(stack: FloatArray, votes: FloatArray) -> FloatArray:
     # The mean of the dark field is not seen by the regression; the least that keeps it non-negative is taken.
     offset = max(float((-smooth / flat).max()), 0.0)
     dark = smooth + offset * flat
-    return np.clip(dark, 0, stack.min(axis=0).max()).astype(np.float32)
+    # Nor can it exceed what the darkest places of the tiles show.
+    darkest = np.percentile(ndi.gaussian_filter(stack, (0, 2, 2), mode="nearest"), 0.5)
+    return np.clip(dark, 0, max(float(darkest), 0.0)).astype(np.float32)
 
 
 def _expand_cosines(coefficients: Array, shape: tuple[int, int]) -> Array:
