@@ -382,9 +382,8 @@ def open_mosaic_grid(
         slice_id = _slice_id(path, image.attributes)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise _malformed(path, "soct's description of a grid", str(error)) from error
-    stored = image.attributes.get("stored")
-    if isinstance(stored, dict):
-        check_stored(array, stored.get(level.path, ""))
+    if image.stored is not None:
+        check_stored(array, image.stored.get(level.path, ""))
     return MosaicGrid(
         path=path,
         rows=rows,

@@ -55,6 +55,8 @@ class Image:
     version: str
     attributes: Mapping[str, Any] = field(default_factory=dict)
     """What soct keeps under its own key."""
+    stored: Mapping[str, str] | None = None
+    """Which shards have a file, by array, where soct wrote the image; see `soct.formats.shards`."""
 
 
 def orientation_names(code: str) -> tuple[str, str, str]:
@@ -213,6 +215,9 @@ def parse_image(folder: Path) -> Image:
         own = attributes.get(NAMESPACE, {})
         if not levels or not isinstance(own, dict):
             raise ValueError("no levels")
+        stored = own.get("stored")
+        if stored is not None:
+            stored = {str(key): str(value) for key, value in stored.items()}
     except (KeyError, IndexError, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise _malformed(folder, f"{type(error).__name__}: {error}") from error
-    return Image(tuple(levels), version, own)
+    return Image(tuple(levels), version, own, stored)

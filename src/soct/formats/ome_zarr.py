@@ -6,6 +6,7 @@ so that a lost file is found and not read as zeros. No metadata hold a time: equ
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -15,7 +16,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from soct.errors import InputError
 from soct.formats.atomic import write_bytes
-from soct.formats.ngff import Level, group_metadata, multiscales, parse_image
+from soct.formats.ngff import Image, Level, group_metadata, multiscales, parse_image
 from soct.formats.pyramid import PyramidWriter
 from soct.formats.shards import ShardAssembler, balanced, check_stored, pack_stored
 from soct.formats.tiles import shown
@@ -32,6 +33,7 @@ from soct.space import Voxel
 __all__ = ["PyramidWriter", "VolumeReader", "VolumeWriter", "create_volume", "open_volume"]
 
 VALID_NAME = "soct_valid"
+MAX_PLANE_VOXELS = 1 << 30
 _CHUNK_EDGE = 64
 _SHARD_BYTES = 32 << 20
 
@@ -191,13 +193,14 @@ class VolumeReader:
         path: Path,
         array: ZarrArray,
         level: Level,
-        attributes: Mapping[str, Any],
+        image: Image,
         threads: int | None,
     ) -> None:
         self.path = path
         self.voxel_um = level.voxel_um
         self.translation_um = level.translation_um
-        self.attributes = attributes
+        self.attributes = image.attributes
+        self._stored = image.stored or {}
         self._array = array
         self._threads = threads
         self._leading = [(0, 1)] * (len(array.shape) - 3)
@@ -239,11 +242,13 @@ class VolumeReader:
         """Read the valid depth range per A-line, shape ``(2, Y, X)``; the full depth where none is stored."""
         folder = self.path / VALID_NAME
         shape = (2, *self.shape[1:])
-        if not folder.exists() and VALID_NAME not in self.attributes.get("stored", {}):
+        if not folder.exists() and VALID_NAME not in self._stored:
             valid = np.zeros(shape, np.int16)
             valid[1] = self.shape[0]
             return valid
         array = open_array(folder, self._threads)
+        if VALID_NAME in self._stored:
+            check_stored(array, self._stored[VALID_NAME])
         if array.shape != shape:
             raise InputError(
                 "The valid range does not fit its volume",
@@ -289,7 +294,13 @@ def open_volume(path: Path, level: int = 0, threads: int | None = None) -> Volum
             expected="shape (z, y, x), or more axes of length 1 before",
             found=f"shape {array.shape}",
         )
-    stored = image.attributes.get("stored")
-    if isinstance(stored, dict):
-        check_stored(array, stored.get(chosen.path, ""))
-    return VolumeReader(path, array, chosen, image.attributes, threads)
+    if math.prod(array.shape[-2:]) > MAX_PLANE_VOXELS:
+        raise InputError(
+            "An image is implausibly large",
+            file=shown(path / chosen.path),
+            expected=f"planes of at most {MAX_PLANE_VOXELS} voxels",
+            found=f"shape {array.shape}",
+        )
+    if image.stored is not None:
+        check_stored(array, image.stored.get(chosen.path, ""))
+    return VolumeReader(path, array, chosen, image, threads)

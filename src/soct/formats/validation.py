@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from soct.errors import InputError
-from soct.formats.ngff import NAMESPACE, Image, parse_image, read_group
+from soct.formats.ngff import Image, parse_image, read_group
 from soct.formats.shards import check_stored
 from soct.formats.tiles import shown
 from soct.formats.zarr_array import ZarrArray, open_array
@@ -90,12 +90,11 @@ def _translations(path: Path, image: Image) -> Iterator[Finding]:
 
 def _arrays(path: Path, image: Image) -> Iterator[Finding]:
     arrays: list[ZarrArray] = []
-    stored = image.attributes.get("stored")
     for level in image.levels:
         try:
             array = open_array(path / level.path)
-            if isinstance(stored, dict):
-                check_stored(array, stored.get(level.path, ""))
+            if image.stored is not None:
+                check_stored(array, image.stored.get(level.path, ""))
         except InputError as error:
             yield Finding(
                 error.file or shown(path), error.message, error.expected or "", error.found or ""
@@ -181,7 +180,7 @@ def validate_volume(path: Path, *, samples: bool = False) -> tuple[Finding, ...]
 def _damage(path: Path) -> Iterator[Finding]:
     folders = [path, *_label_folders(path)]
     arrays = [f / level.path for f in folders for level in parse_image(f).levels]
-    stored = read_group(path).get(NAMESPACE, {}).get("stored", {})
+    stored = parse_image(path).stored or {}
     arrays += [path / name for name in stored if path / name not in arrays]
     for folder in arrays:
         array = open_array(folder)
