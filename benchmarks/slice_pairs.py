@@ -117,10 +117,18 @@ def error_px(result: RigidTransform2D, truth: RigidTransform2D, size: int) -> fl
     return float(np.sqrt((delta**2).sum(-1).mean()))
 
 
-def measure_pairs(count: int, size: int, seed: int) -> list[dict[str, object]]:
+def make_hard_pair(seed: int, size: int = 256) -> Pair:
+    """Draw a pair that often can't be registered: one plane, 1 or 2 looks, little shared or nothing."""
+    rng = np.random.default_rng([seed, 1])
+    shared = max(0.0, float(rng.uniform(-0.08, 0.4)))
+    return make_pair(seed, size, 1, shared=shared, looks=float(rng.choice([1, 2])))
+
+
+def measure_pairs(count: int, size: int, seed: int, *, hard: bool) -> list[dict[str, object]]:
+    draw = make_hard_pair if hard else make_pair
     rows: list[dict[str, object]] = []
     for i in range(count):
-        pair = make_pair(seed * 100_000 + i, size)
+        pair = draw(seed * 100_000 + (50_000 if hard else 0) + i, size)
         t = time.perf_counter()
         r: SlicePairResult = register_slice_pair(pair.fixed, pair.moving)
         seconds = time.perf_counter() - t
@@ -133,7 +141,7 @@ def measure_pairs(count: int, size: int, seed: int) -> list[dict[str, object]]:
                 "candidate_error_px": error_px(r.candidate, pair.truth, size),
                 "start_px": error_px(RigidTransform2D(), pair.truth, size),
                 "confidence": r.confidence,
-                "sigma_px": float(np.sqrt(r.covariance[0, 0] + r.covariance[1, 1])),
+                "sigma_px": r.sigma_px,
                 "sharpness": r.sharpness,
                 "inverse_error_px": r.inverse_error_px,
                 "ncc_before": r.ncc_before,
@@ -194,11 +202,12 @@ def report(rows: list[dict[str, object]]) -> dict[str, float]:
     )
     print("shared      pairs  within 1 px  median px")
     shared = np.array([r["shared"] for r in rows], dtype=float)
-    for low in (0.3, 0.5, 0.7, 0.9):
-        which = (shared >= low) & (shared < low + 0.2)
+    for low in (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9):
+        wide = 0.1 if low < 0.3 else 0.2
+        which = (shared >= low) & (shared < low + wide)
         if which.any():
             print(
-                f"{low:.1f} - {min(low + 0.2, 1):.1f}  {which.sum():6d}  {100 * good[which].mean():9.1f} %"
+                f"{low:.1f} - {min(low + wide, 1):.1f}  {which.sum():6d}  {100 * good[which].mean():9.1f} %"
                 f"  {np.median(error[which]):9.3f}"
             )
     print("confidence  pairs  within 1 px")
@@ -231,8 +240,12 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--no-timing", action="store_true")
     options = parser.parse_args()
-    rows = measure_pairs(options.pairs, options.size, options.seed)
+    rows = measure_pairs(options.pairs, options.size, options.seed, hard=False)
     summary = report(rows)
+    print("\nhard pairs (one plane, 1 or 2 looks, 0 to 40 % shared): what the confidence is for")
+    hard = measure_pairs(options.pairs, options.size, options.seed, hard=True)
+    summary |= {f"hard_{key}": value for key, value in report(hard).items()}
+    print()
     if not options.no_timing:
         timing = measure_time(3)
         print("1024 x 1024   s      px")
@@ -241,7 +254,9 @@ def main() -> None:
         print(f"ratio {timing['sitk_s'] / timing['soct_s']:.1f}")
         summary |= timing
     if options.json:
-        options.json.write_text(json.dumps({"summary": summary, "pairs": rows}, indent=1))
+        options.json.write_text(
+            json.dumps({"summary": summary, "pairs": rows, "hard": hard}, indent=1)
+        )
 
 
 if __name__ == "__main__":

@@ -26,7 +26,8 @@ from soct.registration.contrast import (
     log_intensity,
     smooth,
 )
-from soct.registration.newton import Matrix, Model, NewtonResult, align, correlation
+from soct.registration.newton import Model, NewtonResult, align, correlation
+from soct.registration.row_sums import Matrix
 from soct.registration.search import search
 from soct.registration.transforms import (
     AffineTransform2D,
@@ -104,6 +105,11 @@ class SlicePairResult:
     def centre(self) -> tuple[float, float]:
         """Centre of rotation ``(y, x)`` in pixels."""
         return self.transform.centre
+
+    @property
+    def sigma_px(self) -> float:
+        """Predicted RMS error over the fixed image, in pixels."""
+        return _sigma(self.covariance, self.transform.centre)
 
 
 @dataclass(frozen=True)
