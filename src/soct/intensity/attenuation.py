@@ -258,7 +258,7 @@ def _integrate(
                     decay = -(s0 * t1 - s1 * t0) / spread
                     # The end of an A-line cannot decay slower than a tenth of the whole does.
                     decay = max(decay, 0.1 * last / (total + last), 1e-4)
-                    tail = last * np.exp(-decay * 0.5 * n) / (1 - np.exp(-decay))
+                    tail = last * np.exp(-decay * 0.5 * (n + 1)) / (1 - np.exp(-decay))
             elif method == 2:
                 # Tail = I_end / (1 - exp(-2 mu dz)) with the A-line's own mean decay.
                 last = 0.0
@@ -269,7 +269,7 @@ def _integrate(
                     first += line[z] / n
                 if last > 0 and first > last and end - top > n:
                     decay = np.log(first / last) / (end - top - n)
-                    tail = last * np.exp(-decay * 0.5 * n) / (1 - np.exp(-decay))
+                    tail = last * np.exp(-decay * 0.5 * (n + 1)) / (1 - np.exp(-decay))
                 elif last > 0:
                     tail = last * (end - top)
             deeper = tail

@@ -432,10 +432,10 @@ def _estimate_dark(stack: FloatArray, votes: FloatArray) -> FloatArray:
     slope = np.tensordot(spread, stack, (0, 0)) / (spread**2).sum()
     intercept = stack.mean(0) - slope * level.mean()
     coefficients = fft.dctn(intercept, norm="ortho")
-    coefficients[6:], coefficients[:, 6:] = 0, 0
+    coefficients[3:], coefficients[:, 3:] = 0, 0
     smooth = fft.idctn(coefficients, norm="ortho")
     flat_coefficients = fft.dctn(slope, norm="ortho")
-    flat_coefficients[6:], flat_coefficients[:, 6:] = 0, 0
+    flat_coefficients[3:], flat_coefficients[:, 3:] = 0, 0
     flat = np.maximum(fft.idctn(flat_coefficients, norm="ortho"), 0.1)
     # The mean of the dark field is not seen by the regression; the least that keeps it non-negative is taken.
     offset = max(float((-smooth / flat).max()), 0.0)

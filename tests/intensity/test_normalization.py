@@ -1,0 +1,149 @@
+"""Promises of the slices' common scale."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from soct.errors import InputError
+from soct.intensity.normalization import (
+    IntensityHistogram,
+    OverlapRatio,
+    apply_scale,
+    measure_levels,
+    measure_overlap_ratio,
+    smooth_gains,
+    solve_gains,
+    split_tissue,
+)
+from soct.space import Array
+
+
+def _histogram(values: Array) -> IntensityHistogram:
+    histogram = IntensityHistogram()
+    histogram.add(values)
+    return histogram
+
+
+@pytest.mark.parametrize("scale", [1e-4, 1.0, 6e4])
+def test_percentiles_are_right_to_a_few_percent_in_any_unit(scale: float) -> None:
+    values = scale * np.random.default_rng(0).gamma(3, 1, 50_000)
+    histogram = _histogram(values)
+    for percent in (1, 25, 50, 99, 99.9):
+        assert histogram.percentile(percent) == pytest.approx(
+            np.percentile(values, percent), rel=0.02
+        )
+
+
+def test_histograms_add_up_over_blocks_and_survive_storage() -> None:
+    values = np.random.default_rng(0).gamma(3, 1, 1000)
+    parts = _histogram(values[:300])
+    parts.merge(IntensityHistogram.from_array(_histogram(values[300:]).to_array()))
+    np.testing.assert_array_equal(parts.to_array(), _histogram(values).to_array())
+
+
+def test_values_that_are_no_numbers_are_no_data() -> None:
+    histogram = _histogram(np.array([np.nan, np.inf, 0, -3, 5, 5]))
+    assert histogram.total == 4
+    assert histogram.dark == 2
+    assert histogram.percentile(90) == pytest.approx(5, rel=0.03)
+    assert IntensityHistogram().percentile(50) == 0
+
+
+def test_tissue_is_split_from_agarose() -> None:
+    rng = np.random.default_rng(0)
+    both = np.concatenate([5 * rng.gamma(20, 0.05, 9000), 200 * rng.gamma(20, 0.05, 3000)])
+    assert 10 < split_tissue(_histogram(both)) < 110
+    assert split_tissue(_histogram(np.full(10, 3.0))) == 0
+
+
+def test_levels_are_above_the_floor_and_empty_slices_are_known() -> None:
+    rng = np.random.default_rng(0)
+    water = _histogram(np.abs(rng.normal(0, 8, 5000)))
+    tissue = _histogram(300 * rng.gamma(10, 0.1, 20_000) + 5)
+    levels = measure_levels(tissue, background=water)
+    assert levels.floor == pytest.approx(5.4, rel=0.1)
+    assert 250 < levels.tissue < 400
+    assert levels.cap > levels.tissue
+    assert not levels.empty
+    assert measure_levels(_histogram(np.zeros(100))).empty
+    assert measure_levels(IntensityHistogram()).empty
+
+
+def _ratios(gain: Array, *, sigma: float = 0.01, seed: int = 0) -> list[OverlapRatio]:
+    rng = np.random.default_rng(seed)
+    return [
+        OverlapRatio(i, j, float(gain[i] - gain[j] + rng.normal(0, sigma)), sigma)
+        for step in (1, 2)
+        for i, j in zip(range(len(gain)), range(step, len(gain)), strict=False)
+    ]
+
+
+def test_gains_come_back_from_overlaps_whatever_the_anatomy() -> None:
+    gain = np.random.default_rng(1).normal(0, 0.15, 20)
+    gain -= gain.mean()
+    found = solve_gains(20, _ratios(gain))
+    np.testing.assert_allclose(found.scale * np.exp(gain), 1, atol=0.04)
+    assert found.residual < 0.02
+
+
+def test_one_wrong_overlap_loses_against_the_others() -> None:
+    gain = np.random.default_rng(1).normal(0, 0.1, 12)
+    gain -= gain.mean()
+    ratios = _ratios(gain)
+    ratios[5] = OverlapRatio(5, 6, 2.0, 0.01)
+    found = solve_gains(12, ratios)
+    np.testing.assert_allclose(found.scale * np.exp(gain), 1, atol=0.08)
+
+
+def test_slices_that_nothing_connects_keep_their_scale() -> None:
+    found = solve_gains(4, [OverlapRatio(0, 1, 0.2)])
+    np.testing.assert_array_equal(found.scale[2:], 1)
+    assert (solve_gains(3, []).scale == 1).all()
+    bridged = solve_gains(3, [OverlapRatio(0, 1, 0.0)], levels=np.array([1.0, 1.0, 1.3]))
+    assert bridged.scale[2] < 0.9
+    with pytest.raises(InputError):
+        solve_gains(2, [OverlapRatio(0, 2, 0.0)])
+
+
+def test_limits_hold_a_gain_back_and_say_so() -> None:
+    found = solve_gains(2, [OverlapRatio(0, 1, 2.0, 0.01)], gain_sigma=5, limits=(0.8, 1.25))
+    np.testing.assert_allclose(found.scale, [0.8, 1.25])
+    assert found.limited.all()
+
+
+def test_smooth_gains_remove_banding_and_leave_anatomy() -> None:
+    k = np.arange(40)
+    anatomy = 100 * np.exp(0.5 * np.sin(k / 14))
+    banding = np.exp(np.random.default_rng(0).normal(0, 0.1, 40))
+    found = smooth_gains(anatomy * banding, sigma_slices=2)
+    left = np.log(anatomy * banding * found.scale / anatomy)
+    assert left[4:-4].std() < 0.55 * np.log(banding).std()
+    assert np.diff(left).std() < 0.3 * np.diff(np.log(banding)).std()
+
+
+def test_empty_slices_neither_vote_nor_change() -> None:
+    levels = np.array([100.0, 0.0, 100.0, np.nan, 100.0, 1e6])
+    empty = np.array([False, False, False, False, False, True])
+    found = smooth_gains(levels, empty=empty)
+    np.testing.assert_allclose(found.scale, 1)
+    assert (smooth_gains(np.zeros(4)).scale == 1).all()
+
+
+def test_the_ratio_of_two_views_of_one_tissue_is_measured_through_speckle() -> None:
+    rng = np.random.default_rng(0)
+    tissue = rng.gamma(4, 25, (3, 60, 60))
+    first = 1.3 * tissue * rng.gamma(4, 0.25, tissue.shape)
+    second = tissue * rng.gamma(4, 0.25, tissue.shape)
+    second[:, :5] = np.nan
+    ratio, sigma = measure_overlap_ratio(first, second)
+    assert ratio == pytest.approx(np.log(1.3), abs=0.02)
+    assert 0 < sigma < 0.02
+    nothing, unsure = measure_overlap_ratio(first, np.full_like(first, np.nan))
+    assert np.isnan(nothing)
+    assert np.isinf(unsure)
+
+
+def test_scaling_takes_the_floor_off_and_caps() -> None:
+    values = apply_scale(np.array([6.0, 16.0, 1000.0, np.nan]), floor=6, scale=2, cap=100)
+    np.testing.assert_array_equal(values, [0, 20, 200, np.nan])
