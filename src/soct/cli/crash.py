@@ -33,9 +33,9 @@ def write_crash_file(error: BaseException, arguments: list[str]) -> Path | None:
     """
     text = redact(describe(error, arguments))
     name = f"soct-crash-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.txt"
-    for folder in (Path.cwd(), Path(tempfile.gettempdir())):
+    for find_folder in (Path.cwd, lambda: Path(tempfile.gettempdir())):
         with contextlib.suppress(OSError):
-            path = folder / name
+            path = find_folder() / name
             with path.open("x", encoding="utf-8", errors="backslashreplace") as stream:
                 stream.write(text)
             return path
@@ -49,12 +49,19 @@ def describe(error: BaseException, arguments: list[str]) -> str:
         "",
         f"command: soct {' '.join(arguments)}",
         f"python:  {sys.version.split()[0]} on {platform.platform()}",
-        f"folder:  {Path.cwd()}",
+        f"folder:  {_working_folder()}",
         *(f"{package}: {version}" for package, version in _versions().items()),
         "",
         *traceback.format_exception(error),
     ]
     return "\n".join(line.rstrip("\n") for line in lines) + "\n"
+
+
+def _working_folder() -> str:
+    try:
+        return str(Path.cwd())
+    except FileNotFoundError:
+        return "(removed)"
 
 
 def _versions() -> dict[str, str]:

@@ -174,8 +174,8 @@ def load_profile(
         With one line ``file:line: section.key: what is wrong, what is allowed`` for every problem.
     """
     environment = os.environ if env is None else env
-    known = _Known(load_steps() if steps is None else steps, quality_model or _quality_model())
     documents = _documents(find_profile(name_or_path))
+    known = _Known(load_steps() if steps is None else steps, quality_model or _quality_model())
     given = [
         *(s for layer, document in documents for s in settings_of_document(document, layer)),
         *settings_of_environment(environment, SETTING_PREFIX),

@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from soct.errors import InputError, StepError, UsageError
+from soct.pipeline.desk import narrow_acquisition
 from soct.pipeline.graph import slice_pairs
+from soct.pipeline.keys import names_subject
 from soct.pipeline.outputs import make_partial_folder, output_paths, publish, record_output
 from soct.pipeline.records import Record, RecordStore
 from soct.steps.declaration import Context, Output, Params, Result, Scope, Step, Unit
@@ -150,18 +152,42 @@ def _context(
 ) -> Context:
     for path in paths.values():
         path.parent.mkdir(parents=True, exist_ok=True)
+    step, acquisition = request.step, request.acquisition
+    slices = slice_ids if step.scope is Scope.RUN else unit.slices
+    if acquisition is not None:
+        acquisition = narrow_acquisition(acquisition, step.scope, slices)
     return Context(
         unit=unit,
-        subject=request.subject,
-        slice_ids=slice_ids,
-        input_paths=request.inputs,
+        subject=request.subject if names_subject(step) else "",
+        slice_ids=slices,
+        input_paths=_inputs_of(request, unit),
         output_paths=paths,
-        acquisition=request.acquisition,
+        acquisition=acquisition if step.reads_raw else None,
         threads=request.threads,
         memory_bytes=request.memory_bytes,
         gpu=request.gpu,
         progress=lambda fraction: request.progress(unit, fraction),
     )
+
+
+def _inputs_of(request: SingleStep, unit: Unit) -> Inputs:
+    """Return what the pipeline would give to this unit: the outputs of the units that it depends on."""
+    found: Inputs = {}
+    for name, paths in request.inputs.items():
+        own = {slices: path for slices, path in paths.items() if _is_read(unit.slices, slices)}
+        if own:
+            found[name] = own
+    there = {step for step, _ in found}
+    absent = [i.step for i in request.step.inputs if not i.optional and i.step not in there]
+    if absent:
+        raise InputError(f"The inputs hold nothing of {', '.join(absent)} for {unit}.")
+    return found
+
+
+def _is_read(unit: Slices, source: Slices) -> bool:
+    if not unit or not source or source == unit:
+        return True
+    return len(source) == 1 and source[0] in unit
 
 
 def _written(outputs: Iterable[Output], paths: Mapping[str, Path]) -> set[str]:
