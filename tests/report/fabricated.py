@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 
@@ -55,7 +56,7 @@ def complete_run(
     seed: int = 0,
     figures: bool = True,
     faults: bool = True,
-    image: int = 700,
+    image: int = 200,
 ) -> RunView:
     """Return a finished run of `slices` slices of `side` x `side` tiles.
 
@@ -159,13 +160,13 @@ def failed_run(folder: Path) -> RunView:
         if step.id == "register_pairwise":
             first, *rest = step.units
             broken = replace(first, state="failed", failure=failure, metrics=(), outputs=())
-            step = replace(step, units=(broken, *rest))  # noqa: PLW2901
+            step = replace(step, units=(broken, *rest))
         elif step.id in ("estimate_slice_poses", "stack"):
             units = tuple(
                 UnitView(u.step, u.slices, "blocked", "register_pairwise failed")
                 for u in step.units
             )
-            step = replace(step, units=units)  # noqa: PLW2901
+            step = replace(step, units=units)
         steps.append(step)
     kept = {k: v for k, v in view.figures.items() if k[0] not in ("estimate_slice_poses", "stack")}
     return replace(view, state="failed", steps=tuple(steps), figures=kept, volume=None)
@@ -210,7 +211,9 @@ class _Clock:
         self.free = [self.now] * 2
 
 
-def _unit(step: str, slices: tuple[int, ...], clock: _Clock, seconds: float, **more: object) -> UnitView:
+def _unit(
+    step: str, slices: tuple[int, ...], clock: _Clock, seconds: float, **more: object
+) -> UnitView:
     name = "_".join(f"z{s:02d}" for s in slices) or "run"
     return UnitView(
         step, slices, "done", started_s=clock.take(seconds), seconds=seconds,
@@ -232,7 +235,7 @@ def _grids(ids: list[int], side: int, clock: _Clock, rng: np.random.Generator) -
     return StepView("create_mosaic_grid", "Raw tiles to a mosaic grid.", 1, "slice", units)
 
 
-def _illumination(clock: _Clock, save, picture: np.ndarray) -> StepView:  # noqa: ANN001
+def _illumination(clock: _Clock, save, picture: np.ndarray) -> StepView:
     y, x = np.mgrid[-1:1:80j, -1:1:80j]
     flat = (1.15 - 0.3 * (x**2 + y**2)).astype(np.float32)
     small = picture[::2, ::2]
@@ -243,13 +246,15 @@ def _illumination(clock: _Clock, save, picture: np.ndarray) -> StepView:  # noqa
     return StepView("fix_illumination", "Flat field over all tiles.", 1, "run", (unit,))
 
 
-def _stitching(ids, side, clock, rng, save, picture, bad) -> StepView:  # noqa: ANN001
+def _stitching(ids, side, clock, rng, save, picture, bad) -> StepView:
     units = []
     tile, step = 100, 80
     for i in ids:
         grid = np.stack(np.mgrid[:side, :side], -1).reshape(-1, 2)
         nominal = grid * step * 1.0
-        positions = nominal @ np.array([[1.0, 0.01], [-0.01, 1.0]]) + rng.normal(0, 1, nominal.shape)
+        positions = nominal @ np.array([[1.0, 0.01], [-0.01, 1.0]]) + rng.normal(
+            0, 1, nominal.shape
+        )
         index = np.arange(side * side).reshape(side, side)
         pairs = np.concatenate(
             [np.stack([index[:, :-1].ravel(), index[:, 1:].ravel()], 1),
@@ -283,18 +288,32 @@ def _stitching(ids, side, clock, rng, save, picture, bad) -> StepView:  # noqa: 
     return StepView("stitch_3d_with_refinement", "Tiles to one slice.", 1, "slice", tuple(units))
 
 
-def _depth_steps(ids, clock, rng, save) -> list[StepView]:  # noqa: ANN001
+def _depth_steps(ids, clock, rng, save) -> list[StepView]:
     depth = np.arange(60) * 10.0
     before = np.exp(-((depth - 200) ** 2) / 9e4)
     save("beam_profile_correction", "run", depth_um=depth, profile=before, before=before,
          after=np.full(60, 0.8) + 0.02 * rng.normal(size=60))  # fmt: skip
-    beam = _unit("beam_profile_correction", (), clock, 5.0, metrics=(metric("agarose_coverage", 0.3),))
+    beam = _unit(
+        "beam_profile_correction", (), clock, 5.0, metrics=(metric("agarose_coverage", 0.3),)
+    )
     surfaces = []
     y, x = np.mgrid[:60, :60]
     for i in ids:
         if i in (ids[0], ids[len(ids) // 2], ids[-1]):
-            save("crop_interface", f"z{i:02d}", surface=120.0 + 0.3 * x + 0.1 * y + rng.normal(0, 1, x.shape))
-        surfaces.append(_unit("crop_interface", (i,), clock, 2.0, metrics=(metric("surface_median_um", 133.0, "um"),)))
+            save(
+                "crop_interface",
+                f"z{i:02d}",
+                surface=120.0 + 0.3 * x + 0.1 * y + rng.normal(0, 1, x.shape),
+            )
+        surfaces.append(
+            _unit(
+                "crop_interface",
+                (i,),
+                clock,
+                2.0,
+                metrics=(metric("surface_median_um", 133.0, "um"),),
+            )
+        )
     clock.wait()
     return [
         StepView("beam_profile_correction", "Axial profile.", 1, "run", (beam,)),
@@ -302,20 +321,22 @@ def _depth_steps(ids, clock, rng, save) -> list[StepView]:  # noqa: ANN001
     ]  # fmt: skip
 
 
-def _gains(ids, clock, rng, save) -> StepView:  # noqa: ANN001
+def _gains(ids, clock, rng, save) -> StepView:
     level = 50 * (1 + 0.12 * rng.normal(size=len(ids)))
     save("normalize", "run", slice_ids=np.array(ids), gain=50 / level, floor=np.full(len(ids), 2.0),
          before=level, after=50 + rng.normal(0, 0.5, len(ids)))  # fmt: skip
-    unit = _unit("normalize", (), clock, 9.0, metrics=(metric("gain_max", float((50 / level).max())),))
+    unit = _unit(
+        "normalize", (), clock, 9.0, metrics=(metric("gain_max", float((50 / level).max())),)
+    )
     clock.wait()
     return StepView("normalize", "One smooth gain per slice.", 1, "run", (unit,))
 
 
 def _pair_ids(ids: list[int]) -> list[tuple[int, int]]:
-    return [*zip(ids, ids[1:], strict=False), *zip(ids, ids[2:], strict=False)]
+    return [*itertools.pairwise(ids), *zip(ids, ids[2:], strict=False)]
 
 
-def _pairs(ids, clock, rng, bad) -> StepView:  # noqa: ANN001
+def _pairs(ids, clock, rng, bad) -> StepView:
     units = []
     for pair in sorted(_pair_ids(ids)):
         poor = pair[1] == bad
@@ -330,7 +351,7 @@ def _pairs(ids, clock, rng, bad) -> StepView:  # noqa: ANN001
     return StepView("register_pairwise", "Neighbouring slices.", 1, "pair", tuple(units))
 
 
-def _poses(ids, clock, rng, save, bad) -> StepView:  # noqa: ANN001
+def _poses(ids, clock, rng, save, bad) -> StepView:
     n = len(ids)
     pairs = np.array(_pair_ids(ids)).reshape(-1, 2)
     m = len(pairs)
@@ -353,7 +374,7 @@ def _poses(ids, clock, rng, save, bad) -> StepView:  # noqa: ANN001
     return StepView("estimate_slice_poses", "All slices at once.", 1, "run", (unit,))
 
 
-def _stack(ids, clock, save, picture, rng) -> StepView:  # noqa: ANN001
+def _stack(ids, clock, save, picture, rng) -> StepView:
     nz = 20 * len(ids)
     reslice = brain(rng, max(nz // 2, 24), 600)
     motor = np.stack([np.roll(row, int(6 * np.sin(i // 6))) for i, row in enumerate(reslice)])
@@ -371,7 +392,7 @@ def _stack(ids, clock, save, picture, rng) -> StepView:  # noqa: ANN001
     return StepView("stack", "One volume.", 1, "run", (unit,))
 
 
-def _acquisition(ids, side, skipped, bad) -> AcquisitionView:  # noqa: ANN001
+def _acquisition(ids, side, skipped, bad) -> AcquisitionView:
     slices = []
     everything = [(r, c) for r in range(side) for c in range(side)]
     for i in ids:

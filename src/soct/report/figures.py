@@ -78,7 +78,8 @@ class FigureStore:
             msg = f"{step}, {unit}: no figures were saved"
             raise FigureError(msg)
         try:
-            with np.load(path, allow_pickle=False) as archive:
+            with path.open("rb") as file:
+                archive = np.load(file, allow_pickle=False)
                 if not hasattr(archive, "files"):
                     msg = f"{step}, {unit}: {path.name} is no npz archive"
                     raise FigureError(msg)

@@ -93,15 +93,16 @@ def render_html(page: Page, reportlets: tuple[Reportlet, ...] | None = None) -> 
         loader=FunctionLoader(_resource),
         keep_trailing_newline=True,
     )
-    return environment.get_template("report.html.j2").render(
+    text = environment.get_template("report.html.j2").render(
         view=page.view,
-        subject=visible(page.view.subject),
+        subject=page.view.subject,
         verdict=page.verdict,
         sections=[_draw(page, reportlet) for reportlet in chosen],
         style=Markup(_resource("report.css")),
         script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
     )
+    return visible(text)
 
 
 def report_name(subject: str) -> str:

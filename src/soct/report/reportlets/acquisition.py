@@ -18,8 +18,7 @@ from soct.report.markup import (
     size,
     table,
     unit_text,
-    visible,
-)  # fmt: skip
+    )  # fmt: skip
 from soct.report.model import AcquisitionView, SliceAcquisition
 from soct.report.reportlet import Page, Reportlet
 
@@ -101,7 +100,7 @@ def _map(record: SliceAcquisition) -> Markup:
                     '<rect x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}" fill="{}" stroke="#98a3b0" stroke-width=".6">{}</rect>'
                 ).format(
                     c * cell + 1, 18 + r * cell, cell - 1, cell - 1, _COLOURS[state],
-                    Markup(css).format(visible(kind) or "missing"),
+                    Markup(css).format(kind or "missing"),
                 )
             )  # fmt: skip
     parts.append(Markup('<text x="1" y="11">slice {}</text>').format(record.slice_id))
@@ -118,10 +117,10 @@ def _problems(slices: Sequence[SliceAcquisition]) -> Markup:
             str(p.slice_id),
             "–" if p.row is None else f"({p.row}, {p.col})",
             p.kind.replace("_", " "),
-            visible(p.file),
-            visible(p.expected),
-            visible(p.found),
-            visible(p.message),
+            p.file,
+            p.expected,
+            p.found,
+            p.message,
         )
         for s in slices
         for p in s.problems
@@ -155,13 +154,12 @@ def _stage_depth(slices: Sequence[SliceAcquisition]) -> Markup:
 
 def _metadata(acquisition: AcquisitionView) -> Markup:
     rows = [
-        (visible(m.name), f"{visible(m.value)} {unit_text(m.unit)}".strip(), visible(m.source))
-        for m in acquisition.metadata
+        (m.name, f"{m.value} {unit_text(m.unit)}".strip(), m.source) for m in acquisition.metadata
     ]
     parts = [table(("What", "Value", "Where it comes from"), rows, caption="Acquisition metadata",
                    empty="No acquisition metadata were recorded.")]  # fmt: skip
     if acquisition.ignored:
-        listed = join(Markup("<li>{}</li>").format(visible(n)) for n in acquisition.ignored[:200])
+        listed = join(Markup("<li>{}</li>").format(n) for n in acquisition.ignored[:200])
         parts.append(details(f"Ignored in the input: {len(acquisition.ignored)}", Markup("<ul>{}</ul>").format(listed)))  # fmt: skip
     return join(parts)
 

@@ -156,6 +156,8 @@ def _pair_table(page: Page) -> Markup:
         _POSES, "run", "pairs", "pair_shift_um", "pair_rotation_deg", "pair_ncc", "pair_confidence",
         "pair_residual_um", "pair_weight",
     )  # fmt: skip
+    if len(pairs) == 0:
+        return note("There is no pair of slices.")
     size = _length(residual)
     shift = shift.reshape(len(pairs), -1)
     limits = page.view.limits

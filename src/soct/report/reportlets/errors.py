@@ -7,7 +7,7 @@ import re
 from markupsafe import Markup
 
 from soct.report.headline import place
-from soct.report.markup import EMPTY, code, details, join, note, visible
+from soct.report.markup import EMPTY, code, details, join, note
 from soct.report.model import RunView, UnitView
 from soct.report.reportlet import Page, Reportlet
 
@@ -54,9 +54,7 @@ def _card(view: RunView, unit: UnitView) -> Markup:
         ("To do", failure.hint),
     ]
     listed = join(
-        Markup("<div><dt>{}</dt><dd>{}</dd></div>").format(k, visible(redact_paths(v)))
-        for k, v in rows
-        if v
+        Markup("<div><dt>{}</dt><dd>{}</dd></div>").format(k, redact_paths(v)) for k, v in rows if v
     )
     report = "\n".join(
         [
@@ -67,7 +65,7 @@ def _card(view: RunView, unit: UnitView) -> Markup:
         ]
     ).strip()
     return head + Markup("<p>{}</p>{}{}</article>").format(
-        visible(redact_paths(failure.message)),
+        redact_paths(failure.message),
         Markup('<dl class="facts">{}</dl>').format(listed) if listed else EMPTY,
         details("Text to copy into a bug report (paths are cut off)", code(redact_paths(report))),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from markupsafe import Markup
 
 from soct.report.data_files import DATA_FILES
-from soct.report.markup import Cell, Row, details, join, note, size, table, visible
+from soct.report.markup import Cell, Row, details, join, note, size, table
 from soct.report.reportlet import Page, Reportlet
 
 _MAX_ROWS = 1500
@@ -27,9 +27,9 @@ def render(page: Page) -> Markup:
             [
                 unit.step,
                 unit.name,
-                Markup("<code>{}</code>").format(visible(output.path)),
+                Markup("<code>{}</code>").format(output.path),
                 Cell(size(output.bytes), sort=float(output.bytes)),
-                Markup("<code>{}</code>").format(visible(output.checksum[:16])),
+                Markup("<code>{}</code>").format(output.checksum[:16]),
             ]
         )
         for unit, output in outputs[:_MAX_ROWS]

@@ -14,6 +14,9 @@ from soct.report.reportlet import Page, Reportlet
 
 _STEP = "stack"
 _SIDE = 620
+_MAX_HEIGHT = 520
+_TALL = 0.45
+"""From this height over width on, reslices stand beside the plane and not below each other."""
 _LETTERS = {"A": "P", "P": "A", "S": "I", "I": "S", "R": "L", "L": "R"}
 
 
@@ -42,14 +45,19 @@ def _views(page: Page) -> Markup:
         width_um = plane.shape[1] * pixel[1]
         marks = _slice_marks(page, plane.shape[0]) if axes[0] == "z" else EMPTY
         overlay = scale_overlay(image, width_um, marks + _orientation(image, axes, letters))
-        body = picture(image, f"{title}: grey values of the final volume", overlay=overlay)
+        width = min(_SIDE, round(_MAX_HEIGHT / image.aspect))
+        alt = f"{title}: grey values of the final volume"
+        body = picture(image, alt, overlay=overlay, width=width)
         drawn.append(figure(body, title))
     caption = Markup(
         '<p class="question">One brightness window for all views. The bar is the length it says. '
         "Orange bars at the edge of a reslice: slices not stacked from their own image; "
         "pale grey: no data.</p>"
     )
-    return join([Markup('<div class="ortho">{}</div>').format(join(drawn)), caption])
+    height = ortho_y.shape[0] * vz
+    tall = height > _TALL * max(ortho_y.shape[1] * vx, ortho_x.shape[1] * vy)
+    css = "ortho tall" if tall else "ortho"
+    return join([Markup('<div class="{}">{}</div>').format(css, join(drawn)), caption])
 
 
 def _orientation(image: Picture, axes: str, letters: str) -> Markup:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from markupsafe import Markup
 
 from soct.quality.limits import QualityLimits
-from soct.report.markup import join, number, table, visible
+from soct.report.markup import join, number, table
 from soct.report.reportlet import Page, Reportlet
 
 _TERMS = (
@@ -37,7 +37,7 @@ def render(page: Page) -> Markup:
                 QualityLimits.description(name),
                 f"{sign} {number(limit.warning, unit)}",
                 f"{sign} {number(limit.error, unit)}",
-                visible(origin.origin) if origin else "default",
+                origin.origin if origin else "default",
             )
         )
     terms = join(Markup("<div><dt>{}</dt><dd>{}</dd></div>").format(t, d) for t, d in _TERMS)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from soct.report.charts import Band, Series, chart
 from soct.report.images import robust_window
-from soct.report.markup import EMPTY, figure, flicker, join, note, number, picture, visible
+from soct.report.markup import EMPTY, figure, flicker, join, note, number, picture
 from soct.report.reportlet import Page, Reportlet
 
 _FLAT, _BEAM, _SURFACE, _GAIN, _STACK = (
@@ -47,7 +47,7 @@ def _galvo(page: Page) -> Markup:
     for unit, _ in found:
         decision = unit.metric("galvo_decision")
         shift = unit.metric("galvo_shift")
-        text = visible(str(decision.value)) if decision else ""
+        text = str(decision.value) if decision else ""
         decisions[unit.slices] = (text, shift.value if shift else None)
     values = [v for _, v in found]
     ids = [u.slices[0] if u.slices else 0 for u, _ in found]

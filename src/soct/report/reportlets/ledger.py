@@ -20,7 +20,6 @@ from soct.report.markup import (
     number,
     pill,
     table,
-    visible,
     words,
 )  # fmt: skip
 from soct.report.model import LedgerRow, RunView, UnitView
@@ -193,8 +192,8 @@ def _table(view: RunView) -> Markup:
             Cell(count, sort=float(len(seen.found)) if seen else 0.0),
         ]
         cells += [_metric_cell(metrics[name].get(row.slice_id), name) for name in shown]
-        reasons = [visible(row.reason)] if row.reason else []
-        reasons += [visible(text) for text in decisions.get(row.slice_id, [])]
+        reasons = [row.reason] if row.reason else []
+        reasons += list(decisions.get(row.slice_id, []))
         cells.append(Markup("<br>").join(reasons) if reasons else EMPTY)
         rows.append(Row(cells, id=f"slice-{row.slice_id}"))
     headers = ["Slice", "Used", "Tiles"]
@@ -230,7 +229,7 @@ def _state(row: LedgerRow) -> Markup:
     if row.interpolated:
         return pill("warning", "interpolated")
     if not row.used:
-        return pill("warning", f"no{f' ({visible(row.decided_by)})' if row.decided_by else ''}")
+        return pill("warning", f"no{f' ({row.decided_by})' if row.decided_by else ''}")
     return pill("ok", "yes")
 
 

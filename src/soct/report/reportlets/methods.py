@@ -5,7 +5,7 @@ from __future__ import annotations
 from markupsafe import Markup
 
 from soct.report.citations import CITATIONS, METHODS
-from soct.report.markup import code, details, join, note, number, unit_text, visible
+from soct.report.markup import code, details, join, note, number, unit_text
 from soct.report.model import RunView
 from soct.report.reportlet import Page, Reportlet
 
@@ -58,7 +58,7 @@ def compose_methods(view: RunView) -> tuple[str, tuple[str, ...]]:
     if not sentences:
         return "", ()
     version = f" version {view.soct_version}" if view.soct_version else ""
-    opening = f"Data were reconstructed with soct{version}, profile “{visible(view.profile)}”."
+    opening = f"Data were reconstructed with soct{version}, profile “{view.profile}”."
     used = [row for row in view.ledger if row.used and not row.missing]
     if view.ledger:
         acquired = sum(not row.missing for row in view.ledger)
@@ -71,7 +71,7 @@ def number_of(value: str) -> str:
     try:
         return number(float(value), digits=4)
     except ValueError:
-        return visible(value)
+        return value
 
 
 REPORTLET = Reportlet(

@@ -18,8 +18,7 @@ from soct.report.markup import (
     number,
     size,
     table,
-    visible,
-)  # fmt: skip
+    )  # fmt: skip
 from soct.report.model import RunView, StepView, UnitView
 from soct.report.reportlet import Page, Reportlet
 
@@ -152,7 +151,7 @@ def _table(view: RunView) -> Markup:
                     f"{longest.name}: {duration(longest.seconds)}" if longest else "–",
                     Cell(number(rate) if rate else "–", sort=rate or 0.0),
                     Cell(size(peak) if peak else "–", sort=float(peak)),
-                    visible("; ".join(sorted({t for u in step.units for t in u.fallbacks}))[:300]),
+                    "; ".join(sorted({t for u in step.units for t in u.fallbacks}))[:300],
                 ]
             )
         )

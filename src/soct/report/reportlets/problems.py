@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from markupsafe import Markup
 
-from soct.report.markup import EMPTY, details, join, pill, table, visible
+from soct.report.markup import EMPTY, details, join, pill, table
 from soct.report.model import StatusName
 from soct.report.problems import Problem
 from soct.report.reportlet import Page, Reportlet
@@ -33,9 +33,9 @@ def render(page: Page) -> Markup:
 
 def _card(rank: int, problem: Problem) -> Markup:
     rows = [
-        ("Evidence", visible(problem.evidence)),
+        ("Evidence", problem.evidence),
         ("Means", problem.meaning),
-        ("soct did", visible(problem.action)),
+        ("soct did", problem.action),
     ]
     listed = [Markup("<dt>{}</dt><dd>{}</dd>").format(k, v) for k, v in rows if v]
     if problem.settings:
@@ -47,9 +47,9 @@ def _card(rank: int, problem: Problem) -> Markup:
     ).format(
         problem.severity,
         rank,
-        visible(problem.what),
+        problem.what,
         pill(problem.severity),
-        visible(problem.where),
+        problem.where,
         more,
         join(listed),
     )
@@ -61,7 +61,7 @@ def _settings(problem: Problem) -> Markup:
         step, _, name = key.partition(".")
         lines.append(
             Markup("<div><code>{}: {{{}: …}}</code> now {}; try {}</div>").format(
-                step, name, visible(value), advice
+                step, name, value, advice
             )
         )
     return join(lines)
@@ -70,10 +70,7 @@ def _settings(problem: Problem) -> Markup:
 def _table(problems: list[Problem]) -> Markup:
     return table(
         ("", "What", "Where", "Evidence", "soct did"),
-        [
-            (pill(p.severity), visible(p.what), visible(p.where), visible(p.evidence), p.action)
-            for p in problems
-        ],
+        [(pill(p.severity), p.what, p.where, p.evidence, p.action) for p in problems],
         caption="Ranked by how far they lie beyond their limits",
         sortable=False,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from markupsafe import Markup
 
-from soct.report.markup import details, facts, join, size, table, unit_text, visible
+from soct.report.markup import details, facts, join, size, table, unit_text
 from soct.report.model import RunView
 from soct.report.reportlet import Page, Reportlet
 
@@ -28,11 +28,11 @@ def render(page: Page) -> Markup:
 
 def _identity(view: RunView) -> Markup:
     pairs = [
-        ("Subject", visible(view.subject)),
-        ("Profile", visible(view.profile)),
+        ("Subject", view.subject),
+        ("Profile", view.profile),
         ("soct", view.soct_version or "–"),
-        ("Input", visible(view.acquisition.path) or "–"),
-        ("Container", visible(view.container) or "none"),
+        ("Input", view.acquisition.path or "–"),
+        ("Container", view.container or "none"),
     ]
     return facts(pairs)
 
@@ -43,12 +43,12 @@ def _history(view: RunView) -> Markup:
             str(i),
             run.started[:19].replace("T", " "),
             run.ended[:19].replace("T", " ") or "–",
-            visible(run.outcome),
-            visible(run.host),
+            run.outcome,
+            run.host,
             "–" if run.cpus is None else str(run.cpus),
             size(run.memory_bytes),
             f"{run.computed} / {run.reused}",
-            Markup("<code>{}</code>").format(visible(run.command)),
+            Markup("<code>{}</code>").format(run.command),
         )
         for i, run in enumerate(view.invocations, 1)
     ]
@@ -66,13 +66,11 @@ def _profile(view: RunView) -> Markup:
         return Markup("")
     rows = [
         (
-            Markup("<code>{}</code>").format(visible(p.key)),
-            visible(p.value),
+            Markup("<code>{}</code>").format(p.key),
+            p.value,
             unit_text(p.unit),
-            Markup("<strong>{}</strong>").format(visible(p.origin))
-            if p.origin != "default"
-            else p.origin,
-            visible(p.description),
+            Markup("<strong>{}</strong>").format(p.origin) if p.origin != "default" else p.origin,
+            p.description,
         )
         for p in view.parameters
     ]
@@ -90,7 +88,7 @@ def _steps(view: RunView) -> Markup:
             str(s.version),
             s.scope,
             str(len(s.units)),
-            visible(s.summary),
+            s.summary,
         )
         for s in view.steps
     ]
@@ -110,7 +108,7 @@ def _inputs(view: RunView) -> Markup:
     if not prints:
         return Markup("")
     rows = [
-        (visible(name), Markup("<code>{}</code>").format(visible(value)))
+        (name, Markup("<code>{}</code>").format(value))
         for name, value in prints[:_MAX_FINGERPRINTS]
     ]
     drawn = table(("Input", "Fingerprint"), rows, caption="Inputs as they were read")

@@ -7,7 +7,7 @@ from markupsafe import Markup
 from soct.quality.verdict import Grade
 from soct.report.data_files import count_units
 from soct.report.headline import Headline
-from soct.report.markup import EMPTY, duration, join, pill, visible
+from soct.report.markup import EMPTY, STATUS_MARKS, duration, join
 from soct.report.model import RunView
 from soct.report.reportlet import Page, Reportlet
 
@@ -25,7 +25,7 @@ def render(page: Page) -> Markup:
     view = page.view
     return join(
         [
-            Markup("<h1>{}</h1>").format(visible(view.subject)),
+            Markup("<h1>{}</h1>").format(view.subject),
             Markup('<p class="subtitle">{}</p>').format(_subtitle(view)),
             _verdict(page),
             Markup('<div class="cards">{}</div>').format(join(_card(h) for h in page.headlines)),
@@ -34,7 +34,7 @@ def render(page: Page) -> Markup:
 
 
 def _subtitle(view: RunView) -> str:
-    parts = [describe_state(view), f"profile {visible(view.profile)}"]
+    parts = [describe_state(view), f"profile {view.profile}"]
     if view.soct_version:
         parts.append(f"soct {view.soct_version}")
     if view.invocations:
@@ -96,11 +96,20 @@ def _card(headline: Headline) -> Markup:
         headline.status.value,
         headline.anchor,
         headline.label,
-        pill(headline.status.value) if headline.status.value != "info" else EMPTY,
+        _mark(headline),
         headline.text,
         limit,
         headline.detail,
     )
+
+
+def _mark(headline: Headline) -> Markup:
+    status = headline.status.value
+    if status == "info":
+        return EMPTY
+    return Markup(
+        '<span class="pill {}"><span aria-hidden="true">{}</span><span class="hidden">{}</span></span>'
+    ).format(status, STATUS_MARKS[status], status)
 
 
 REPORTLET = Reportlet(

@@ -17,8 +17,7 @@ from soct.report.markup import (
     pill,
     size,
     table,
-    visible,
-)  # fmt: skip
+    )  # fmt: skip
 from soct.report.model import VolumeView
 from soct.report.reportlet import Page, Reportlet
 
@@ -38,11 +37,11 @@ def render(page: Page) -> Markup:
 
 def _facts(volume: VolumeView) -> Markup:
     made = ", ".join(f"{a}–{b}" for a, b in volume.interpolated_planes) or "none"
-    validation = visible(volume.validation) if volume.validation else "did not run"
+    validation = volume.validation if volume.validation else "did not run"
     valid = volume.validation.strip().lower() in ("ok", "valid", "passed")
     return facts(
         [
-            ("File", Markup("<code>{}</code>").format(visible(volume.path))),
+            ("File", Markup("<code>{}</code>").format(volume.path)),
             ("Size on disk", size(volume.bytes)),
             ("Samples", volume.dtype),
             ("Compression", volume.codec or "–"),
