@@ -189,12 +189,12 @@ def _resample_plane(
             if w <= 0.0:
                 w = 1e-3
             if ramp_px > 0.0:
-                top = plane_z - valid[0, ry, rx] + 1.0
-                bottom = valid[1, ry, rx] - plane_z
-                for distance in (top, bottom):
-                    t = distance / (ramp_px + 1.0)
-                    if t < 1.0:
-                        w *= max(0.5 - 0.5 * np.cos(np.pi * max(t, 0.0)), 1e-3)
+                top = (plane_z - valid[0, ry, rx] + 1.0) / (ramp_px + 1.0)
+                bottom = (1.0 * valid[1, ry, rx] - plane_z) / (ramp_px + 1.0)
+                if top < 1.0:
+                    w *= max(0.5 - 0.5 * np.cos(np.pi * max(top, 0.0)), 1e-3)
+                if bottom < 1.0:
+                    w *= max(0.5 - 0.5 * np.cos(np.pi * max(bottom, 0.0)), 1e-3)
             values[i, j] = (total - floor) * gain
             weights[i, j] = w
 

@@ -89,14 +89,20 @@ def _plan_canvas(poses: dict[str, Any]) -> _Canvas:
         transform = RigidTransform2D(
             row["rotation_deg"], tuple(row["shift_px"]), tuple(row["centre_px"])
         )
-        planes, h, w = row["planes"], row["shape"][1], row["shape"][2]
+        h, w = row["shape"][1:]
         corners = transform.inverse().apply(
             np.array([(y, x) for y in (0, h - 1) for x in (0, w - 1)], float)
         )
-        low.append((row["z_px"], *corners.min(axis=0)))
-        high.append((row["z_px"] + planes - 1, *corners.max(axis=0)))
-    first = np.floor(np.min(low, axis=0) + 1e-6)
-    last = np.ceil(np.max(high, axis=0) - 1e-6)
+        first_plane, end_plane = row["depths"]
+        low.append((row["z_px"] + first_plane, *corners.min(axis=0)))
+        high.append((row["z_px"] + end_plane - 1, *corners.max(axis=0)))
+    # A plane that only half of an interpolation reaches stays outside; in the plane every pixel counts.
+    first = np.array(
+        [np.ceil(np.min(low, axis=0)[0] - 0.5), *np.floor(np.min(low, axis=0)[1:] + 1e-6)]
+    )
+    last = np.array(
+        [np.floor(np.max(high, axis=0)[0] + 0.5), *np.ceil(np.max(high, axis=0)[1:] - 1e-6)]
+    )
     shape = (last - first + 1).astype(int)
     return _Canvas(
         (int(shape[0]), int(shape[1]), int(shape[2])),
@@ -151,13 +157,23 @@ def _open_slices(context: Context, params: StackParams) -> tuple[list[_Slice], _
     }
     dz = poses["voxel_um"][0]
     most = round(params.max_depth_um / dz) if params.max_depth_um > 0 else None
+    ranges = {}
     for i, row in poses["slices"].items():
         row["planes"] = min(volumes[i].shape[0], most or volumes[i].shape[0])
+        valid = volumes[i].read_valid()
+        ranges[i] = np.minimum(valid, row["planes"], out=valid)
+        footprint = valid[1] > valid[0]
+        if not footprint.any():
+            raise StepError(
+                f"slice {i} holds no data",
+                file=volumes[i].path,
+                hint=f"leave it out: generate_slice_config.exclude: [{i}]",
+            )
+        row["depths"] = (int(valid[0][footprint].min()), int(valid[1].max()))
     canvas = _plan_canvas(poses)
     slices = []
     for i, row in sorted(poses["slices"].items(), key=lambda item: int(item[0])):
-        valid = volumes[i].read_valid()
-        np.minimum(valid, row["planes"], out=valid)
+        valid = ranges[i]
         with np.load(context.of_slice("compensate_attenuation", "levels", int(i))) as saved:
             weights = depth_weights(saved["snr"])
         slices.append(
