@@ -29,25 +29,15 @@ class Alias:
 
 ALIASES: tuple[Alias, ...] = (
     Alias("resample_mosaic_grid", "resolution", "resolution_um"),
-    Alias("crop_interface", "crop_interface_out_depth", "out_depth_um"),
     Alias("crop_interface", "out_depth", "out_depth_um"),
-    Alias("stitch_3d_with_refinement", "max_blend_refinement_px", "max_blend_refinement_um", True),
-    Alias("stitch_3d_with_refinement", "max_refinement_px", "max_blend_refinement_um", True),
+    Alias("crop_interface", "crop_interface_out_depth", "out_depth_um"),
+    Alias("stitch_3d_with_refinement", "max_tile_shift_px", "max_tile_shift_um", True),
+    Alias("stitch_3d_with_refinement", "stitch_overlap_fraction", "overlap_fraction"),
     Alias("register_pairwise", "max_translation_px", "max_translation_um", True),
     Alias("register_pairwise", "registration_max_translation", "max_translation_um", True),
     Alias("register_pairwise", "registration_max_rotation", "max_rotation_deg"),
     Alias("register_pairwise", "registration_transform", "transform"),
-    Alias("register_pairwise", "registration_slicing_interval_mm", "slicing_interval_mm"),
     Alias("register_pairwise", "registration_allowed_drifting_mm", "allowed_drifting_mm"),
-    Alias("stack", "max_blend_refinement_px", "max_blend_refinement_um", True),
-    Alias("stack", "stack_max_blend_refinement_px", "max_blend_refinement_um", True),
-    Alias(
-        "estimate_slice_poses",
-        "stack_max_cumulative_drift_px",
-        "stack_max_cumulative_drift_um",
-        True,
-    ),
-    Alias("normalize", "normalize_min_contrast_fraction", "normalize_min_contrast"),
 )
 
 
