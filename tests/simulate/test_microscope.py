@@ -9,14 +9,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import ndimage as ndi
 
 from soct.errors import UsageError
 from soct.formats.acquisition import open_acquisition
 from soct.formats.raw import read_tile
 from soct.simulate.brain import Brain, BrainSpec, sample_block
+from soct.simulate.faults import Faults
 from soct.simulate.microscope import simulate
 from soct.simulate.spec import AcquisitionSpec, preset
 from soct.space import Volume, Voxel
+
+PERFECT = {
+    k: v for k, v in Faults.none().model_dump().items() if v != Faults.model_fields[k].default
+}
 
 
 def small(**changes: Any) -> AcquisitionSpec:
@@ -212,3 +218,21 @@ def test_a_spec_that_cannot_be_imaged_is_refused() -> None:
         preset("tiny", surface_sample=100.0)
     with pytest.raises(ValueError, match="galvo_return_px"):
         preset("tiny", faults={"galvo_return_px": 45})
+
+
+def test_an_interpolated_brain_is_imaged_from_its_truth(tmp_path: Path) -> None:
+    spec = small(truth_voxels=20000, interpolated=True, faults=PERFECT | {"galvo_return_px": None})
+    simulate(spec, tmp_path / "a")
+    truth = json.loads((tmp_path / "a" / "truth.json").read_text())
+    with np.load(tmp_path / "a" / "truth.npz") as arrays:
+        volume, voxel = arrays["volume"].astype(np.float32), arrays["voxel_um"]
+    acquisition = open_acquisition(tmp_path / "a" / "raw")
+    tile = read_tile(acquisition.slices[0].tiles[0])
+    points = np.array([[12, 3, 4], [18, 10, 20], [20, 19, 23]])
+    expected = []
+    for k, j, i in points:
+        at = np.array([(k - spec.surface_sample) * spec.axial_um, j * 25.0, i * 25.0])
+        px = (at - truth["origin_um"]) / voxel
+        expected.append(ndi.map_coordinates(volume, px[:, None], order=1)[0])
+    found = [tile[k, j, i] / 1000 for k, j, i in points]
+    assert found == pytest.approx(expected, rel=1e-3)

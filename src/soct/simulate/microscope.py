@@ -20,11 +20,18 @@ import numpy as np
 
 from soct.compute.threads import available_cpus
 from soct.errors import UsageError
-from soct.simulate.brain import Brain, Specimen
+from soct.simulate.brain import Brain, GivenVolume, Specimen
 from soct.simulate.optics import Optics
 from soct.simulate.poses import Poses, SlicePose, TilePose, draw_poses
 from soct.simulate.spec import AcquisitionSpec
-from soct.simulate.truth import describe_truth, fit_brain, fit_volume, lay_truth_grid, sample_truth
+from soct.simulate.truth import (
+    describe_truth,
+    fit_brain,
+    fit_volume,
+    lay_truth_grid,
+    render_specimen,
+    sample_truth,
+)
 from soct.space import Volume
 
 _TRUTH_SHARE = 0.2
@@ -84,7 +91,8 @@ def simulate(
     poses = draw_poses(spec)
     grid = lay_truth_grid(spec, poses)
     if specimen is None:
-        seen: Specimen = Brain(spec.brain or fit_brain(spec, poses), spec.pixel_um)
+        finest = max(grid.voxel_um) if spec.interpolated else spec.pixel_um
+        seen: Specimen = Brain(spec.brain or fit_brain(spec, poses), finest)
     else:
         seen = fit_volume(spec, poses, specimen) if isinstance(specimen, Volume) else specimen
     truth = describe_truth(spec, poses, grid, seen)
@@ -96,11 +104,14 @@ def simulate(
     try:
         building.mkdir()
         with ThreadPoolExecutor(threads or available_cpus()) as pool:
-            optics = Optics(spec, poses, seen)
-            write = _TileWriter(spec, optics, building / "raw")
+            arrays = sample_truth(
+                seen, grid, pool, lambda f: report(_TRUTH_SHARE * f), average=not spec.interpolated
+            )
+            if spec.interpolated and not isinstance(seen, GivenVolume):
+                seen = render_specimen(arrays, grid)
+            write = _TileWriter(spec, Optics(spec, poses, seen), building / "raw")
             for done, _ in enumerate(pool.map(write, poses.imaged), 1):
-                report((1 - _TRUTH_SHARE) * done / len(poses.imaged))
-            arrays = sample_truth(seen, grid, pool, lambda f: report(1 - _TRUTH_SHARE * (1 - f)))
+                report(_TRUTH_SHARE + (1 - _TRUTH_SHARE) * done / len(poses.imaged))
         (building / "raw").mkdir(exist_ok=True)
         _write_metadata(spec, poses, building / "raw")
         np.savez(building / "truth.npz", allow_pickle=False, **arrays)

@@ -40,6 +40,11 @@ class AcquisitionSpec(BaseModel):
     brain: BrainSpec | None = _size(
         None, "The brain; None for one that fills the imaged field but for its corners."
     )
+    interpolated: bool = _size(
+        False,
+        "Whether the brain is rendered once, at the truth's voxels, and imaged by interpolation: much "
+        "faster for fine sampling, without texture finer than those voxels.",
+    )
     truth_voxels: int = _size(
         32_000_000, "Largest truth volume: a larger one is written with coarser voxels.", ge=1000
     )
@@ -91,6 +96,8 @@ _PRESETS: dict[str, dict[str, Any]] = {
         "axial_um": 5.0,
         "n_extra": 24,
         "surface_sample": 25.0,
+        "interpolated": True,
+        "truth_voxels": 16_000_000,
         "faults": {"focus_sample": 50.0, "galvo_return_px": 40},
     },
 }

@@ -49,7 +49,10 @@ def imaged_extent(spec: AcquisitionSpec, poses: Poses) -> NDArray[np.float64]:
     depth = (spec.n_z - spec.surface_sample) * spec.axial_um
     low = (at.min(axis=0) + drift.min(axis=0) - MARGIN_PX) * spec.pixel_um
     high = (at.max(axis=0) + drift.max(axis=0) + MARGIN_PX) * spec.pixel_um
-    return np.array([[min(z), *low], [max(z) + depth, *high]])
+    # A tilted cut shows tissue above the nominal plane at one end of the field.
+    slope = np.abs(np.tan(np.deg2rad(spec.faults.surface_tilt_deg)))
+    above = float(slope @ (high - low)) / 2
+    return np.array([[min(z) - above, *low], [max(z) + depth, *high]])
 
 
 def lay_truth_grid(spec: AcquisitionSpec, poses: Poses) -> TruthGrid:
@@ -91,21 +94,34 @@ def fit_volume(spec: AcquisitionSpec, poses: Poses, volume: Volume) -> GivenVolu
     )
 
 
+def render_specimen(arrays: dict[str, NDArray[Any]], grid: TruthGrid) -> GivenVolume:
+    """Return the truth itself as a specimen, so that imaging it is a matter of interpolation."""
+    data = arrays["volume"].astype(np.float32)
+    z, y, x = (
+        o + (n - 1) / 2 * v
+        for o, n, v in zip(grid.origin_um, grid.shape, grid.voxel_um, strict=True)
+    )
+    return GivenVolume(data, grid.voxel_um, (z, y, x))
+
+
 def sample_truth(
     specimen: Specimen,
     grid: TruthGrid,
     pool: Executor,
     progress: Callable[[float], None] = lambda fraction: None,
+    *,
+    average: bool = True,
 ) -> dict[str, NDArray[Any]]:
     """Return the arrays of ``truth.npz``, sampled in blocks.
 
-    Where the truth is coarser than the data, a voxel is the mean of 2 x 2 x 2 points within it.
+    Where the truth is coarser than the data, a voxel is the mean of 2 x 2 x 2 points within it; unless
+    `average`, it is always the value at its centre, which suits a specimen with no finer texture.
     """
     nz, ny, nx = grid.shape
     volume, mask = np.empty(grid.shape, np.float16), np.empty(grid.shape, np.bool_)
     x_um = grid.origin_um[2] + np.arange(nx) * grid.voxel_um.x
     step = max(1, _BLOCK_VOXELS // (nx * nz))
-    parts = (-0.25, 0.25) if grid.coarse else (0.0,)
+    parts = (-0.25, 0.25) if grid.coarse and average else (0.0,)
     within = list(itertools.product(parts, repeat=3))
 
     def fill(start: int) -> None:
