@@ -21,6 +21,8 @@ from soct.space import FloatArray
 BlendMethod = Literal["diffusion", "feather", "average", "none"]
 
 _FLOOR = 1e-3
+# Below float32 rounding beside a whole weight, and enough to take over where the winner has no data.
+_TRACE = 1e-8
 _CELLS = 16
 
 
@@ -31,13 +33,33 @@ def check_method(method: str) -> None:
         raise ValueError(f"there is no blending method {method!r}; choose one of {known}")
 
 
-def border_distance(shape: tuple[int, int]) -> FloatArray:
-    """Distance of each pixel's centre to the nearest edge of an image, pixels; at least one half."""
-    y = np.arange(shape[0], dtype=np.float32)
-    x = np.arange(shape[1], dtype=np.float32)
-    dy = np.minimum(y, shape[0] - 1 - y) + np.float32(0.5)
-    dx = np.minimum(x, shape[1] - 1 - x) + np.float32(0.5)
-    return np.minimum(dy[:, None], dx[None, :])
+def border_distance(
+    rect: tuple[int, int, int, int], others: list[tuple[int, int, int, int]]
+) -> FloatArray:
+    """Distance of each pixel's centre to the nearest shared edge of a tile, pixels; at least one half.
+
+    An edge counts if a neighbour goes on beyond it: at the border of the mosaic there is nothing to fade into.
+
+    Parameters
+    ----------
+    rect : (y0, y1, x0, x1)
+        Canvas pixels of the tile.
+    others : list of rect
+    """
+    y0, y1, x0, x1 = rect
+    y = np.arange(y1 - y0, dtype=np.float32)[:, None] + np.float32(0.5)
+    x = np.arange(x1 - x0, dtype=np.float32)[None, :] + np.float32(0.5)
+    far = np.float32(y1 - y0 + x1 - x0)
+    distance = np.full((y1 - y0, x1 - x0), far, np.float32)
+    if any(o[0] < y0 for o in others):
+        distance = np.minimum(distance, y)
+    if any(o[1] > y1 for o in others):
+        distance = np.minimum(distance, y1 - y0 - y)
+    if any(o[2] < x0 for o in others):
+        distance = np.minimum(distance, x)
+    if any(o[3] > x1 for o in others):
+        distance = np.minimum(distance, x1 - x0 - x)
+    return distance
 
 
 @njit(cache=True, nogil=True)
@@ -121,9 +143,15 @@ def diffusion_weight(
         # Every pixel is shared: the middle of the tile stands for its own ground.
         field[ys.size // 2, xs.size // 2] = 1.0
         kind[ys.size // 2, xs.size // 2] = 0
-    start = border_distance(field.shape) / max(width / step, 1.0)
+    nodes = (0, field.shape[0], 0, field.shape[1])
+    around = [(-1, nodes[1] + 1, -1, nodes[3] + 1)]
+    start = border_distance(nodes, around) / max(width / step, 1.0)
     field = np.where(kind == 1, np.minimum(start, 1.0), field)
     _relax(field, kind, 200, 1.7)
+    # Insulated nodes take the value inside, so that interpolation up to the border sees no slope.
+    for side, inner in ((0, 1), (-1, -2)):
+        field[side] = np.where(kind[side] == 2, field[inner], field[side])
+        field[:, side] = np.where(kind[:, side] == 2, field[:, inner], field[:, side])
     return np.maximum(_interpolate(field, ys, xs, h, w), np.float32(_FLOOR))
 
 
@@ -170,7 +198,7 @@ def nearest_centre_weight(
         here = (y >= other[0]) & (y < other[1]) & (x >= other[2]) & (x < other[3])
         lost = (theirs < own) | ((theirs == own) & (other < rect))
         wins &= ~(here & lost)
-    return np.where(wins, np.float32(1.0), np.float32(0.0))
+    return np.where(wins, np.float32(1.0), np.float32(_TRACE))
 
 
 def tile_weight(
@@ -202,7 +230,7 @@ def tile_weight(
     if method == "diffusion":
         return diffusion_weight(rect, others)
     if method == "feather":
-        return border_distance(shape)
+        return border_distance(rect, others)
     if method == "average":
         return np.ones(shape, np.float32)
     return nearest_centre_weight(rect, others)

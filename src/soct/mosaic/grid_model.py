@@ -34,12 +34,12 @@ class GridModel:
     n_pairs: int = 0
 
     def steps(self, nominal_steps: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Steps in image pixels, ``(n, 2)``, for nominal steps ``(n, 2)``."""
+        """Return steps in image pixels, ``(n, 2)``, for nominal steps ``(n, 2)``."""
         result: NDArray[np.float64] = np.asarray(nominal_steps, np.float64) @ self.matrix.T
         return result
 
     def positions(self, nominal_px: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Positions about the centroid of the nominal ones, ``(n, 2)``."""
+        """Return positions about the centroid of the nominal ones, ``(n, 2)``."""
         centre = np.nanmean(nominal_px, axis=0)
         return self.steps(nominal_px - centre) + centre
 
@@ -74,7 +74,7 @@ def fit_grid_model(
     if not good.any():
         return nominal_model()
     steps, offsets, base = steps[good], offsets_px[good], weights[good]
-    matrix = np.eye(2)
+    matrix: NDArray[np.float64] = np.eye(2)
     robust = np.ones(len(steps))
     residual = offsets - steps
     scale = np.inf
@@ -84,7 +84,7 @@ def fit_grid_model(
         ridge = (noise / looseness) ** 2 * np.eye(2)
         left = (w[:, None] * steps).T @ steps + ridge
         right = (w[:, None] * offsets).T @ steps + ridge
-        matrix = np.linalg.solve(left, right.T).T
+        matrix = np.asarray(np.linalg.solve(left, right.T).T, np.float64)
         residual = offsets - steps @ matrix.T
         scale = max(min(scale * 0.7, 6.0 * _median_scale(residual, base)), 3.0 * noise, 1.0)
         robust = 1.0 / (1.0 + (residual**2).sum(axis=1) / scale**2) ** 2

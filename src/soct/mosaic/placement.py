@@ -198,15 +198,16 @@ def _information(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Inverse covariance of each pair, (m, 2, 2), and its standard deviation per axis, (m,)."""
     m = len(offsets.pairs)
+    covariance: NDArray[np.float64]
     if offsets.covariance_px2 is None:
         covariance = np.broadcast_to(options.coarse_sigma_px**2 * np.eye(2), (m, 2, 2)).copy()
     else:
-        covariance = np.array(offsets.covariance_px2)
+        covariance = np.array(offsets.covariance_px2, np.float64)
         lost = ~np.isfinite(covariance).all(axis=(1, 2))
         covariance[lost] = 100.0 * np.eye(2)
     covariance += options.floor_sigma_px**2 * np.eye(2)
-    sigma = np.sqrt(0.5 * np.trace(covariance, axis1=1, axis2=2))
-    return np.linalg.inv(covariance), sigma
+    sigma: NDArray[np.float64] = np.sqrt(0.5 * (covariance[:, 0, 0] + covariance[:, 1, 1]))
+    return np.asarray(np.linalg.inv(covariance), np.float64), sigma
 
 
 def _choose(
@@ -234,13 +235,13 @@ def find_bridges(n: int, pairs: NDArray[np.int64], used: NDArray[np.bool_]) -> N
         Pairs that count as joined.
     """
     edges: list[list[tuple[int, int]]] = [[] for _ in range(n)]
-    for p in np.flatnonzero(used):
-        i, j = (int(v) for v in pairs[p])
-        edges[i].append((j, int(p)))
-        edges[j].append((i, int(p)))
+    for number in np.flatnonzero(used):
+        i, j = int(pairs[number, 0]), int(pairs[number, 1])
+        edges[i].append((j, int(number)))
+        edges[j].append((i, int(number)))
     bridge = np.zeros(len(pairs), bool)
-    order = [-1] * n
-    low = [0] * n
+    order: list[int] = [-1] * n
+    low: list[int] = [0] * n
     clock = 0
     for root in range(n):
         if order[root] >= 0:
@@ -414,7 +415,7 @@ def _refit(
     # Each tile gives two numbers; the fit took six.
     freedom = max(1.0 - 3.0 / members.size, 0.2)
     scatter = fitted.scatter_px * np.sqrt(2.0 / freedom)
-    return GridModel(fitted.matrix, max(scatter, 0.3), int(used.sum()))
+    return GridModel(fitted.matrix, max(float(scatter), 0.3), int(used.sum()))
 
 
 def _components(n: int, pairs: NDArray[np.int64], used: NDArray[np.bool_]) -> NDArray[np.int64]:

@@ -96,7 +96,7 @@ def _phases(n: int, count: int, shift: float, out: Any) -> None:  # pragma: no c
 def _pool(
     first: Any, second: Any, shifts: Any, width: int, cross: Any, power1: Any, power2: Any
 ) -> None:  # pragma: no cover - compiled
-    """Sums over pairs of the phase-corrected cross spectrum and of the two power spectra, per channel."""
+    """Sum over pairs the phase-corrected cross spectrum and the two power spectra, per channel."""
     n, k, rows, columns = first.shape
     py = np.empty((n, rows), np.complex128)
     px = np.empty((n, columns), np.complex128)

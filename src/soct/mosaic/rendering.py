@@ -258,9 +258,9 @@ def _add_tile_with_gaps(
     x0: int,
     weight: Any,
     out: Any,
-    lost: Any,
+    have: Any,
 ) -> None:  # pragma: no cover - compiled
-    """As `_add_tile`, for a tile with NaN: taps without data are left out; weight without data goes to `lost`."""
+    """As `_add_tile`, for a tile with NaN: taps without data are left out; `have` sums the weights with data."""
     nz, h, w = tile.shape
     rows, columns = weight.shape
     for z in prange(nz):
@@ -306,23 +306,25 @@ def _add_tile_with_gaps(
                             norm += tap
                 if norm >= 0.5:
                     out[z, m, x] += weight[m, x] * gain * total / norm
-                else:
-                    lost[z, m, x] += weight[m, x]
+                    have[z, m, x] += weight[m, x]
 
 
 @njit(cache=True, nogil=True, parallel=True)
-def _settle(out: Any, total: Any, lost: Any) -> None:  # pragma: no cover - compiled
+def _settle(out: Any, total: Any, have: Any) -> None:  # pragma: no cover - compiled
     """NaN where no tile has data; where some tiles lack it, the others' weights are made whole."""
     nz, rows, columns = out.shape
-    gaps = lost.shape[0] == nz
+    gaps = have.shape[0] == nz
     for z in prange(nz):
         for y in range(rows):
             for x in range(columns):
                 if total[y, x] <= 0.0:
                     out[z, y, x] = np.nan
-                elif gaps and lost[z, y, x] > 0.0:
-                    rest = np.float32(1.0) - lost[z, y, x]
-                    out[z, y, x] = out[z, y, x] / rest if rest > 1e-5 else np.nan
+                elif gaps:
+                    whole = have[z, y, x]
+                    if whole <= 0.0:
+                        out[z, y, x] = np.nan
+                    elif whole != 1.0:
+                        out[z, y, x] /= whole
 
 
 @njit(cache=True, nogil=True, parallel=True)
@@ -439,17 +441,17 @@ class BandRenderer:
             total[a0 - y0 : b0 - y0, c:d] += part
             parts.append((i, (a0, b0, c, d), part))
         out = np.zeros((self._depth or 1, y1 - y0, columns), np.float32)
-        lost = np.empty((0, 1, 1), np.float32)
+        gaps = any(tile.gaps for tile in self._tiles.values() if tile is not None)
+        have = np.zeros(out.shape if gaps else (0, 1, 1), np.float32)
         for i, (a, b, c, d), part in parts:
             there = (slice(a - y0, b - y0), slice(c, d))
-            share = part / np.where(total[there] > 0, total[there], np.float32(1.0))
+            whole = np.where(total[there] > 0, total[there], np.float32(1.0))
+            share = (part / whole).astype(np.float32)
             tile = self._tiles[i]
             if tile is None:
                 continue
-            if tile.gaps and not lost.size:
-                lost = np.zeros_like(out)
-            self._add(i, tile, (a, c), share, out[:, a - y0 : b - y0, c:d], lost, there)
-        _settle(out, total, lost)
+            self._add(i, tile, (a, c), share, out[:, a - y0 : b - y0, c:d], have, there)
+        _settle(out, total, have)
         return out
 
     def covered(self, y0: int, y1: int) -> NDArray[np.bool_]:
@@ -471,7 +473,7 @@ class BandRenderer:
         corner: tuple[int, int],
         share: FloatArray,
         out: FloatArray,
-        lost: FloatArray,
+        have: FloatArray,
         there: tuple[slice, slice],
     ) -> None:
         start = np.array(corner) - self.plan.positions_px[i]
@@ -492,9 +494,11 @@ class BandRenderer:
             out,
         )
         if tile.gaps:
-            _add_tile_with_gaps(*arguments, lost[(slice(None), *there)])
+            _add_tile_with_gaps(*arguments, have[(slice(None), *there)])
         else:
             _add_tile(*arguments)
+            if have.size:
+                have[(slice(None), *there)] += share
 
     def _get(self, i: int) -> _Tile | None:
         if i not in self._tiles:

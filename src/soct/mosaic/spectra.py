@@ -100,7 +100,7 @@ def _prepare_one(
     for a in range(6):
         for b in range(a):
             matrix[a, b] = matrix[b, a]
-    ridge = 1e-6 * (matrix[0, 0] + 1e-12)
+    ridge = 1e-9 * (matrix[0, 0] + 1e-12)
     for a in range(6):
         matrix[a, a] += ridge
     _solve6(matrix, rhs)

@@ -48,7 +48,7 @@ def find_neighbours(
     order = np.argsort(nominal[:, 0], kind="stable")
     ys = nominal[order, 0]
     pairs: list[tuple[int, int]] = []
-    finite = np.isfinite(nominal).all(axis=1)
+    finite = np.asarray(np.isfinite(nominal).all(axis=1))
     for k, i in enumerate(order):
         if not finite[i]:
             continue

@@ -18,6 +18,8 @@ from soct.mosaic.refinement import RefineOptions, refine_offsets
 from soct.mosaic.strips import StripStore, collect_strips, find_neighbours, overlap_boxes
 from soct.space import FloatArray
 
+_LEAST_TEXTURE = 1e-4
+
 LoadTile = Callable[[int], "FloatArray | None"]
 
 
@@ -141,7 +143,9 @@ def name_blank_overlaps(matches: PairMatches, options: TileOptions) -> tuple[str
     ):
         if valid < options.min_valid:
             reasons.append("no data")
-        elif texture < 1e-6 or (texture < options.min_texture * typical and confidence < 0.3):
+        elif texture < _LEAST_TEXTURE or (
+            texture < options.min_texture * typical and confidence < 0.3
+        ):
             reasons.append("no tissue")
         else:
             reasons.append("")
@@ -158,21 +162,22 @@ def _refine(
     workers: int,
 ) -> Placement:
     """Cut the overlaps where the placement puts them, refine, and place once more."""
-    i, j = placement.pairs.T
+    i, j = placement.pairs[:, 0], placement.pairs[:, 1]
     predicted = placement.positions_px[j] - placement.positions_px[i]
-    joined = (placement.group[i] == placement.group[j]) & (placement.group[i] >= 0)
+    group = placement.group
+    joined = np.asarray((group[i] == group[j]) & (group[i] >= 0))
     start = np.where(placement.pair_accepted[:, None], placement.pair_offset_px, predicted)
     start[~(placement.pair_accepted | joined)] = np.nan
-    sure = placement.pair_accepted & (placement.pair_confidence > 0.5)
+    sure = np.asarray(placement.pair_accepted & (placement.pair_confidence > 0.5))
     refined = refine_offsets(store, start, sure, options.refine, workers=workers)
-    done = np.isfinite(refined.offsets_px).all(axis=1)
+    done = np.asarray(np.isfinite(refined.offsets_px).all(axis=1))
     confidence = np.where(done, refined.confidence, 0.0)
     candidates = np.where(done[:, None], refined.offsets_px, np.nan)[:, None, :]
     second = Offsets(
         offsets.pairs,
         candidates,
         np.where(done, offsets.scores[:, 0], 0.0)[:, None],
-        np.where(placement.pair_accepted, np.maximum(confidence, 0.0), confidence),
+        confidence,
         refined.covariance_px2,
         offsets.blank_reason,
     )
