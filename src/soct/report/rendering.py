@@ -21,7 +21,7 @@ from soct.quality.limits import QualityLimits
 from soct.report.data_files import write_report_data
 from soct.report.figures import FigureStore
 from soct.report.headline import headline_numbers, judge
-from soct.report.markup import error_card, number, visible, words
+from soct.report.markup import error_card, note, number, visible, words
 from soct.report.model import RunView
 from soct.report.problems import find_problems
 from soct.report.reportlet import Page, Reportlet, describe, load_reportlets
@@ -37,6 +37,8 @@ class _Section:
     body: Markup
     limits: tuple[str, ...]
     failed: bool
+    guided: bool
+    """False when there is nothing to look at yet, so that no guide to it is needed."""
 
 
 def render_report(view: RunView, out: Path) -> Path:
@@ -128,6 +130,7 @@ def _draw(page: Page, reportlet: Reportlet) -> _Section:
         body=body,
         limits=tuple(_limit(page.view, name) for name in reportlet.thresholds),
         failed=failed,
+        guided=not body.startswith(note("")[:16]),
     )
 
 

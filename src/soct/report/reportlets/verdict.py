@@ -57,7 +57,7 @@ def describe_state(view: RunView) -> str:
         "complete": "complete",
         "partial": f"stopped after {done} of {total} units",
         "failed": f"failed: {counts.get('failed', 0)} of {total} units",
-        "running": f"running: {done} of {total} units done",
+        "running": f"still going on: {done} of {total} units done",
     }[view.state]
     resumed = len(view.invocations) - 1
     if resumed > 0:
@@ -85,6 +85,12 @@ def _verdict(page: Page) -> Markup:
     return Markup(
         '<div class="verdict {}"><div class="grade">{}</div><div><strong>{}</strong>{}{}</div></div>'
     ).format(_STATUS[verdict.grade], verdict.grade.value, _MEANING[verdict.grade], reasons, link)
+
+
+def _meaning(page: Page) -> str:
+    if page.verdict.grade is Grade.REVIEW and page.view.state in ("running", "partial"):
+        return "Not finished: nothing so far is beyond an error limit that decides."
+    return _MEANING[page.verdict.grade]
 
 
 def _card(headline: Headline) -> Markup:
