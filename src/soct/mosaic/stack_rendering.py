@@ -277,8 +277,11 @@ def add_slice(
         if k not in cached:
             for old in [n for n in cached if n < k - 1]:
                 del cached[old]
-            values = np.empty(shape, np.float32)
-            weights = np.empty(shape, np.float32)
+            values = np.zeros(shape, np.float32)
+            weights = np.zeros(shape, np.float32)
+            cached[k] = values, weights
+            if not 0 <= k - block_z0 < block.shape[0]:
+                return cached[k]
             _resample_plane(
                 block[k - block_z0],
                 k,
@@ -295,7 +298,6 @@ def add_slice(
                 values,
                 weights,
             )
-            cached[k] = values, weights
         return cached[k]
 
     for i in range(numerator.shape[0]):
@@ -304,16 +306,11 @@ def add_slice(
         fraction = max(source - k, 0.0)
         if fraction < 1e-4:
             fraction = 0.0
-        if k < block_z0 or k >= block_z0 + block.shape[0]:
+        if k + 1 < block_z0 or k >= block_z0 + block.shape[0]:
             continue
         low = plane(k)
-        if fraction == 0.0:
-            high = low
-        elif k + 1 < block_z0 + block.shape[0]:
-            high = plane(k + 1)
-        else:
-            continue
-        depth = min(round(source), len(snr_weights) - 1)
+        high = low if fraction == 0.0 else plane(k + 1)
+        depth = min(max(round(source), 0), len(snr_weights) - 1)
         _accumulate(*low, *high, fraction, snr_weights[depth], numerator[i], denominator[i])
 
 

@@ -186,7 +186,7 @@ def run(context: Context, params: CropInterfaceParams) -> Result:
                 "",
                 "share of A-lines that show an interface",
             ),
-            Metric("agarose_coverage", agarose_share, "", "share of A-lines that are agarose"),
+            Metric("agarose_share", agarose_share, "", "share of A-lines that are agarose"),
             Metric("crop_depth_um", max(crop, 0) * dz, "um", "depth at which the slice begins"),
         ),
         warnings=warnings,

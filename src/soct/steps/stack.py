@@ -276,7 +276,16 @@ class _Views:
         self.median = np.full(nz, np.nan)
         self.fraction = np.zeros(nz)
         self.columns = np.zeros((ny, nx), np.int32)
+        self.first = np.full((ny, nx), nz, np.int32)
+        self.last = np.full((ny, nx), -1, np.int32)
         self.starts = np.array([s.placement.z_range[0] for s in slices])
+
+    @property
+    def coverage(self) -> float:
+        """Share of the planes between an A-line's first and last that hold data: gaps, not ragged borders."""
+        span = self.last - self.first + 1
+        seen = span > 0
+        return float(self.columns[seen].sum() / span[seen].sum()) if seen.any() else 0.0
 
     def add(self, z0: int, values: FloatArray, valid: BoolArray) -> None:
         import numpy as np
@@ -287,6 +296,8 @@ class _Views:
                 self.ortho_z[:] = plane
             self.ortho_y[z], self.ortho_x[z] = plane[self.row], plane[:, self.column]
             step = max(1, int(np.sqrt(plane.size / 250_000)))
+            np.minimum(self.first, np.where(good, z, self.first), out=self.first)
+            self.last[good] = z
             seen = plane[::step, ::step][good[::step, ::step]]
             self.median[z] = np.median(seen) if seen.size else np.nan
             self.fraction[z] = good.mean()
@@ -313,7 +324,7 @@ def run(context: Context, params: StackParams) -> Result:
     from soct.formats.images import to_grey, write_png
     from soct.formats.pyramid import PyramidWriter
     from soct.formats.validation import validate_volume
-    from soct.quality.metrics import measure_banding, measure_coverage
+    from soct.quality.metrics import measure_banding
 
     slices, canvas = _open_slices(context, params)
     renderer = _Renderer(context, params, slices, canvas)
@@ -372,9 +383,9 @@ def run(context: Context, params: StackParams) -> Result:
             ),
             Metric(
                 "coverage",
-                float(measure_coverage(views.columns, nz)),
+                views.coverage,
                 "",
-                "share of the brain's footprint with data",
+                "share of the planes between first and last that hold data",
             ),
             Metric("slices_stacked", len(slices), "", "slices in the volume"),
             Metric("volume_planes", nz, "px", "planes of the volume"),
