@@ -42,6 +42,7 @@ _WINDOW_PX = 12.0
 _LEAST_SIDE = 24
 _ROWS = 160
 _FINE_ROWS = 512
+_MOST_INVERSE_PX = 4.0
 _REFINED = 8
 _KEPT = 3
 
@@ -444,6 +445,8 @@ def _finish(
         reason = f"rotation beyond the bound of {bounds.rotation_deg:g} degrees"
     elif not math.isfinite(evidence.sigma_px):
         reason = "too little in common to tell how precise it is"
+    elif inverse_error > _MOST_INVERSE_PX:
+        reason = "the registration with roles swapped disagrees"
     elif result.ncc <= before and not np.allclose(matrix, initial.matrix(), atol=1e-3):
         reason = "no improvement over the start"
     accepted = reason == "registered"
