@@ -1,0 +1,208 @@
+"""`soct run`, `plan`, `status` and `report` on a small pipeline that works on text files."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from soct.cli.app import run_app
+from soct.cli.main import run_guarded
+from soct.errors import ExitCode, ResourceError
+from soct.pipeline import lock, run_folder, runner
+from soct.pipeline.request import RunOutcome, RunRequest
+from tests.pipeline.fake_pipeline import STEPS, fingerprint, make_input, open_fake
+
+Soct = Callable[..., int]
+
+
+@pytest.fixture
+def soct(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Soct:
+    """Call the command line in this process, with the fake pipeline instead of the real one."""
+    monkeypatch.chdir(tmp_path)
+    for module in ("soct.pipeline.profile", "soct.pipeline.asked_run"):
+        monkeypatch.setattr(f"{module}.load_steps", lambda: STEPS)
+    for name in ("plan", "run"):
+        real = getattr(runner, name)
+        monkeypatch.setattr(runner, name, _on_fake_input(real))
+    monkeypatch.setattr("soct.cli.job_status.render", lambda folder: folder / "report.html")
+
+    def call(*arguments: str) -> int:
+        monkeypatch.setattr(sys, "argv", ["soct", *arguments])
+        return run_guarded(lambda: run_app(list(arguments)), list(arguments))
+
+    return call
+
+
+def _on_fake_input(work: Callable[..., Any]) -> Callable[..., Any]:
+    def worker(request: RunRequest, *more: Any) -> Any:
+        resources = replace(request.resources, preload=(), cpus=1)
+        acquisition = open_fake(request.input)
+        return work(
+            replace(request, acquisition=acquisition, fingerprint=fingerprint, resources=resources),
+            *more,
+        )
+
+    return worker
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> str:
+    return str(make_input(tmp_path / "in", (1, 2)))
+
+
+def test_a_run_prints_where_the_results_are_and_words_go_to_stderr(
+    soct: Soct, source: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert soct("run", source, "out", "--subject", "S 1", "--set", "cut.amount=7") == ExitCode.OK
+    told = capsys.readouterr()
+    assert told.out.splitlines() == ["report: out/report.html"]
+    lines = told.err.splitlines()
+    assert any(line.startswith("[1/6] read: 2 done") for line in lines)
+    assert "cut:z01: thin" in lines
+    assert lines[-1].startswith("complete: 8 units computed, 0 reused")
+    assert "\x1b" not in told.err
+    document = run_folder.read_run(tmp_path / "out")
+    assert document is not None
+    assert (
+        document.history[-1].command == f"soct run {source} out --subject 'S 1' --set cut.amount=7"
+    )
+    assert document.profile["origins"]["cut.amount"] == "command line --set cut.amount=7"
+
+    assert soct("run", source, "out", "--subject", "S 1", "--set", "cut.amount=7") == ExitCode.OK
+    assert "0 units computed, 8 reused" in capsys.readouterr().err
+
+    assert soct("plan", source, "out", "--subject", "S 1") == ExitCode.OK
+    planned = capsys.readouterr().out
+    assert "cut " in planned
+    assert "amount: 7 -> 1" in planned
+
+    assert soct("plan", source, "out", "--json", "--subject", "S 1") == ExitCode.OK
+    document_ = json.loads(capsys.readouterr().out)
+    assert {u["unit"] for u in document_["units"] if u["action"] == "compute"} == {
+        "cut:z01", "cut:z02", "register:z01_z02", "stack:run",
+    }  # fmt: skip
+
+    assert soct("status", "out") == ExitCode.OK
+    assert capsys.readouterr().out.startswith("complete: S 1 in out\n")
+    assert soct("status", "out", "--json") == ExitCode.OK
+    assert json.loads(capsys.readouterr().out)["state"] == "complete"
+    assert soct("status", "out", "--why", "cut:1") == ExitCode.OK
+    assert capsys.readouterr().out == "cut:z01: it was never computed\n"
+    assert soct("status", "out", "--why", "nope") == ExitCode.USAGE
+    assert soct("report", "out") == ExitCode.OK
+    assert capsys.readouterr().out == "out/report.html\n"
+
+
+def test_a_dry_run_writes_nothing(soct: Soct, source: str, tmp_path: Path) -> None:
+    assert soct("run", source, "out", "--dry-run") == ExitCode.OK
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_failed_unit_ends_with_5_and_says_what_to_do(
+    soct: Soct, source: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failing = ["--set", "read.fail_slice=1", "--set", "read.fail_how=user"]
+    assert soct("run", source, "out", *failing) == ExitCode.STEP_FAILED
+    told = capsys.readouterr().err
+    assert "failed: read:z01: A tile is bad" in told
+    assert "  to do:    mend it" in told
+    assert "units could not run because of that" in told
+    assert soct("status", "out") == ExitCode.OK
+    assert "FAILED read:z01: A tile is bad" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("code", [5, 75, 130, 143])
+def test_the_outcome_of_a_run_is_the_exit_code(
+    soct: Soct, source: str, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    monkeypatch.setattr(runner, "run", lambda *given: outcome(exit_code=ExitCode(code)))
+    assert soct("run", source, "out") == code
+
+
+def outcome(**more: Any) -> RunOutcome:
+    values: dict[str, Any] = {
+        "state": "complete",
+        "exit_code": ExitCode.OK,
+        "reason": "complete",
+        "computed": (),
+        "reused": 0,
+        "failures": (),
+        "blocked": (),
+        "pending": 0,
+        "seconds": 1.0,
+        "peak_memory_bytes": 0,
+        "worst_status": "ok",
+    }
+    return RunOutcome(**{**values, **more})
+
+
+def test_a_metric_in_error_ends_with_6_only_when_asked(
+    soct: Soct, source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "run", lambda *given: outcome(worst_status="error"))
+    assert soct("run", source, "out") == ExitCode.OK
+    assert soct("run", source, "out", "--fail-on-quality") == ExitCode.QUALITY
+    monkeypatch.setattr(runner, "run", lambda *given: outcome(worst_status="warning"))
+    assert soct("run", source, "out", "--fail-on-quality") == ExitCode.OK
+
+
+def test_two_runs_on_one_folder_end_with_7(soct: Soct, source: str, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    with lock.hold(tmp_path / "out", "another"):
+        assert soct("run", source, "out") == ExitCode.LOCKED
+
+
+def test_state_of_a_newer_soct_ends_with_9(soct: Soct, source: str, tmp_path: Path) -> None:
+    assert soct("run", source, "out") == ExitCode.OK
+    path = tmp_path / "out" / "run.json"
+    document = json.loads(path.read_text())
+    path.write_text(json.dumps({**document, "format": 99}))
+    assert soct("run", source, "out") == ExitCode.NEWER_STATE
+    assert soct("status", "out") == ExitCode.NEWER_STATE
+
+
+def test_too_little_disk_ends_with_8_before_anything_starts(
+    soct: Soct, source: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def refuse(*given: Any) -> None:
+        raise ResourceError("There is not enough disk.")
+
+    monkeypatch.setattr(runner, "check_disk", refuse)
+    assert soct("run", source, "out") == ExitCode.RESOURCES
+    assert not (tmp_path / "out" / "read").exists()
+
+
+def test_wrong_configuration_and_input_have_their_codes(soct: Soct, source: str) -> None:
+    assert soct("run", source, "out", "--set", "cut.amuont=3") == ExitCode.CONFIGURATION
+    assert soct("run", source, "out", "--profile", "nope") == ExitCode.CONFIGURATION
+    assert soct("run", source, "out", "--only", "nope") == ExitCode.USAGE
+    assert soct("run", source, "out", "--slices", "99") == ExitCode.USAGE
+    assert soct("run", source, f"{source}/out") == ExitCode.INPUT
+    assert soct("status", source) == ExitCode.INPUT
+
+
+def test_a_report_that_cannot_be_written_hides_nothing(
+    soct: Soct, source: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(folder: Path) -> Path:
+        raise ZeroDivisionError("figure")
+
+    monkeypatch.setattr("soct.cli.job_status.render", fail)
+    assert soct("run", source, "out") == ExitCode.OK
+    told = capsys.readouterr().err
+    assert "The report could not be written: figure" in told
+    assert "complete: 8 units computed" in told
+
+
+def test_the_part_of_the_graph_that_is_asked_for_runs(
+    soct: Soct, source: str, tmp_path: Path
+) -> None:
+    assert soct("run", source, "out", "--until", "read", "--slices", "2") == ExitCode.OK
+    assert sorted(p.name for p in (tmp_path / "out" / "read").glob("*.zarr")) == ["grid_z02.zarr"]
+    assert not (tmp_path / "out" / "cut").exists()
