@@ -74,70 +74,66 @@ def count_values(
 
 
 @njit(cache=True, nogil=True, parallel=True)
-def add_blocks(
+def reduce_planes(
     data: FloatArray,
     mask: NDArray[np.uint8],
-    factor_y: int,
-    factor_x: int,
+    factors: tuple[int, int, int],
+    depth: int,
     total: NDArray[np.float64],
     count: NDArray[np.int32],
+    means: FloatArray,
+    any_valid: NDArray[np.uint8],
 ) -> None:
-    """Add planes to the sums and counts of the blocks they fall into.
+    """Add planes to the blocks that they fall into, and write the means of the blocks that become complete.
 
     Parameters
     ----------
     data, mask : ndarray of float32 and uint8, shape (n, Y, X)
         Values, 0 where `mask` is 0.
-    factor_y, factor_x : int
-        Size of a block; those at the far edges may be smaller.
-    total, count : ndarray of float64 and int32, shape (ceil(Y / factor_y), ceil(X / factor_x))
-        Added to.
+    factors : tuple of int
+        Size ``(z, y, x)`` of a block; those at the far edges may be smaller.
+    depth : int
+        Planes that the unfinished blocks hold already.
+    total, count : ndarray of float64 and int32, shape (ceil(Y / y), ceil(X / x))
+        Sums and numbers of valid voxels of the unfinished blocks; updated.
+    means, any_valid : ndarray of float32 and uint8, shape (m, ceil(Y / y), ceil(X / x))
+        Written: means over valid voxels, 0 where there are none. With more planes than the complete blocks
+        need, the last one gets the unfinished blocks.
     """
     n, n_y, n_x = data.shape
+    factor_z, factor_y, factor_x = factors
     n_blocks = total.shape[1]
+    smallest = np.float32(SMALLEST)
     for row in prange(total.shape[0]):
-        for z in range(n):
+        held = depth
+        written = 0
+        for z in range(n + 1):
+            if held == factor_z or (z == n and written < means.shape[0]):
+                for block in range(n_blocks):
+                    number = count[row, block]
+                    if number > 0:
+                        mean = np.float32(total[row, block] / number)
+                        means[written, row, block] = max(mean, smallest)
+                        any_valid[written, row, block] = 1
+                    else:
+                        means[written, row, block] = 0.0
+                        any_valid[written, row, block] = 0
+                    total[row, block] = 0.0
+                    count[row, block] = 0
+                written += 1
+                held = 0
+            if z == n:
+                break
             for y in range(row * factor_y, min((row + 1) * factor_y, n_y)):
                 for block in range(n_blocks):
-                    start = block * factor_x
-                    stop = min(start + factor_x, n_x)
                     value = 0.0
                     number = 0
-                    for x in range(start, stop):
+                    for x in range(block * factor_x, min((block + 1) * factor_x, n_x)):
                         value += data[z, y, x]
                         number += mask[z, y, x]
                     total[row, block] += value
                     count[row, block] += number
-
-
-@njit(cache=True, nogil=True, parallel=True)
-def emit_means(
-    total: NDArray[np.float64],
-    count: NDArray[np.int32],
-    data: FloatArray,
-    mask: NDArray[np.uint8],
-) -> None:
-    """Turn sums into means (0 where nothing was valid), and start anew with zeros.
-
-    Parameters
-    ----------
-    total, count : ndarray of float64 and int32, shape (Y, X)
-        Read, then set to 0.
-    data, mask : ndarray of float32 and uint8, shape (Y, X)
-        Written.
-    """
-    smallest = np.float32(SMALLEST)
-    for y in prange(total.shape[0]):
-        for x in range(total.shape[1]):
-            number = count[y, x]
-            if number > 0:
-                data[y, x] = max(np.float32(total[y, x] / number), smallest)
-                mask[y, x] = 1
-            else:
-                data[y, x] = 0.0
-                mask[y, x] = 0
-            total[y, x] = 0.0
-            count[y, x] = 0
+            held += 1
 
 
 def new_histogram() -> NDArray[np.int64]:

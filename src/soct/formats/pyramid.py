@@ -18,11 +18,10 @@ from numpy.typing import DTypeLike, NDArray
 
 from soct.formats.atomic import write_bytes
 from soct.formats.block_means import (
-    add_blocks,
     count_values,
-    emit_means,
     new_histogram,
     percentile,
+    reduce_planes,
     take_planes,
 )
 from soct.formats.ngff import Level, group_metadata, multiscales
@@ -134,6 +133,15 @@ class _Band:
         stop = min(self._filled + wanted, len(data))
         return data[self._filled : stop], mask[self._filled : stop]
 
+    def add(self, data: FloatArray, mask: NDArray[np.uint8]) -> None:
+        done = 0
+        while done < len(data):
+            room, room_mask = self.room(len(data) - done)
+            n = len(room)
+            room[:], room_mask[:] = data[done : done + n], mask[done : done + n]
+            self.commit(n)
+            done += n
+
     def commit(self, n: int) -> None:
         self._filled += n
         if self._filled == self.layout.shards[0]:
@@ -180,23 +188,17 @@ class _Reducer:
         self._count = np.zeros(shape, np.int32)
         self._depth = 0
 
-    def add(self, data: FloatArray, mask: NDArray[np.uint8]) -> None:
-        done = 0
-        while done < len(data):
-            n = min(len(data) - done, self.factor[0] - self._depth)
-            part = slice(done, done + n)
-            add_blocks(data[part], mask[part], *self.factor[1:], self._total, self._count)
-            done += n
-            self._depth += n
-            if self._depth == self.factor[0]:
-                self.emit()
-
-    def emit(self) -> None:
-        if self._depth:
-            data, mask = self.band.room(1)
-            emit_means(self._total, self._count, data[0], mask[0])
-            self.band.commit(1)
-            self._depth = 0
+    def add(self, data: FloatArray, mask: NDArray[np.uint8], *, is_last: bool = False) -> None:
+        n_held = self._depth + len(data)
+        n_out, rest = divmod(n_held, self.factor[0])
+        n_out += is_last and rest > 0
+        means = np.empty((n_out, *self._total.shape), np.float32)
+        any_valid = np.empty(means.shape, np.uint8)
+        reduce_planes(
+            data, mask, self.factor, self._depth, self._total, self._count, means, any_valid
+        )
+        self._depth = 0 if is_last else rest
+        self.band.add(means, any_valid)
 
 
 class PyramidWriter:
@@ -329,8 +331,9 @@ class PyramidWriter:
         """Write what is left, the label and the metadata: from here on the volume is complete."""
         if self._received != self.shape[0]:
             raise ValueError(f"{self._received} planes instead of {self.shape[0]}")
+        nothing = np.empty((0, *self.shape[1:]), np.float32)
         for reducer in self._reducers:
-            reducer.emit()
+            reducer.add(nothing, np.empty(nothing.shape, np.uint8), is_last=True)
         bands = [self._base, *(reducer.band for reducer in self._reducers)]
         for band in bands:
             band.flush()
