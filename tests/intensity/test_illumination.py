@@ -11,6 +11,7 @@ from soct.intensity.illumination import (
     choose_samples,
     correct_illumination,
     estimate_illumination,
+    estimate_illumination_per_slab,
     reduce_projection,
 )
 from soct.intensity.seams import measure_seams
@@ -102,14 +103,20 @@ def test_seams_fall_below_a_third() -> None:
     assert after.pearson >= before.pearson - 0.02
 
 
-def test_a_dark_field_is_told_from_the_flat_field() -> None:
+def test_a_dark_field_is_told_from_the_flat_field_where_tiles_are_plain() -> None:
     rng = np.random.default_rng(0)
-    tiles = np.concatenate([_mosaic(5, 5, seed=s)[0] for s in range(2)])
-    tiles = tiles * rng.uniform(0.3, 2, len(tiles))[:, None, None].astype(np.float32) + 40
+    brightness = rng.uniform(100, 2000, 40)[:, None, None]
+    tiles = brightness * _flat() * rng.gamma(20, 0.05, (40, TILE, TILE)) + 60
     found = estimate_illumination(tiles, darkfield=True)
-    assert 15 < found.dark.mean() < 90
-    assert _error(found.flat) < 0.06
-    assert not estimate_illumination(tiles).dark.any()
+    assert found.dark.mean() == pytest.approx(60, rel=0.2)
+    assert _error(found.flat) < 0.8 * _error(estimate_illumination(tiles).flat)
+
+
+def test_a_dark_field_that_anatomy_hides_is_not_invented() -> None:
+    tiles, positions = _mosaic(5, 5)
+    found = estimate_illumination(tiles, positions_px=positions, darkfield=True)
+    assert not found.dark.any()
+    assert "no significant dark field" in found.reason
 
 
 @pytest.mark.parametrize("method", ["median", "mean"])
@@ -156,6 +163,14 @@ def test_a_tile_of_another_shape_is_refused() -> None:
         correct_illumination(np.ones((10, 10)), found)
     with pytest.raises(InputError, match="stack"):
         estimate_illumination(np.ones((10, 10)))
+
+
+def test_each_depth_slab_gets_its_own_field_where_asked() -> None:
+    tiles, positions = _mosaic()
+    slabs = np.stack([tiles, tiles / _flat()])
+    first, second = estimate_illumination_per_slab(slabs, positions_px=positions)
+    assert _error(first.flat) < 0.035
+    assert second.flat.std() < 0.035
 
 
 def test_samples_are_spread_over_the_run() -> None:

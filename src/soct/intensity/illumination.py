@@ -16,22 +16,20 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy import fft, linalg
+from scipy import fft
 from scipy import ndimage as ndi
-from threadpoolctl import threadpool_limits
 
 from soct.errors import InputError
 from soct.geometry.resampling import average_boxes
-from soct.intensity.overlap_equations import OverlapEquations, build_overlap_equations
+from soct.intensity.flat_field_fit import LogFlatFit, cluster_places, fit_log_flat
+from soct.intensity.overlap_equations import build_overlap_equations
 from soct.space import Array, FloatArray
 
 FlatFieldMethod = Literal["basic", "median", "mean"]
 WORKING_PX = 128
-LOW_ORDER = 10
 SIGNIFICANCE = 4.0
 MIN_TISSUE_FRACTION = 0.25
-BOWL_SIGMA = 0.3
-OTHER_SIGMA = 0.05
+DARK_SIGNIFICANCE = 2.5
 
 
 @dataclass(frozen=True)
@@ -141,7 +139,8 @@ def estimate_illumination(
     method : str
         ``basic``, or ``median`` or ``mean`` of the tiles after division by their brightness, smoothed.
     darkfield : bool
-        Estimate a dark field too (needs tiles of different brightness).
+        Estimate a dark field too: one offset, from tiles of different brightness, 0 where their
+        anatomy hides it. A measured dark frame is better wherever there is one.
     smoothness : float, optional
         How many standard errors a fine cosine coefficient must reach to count; 4 when absent.
     max_iterations : int
@@ -170,7 +169,18 @@ def estimate_illumination(
     votes[votes < MIN_TISSUE_FRACTION] = 0
     if not votes.any():
         return _no_illumination(shape, len(stack), method)
-    dark = _estimate_dark(work, votes) if darkfield else np.zeros(work.shape[1:], np.float32)
+    dark = 0.0
+    if darkfield:
+        first = estimate_illumination(
+            stack,
+            positions_px=positions_px,
+            groups=groups,
+            method=method,
+            smoothness=smoothness,
+            max_iterations=max_iterations,
+            output_shape=(work.shape[1], work.shape[2]),
+        )
+        dark = _estimate_dark(work, votes, first.flat)
     floor = 1e-3 * float(np.median(work[tissue]))
     logs = np.log(np.maximum(work - dark, floor)).astype(np.float32)
     if method == "basic":
@@ -182,12 +192,12 @@ def estimate_illumination(
                 np.asarray(positions_px, dtype=float) * scale,
                 np.zeros(len(stack), int) if groups is None else np.asarray(groups),
             )
-        fit = _fit_log_flat(
+        fit = fit_log_flat(
             logs,
             tissue,
             votes,
             equations,
-            _cluster_places(positions_px, stack.shape),
+            cluster_places(positions_px, stack.shape),
             smoothness or SIGNIFICANCE,
             max_iterations,
         )
@@ -198,7 +208,7 @@ def estimate_illumination(
     flat /= flat.mean()
     return Illumination(
         flat.astype(np.float32),
-        _expand_cosines(fft.dctn(dark, norm="ortho"), shape).astype(np.float32),
+        np.full(shape, dark, np.float32),
         np.where(votes > 0, np.exp(fit.baseline), np.nan).astype(np.float32),
         votes,
         fit.equations,
@@ -206,7 +216,42 @@ def estimate_illumination(
         fit.converged,
         method,
         f"{method} over {int((votes > 0).sum())} of {len(stack)} tiles"
-        + (f" and {fit.equations} overlap equations" if fit.equations else ""),
+        + (f" and {fit.equations} overlap equations" if fit.equations else "")
+        + (", no significant dark field" if darkfield and dark == 0 else ""),
+    )
+
+
+def estimate_illumination_per_slab(
+    slabs: Array,
+    *,
+    positions_px: Array | None = None,
+    groups: Array | None = None,
+    method: FlatFieldMethod = "basic",
+    output_shape: tuple[int, int] | None = None,
+) -> tuple[Illumination, ...]:
+    """Estimate one flat field per slab of depths, for optics whose field changes with depth.
+
+    Parameters
+    ----------
+    slabs : ndarray (s, n, y, x)
+        Projections of every tile over each slab.
+    positions_px, groups, method, output_shape
+        As in `estimate_illumination`.
+
+    Returns
+    -------
+    tuple of Illumination
+        One per slab. A slab has fewer speckles to average, so a few thick slabs beat many thin ones.
+    """
+    return tuple(
+        estimate_illumination(
+            slab,
+            positions_px=positions_px,
+            groups=groups,
+            method=method,
+            output_shape=output_shape,
+        )
+        for slab in slabs
     )
 
 
@@ -249,160 +294,9 @@ def find_tissue_pixels(stack: Array) -> Array:
     return np.asarray(lit & (smooth > np.exp(edges[split + 1])))
 
 
-@dataclass(frozen=True)
-class _LogFlatFit:
-    coefficients: Array
-    baseline: Array
-    equations: int
-    iterations: int
-    converged: bool
-
-
-def _fit_log_flat(
-    logs: FloatArray,
-    tissue: Array,
-    votes: FloatArray,
-    equations: OverlapEquations | None,
-    places: Array,
-    smoothness: float,
-    max_iterations: int,
-) -> _LogFlatFit:
-    """Reweighted fit of the cosine coefficients of log F."""
-    use = np.flatnonzero(votes > 0)
-    logs, mask, votes_used = logs[use], tissue[use], votes[use]
-    flat = np.zeros(logs.shape[1:])
-    coefficients = np.zeros(logs.shape[1:])
-    baseline = np.zeros(len(use))
-    spectrum: Array | None = None
-    converged, rounds = False, 0
-    while rounds < min(max_iterations, 15) and not converged:
-        rounds += 1
-        residual = np.where(mask, logs - flat.astype(np.float32), np.nan)
-        baseline = np.array([_centre(r) for r in residual])
-        residual -= baseline[:, None, None].astype(np.float32)
-        # What leaves the bulk of a tile (vessels, edges, dust) loses its weight: the reweighted L1 step.
-        bulk = 1.4826 * float(np.nanmedian(np.abs(residual))) + 1e-6
-        weight = np.where(
-            mask, 1 / np.maximum(np.abs(np.nan_to_num(residual)) / (1.5 * bulk), 1), 0
-        )
-        weight = (weight * votes_used[:, None, None]).astype(np.float32)
-        filled = np.nan_to_num(residual)
-        total = weight.sum(0)
-        update = (filled * weight).sum(0) / np.maximum(total, 1e-3 * max(float(total.max()), 1e-9))
-        if spectrum is None:
-            spectrum = _tile_scatter(filled * mask, votes_used, places[use])
-        measured = fft.dctn(flat + update, norm="ortho")
-        new = _shrink(measured, spectrum, equations, smoothness)
-        change = float(np.abs(fft.idctn(new - coefficients, norm="ortho")).max())
-        coefficients = new
-        flat = fft.idctn(coefficients, norm="ortho")
-        converged = change < 5e-4
-    every = np.full(len(votes), np.nan)
-    every[use] = baseline
-    return _LogFlatFit(
-        coefficients, every, 0 if equations is None else len(equations.ratio), rounds, converged
-    )
-
-
-def _centre(residual: Array) -> float:
-    values = residual[np.isfinite(residual)]
-    return float(values.mean()) if values.size else 0.0
-
-
-def _cluster_places(positions_px: Array | None, shape: tuple[int, ...]) -> Array:
-    """Give tiles that look at the same place of the sample, in whatever slice, one number.
-
-    Consecutive slices show nearly the same anatomy at the same place, so only places are independent samples of it.
-    """
-    if positions_px is None:
-        return np.arange(shape[0])
-    positions = np.nan_to_num(np.asarray(positions_px, dtype=float))
-    cells = np.round((positions - positions.min(0)) / (0.6 * np.array(shape[1:]))).astype(int)
-    return np.asarray(np.unique(cells, axis=0, return_inverse=True)[1]).ravel()
-
-
-def _tile_scatter(residual: Array, votes: Array, places: Array) -> Array:
-    """Squared standard error of every cosine coefficient of the mean over tiles."""
-    transformed = fft.dctn(residual, axes=(1, 2), norm="ortho")
-    labels, member = np.unique(places, return_inverse=True)
-    n = len(labels)
-    share = np.bincount(member, votes)
-    pooled = np.zeros((n, *transformed.shape[1:]), np.float32)
-    for tile, place in enumerate(member):
-        pooled[place] += transformed[tile] * (votes[tile] / share[place])
-    if n < 3:
-        # Two places cannot show what they share: nothing is significant.
-        return np.asarray((pooled**2).max(0) + 1e-9)
-    effective = share.sum() ** 2 / (share**2).sum()
-    power = ((pooled - pooled.mean(0)) ** 2).sum(0) / (n - 1)
-    smooth = ndi.uniform_filter(power, 3, mode="nearest")
-    return np.asarray(np.maximum(power, smooth) / effective + 1e-12)
-
-
-def _shrink(
-    measured: Array, error: Array, equations: OverlapEquations | None, smoothness: float
-) -> Array:
-    """Keep what is alike in all tiles: low orders by a joint fit, fine ones by significance."""
-    kept = np.where(measured**2 > smoothness**2 * error, measured, 0.0)
-    n_y, n_x = measured.shape
-    ky, kx = np.mgrid[: min(LOW_ORDER, n_y), : min(LOW_ORDER, n_x)]
-    ky, kx = ky.ravel()[1:], kx.ravel()[1:]
-    target, variance = measured[ky, kx], error[ky, kx]
-    normal, right = _prior_precision(ky, kx, measured.shape), np.zeros(len(ky))
-    if equations is not None:
-        matrix, right = equations.normal_equations(ky, kx, measured.shape, target)
-        normal = normal + matrix
-        variance = variance * _anatomy_excess(
-            normal, right, target, variance, np.maximum(ky, kx) <= 3
-        )
-    normal, right = normal + np.diag(1 / variance), right + target / variance
-    with threadpool_limits(1, "blas"):
-        kept[ky, kx] = linalg.solve(normal, right, assume_a="pos")
-    kept[0, 0] = 0
-    return np.asarray(kept)
-
-
-def _prior_precision(ky: Array, kx: Array, shape: tuple[int, ...]) -> Array:
-    """Inverse covariance of the cosine coefficients of a log flat field before any tile is seen.
-
-    Vignetting and tilt are a bowl: polynomials of second order, of any strength that occurs. What else there is
-    falls with the square of the order; optics are nearly separable, so what bends along both axes is small.
-    """
-    y = np.linspace(-1, 1, shape[0])[:, None] * np.ones((1, shape[1]))
-    x = np.linspace(-1, 1, shape[1])[None] * np.ones((shape[0], 1))
-    bowls = np.stack([y, x, y * y, x * x, 0.5 * x * y])
-    coefficients = fft.dctn(bowls, axes=(1, 2), norm="ortho")[:, ky, kx] * BOWL_SIGMA
-    order = np.maximum(ky, 1.0) ** 2 * np.maximum(kx, 1.0) ** 2
-    size = np.sqrt(shape[0] * shape[1])
-    rest = np.where((ky > 0) & (kx > 0), 0.4 * OTHER_SIGMA, OTHER_SIGMA) * size / order
-    with threadpool_limits(1, "blas"):
-        return np.asarray(linalg.inv(coefficients.T @ coefficients + np.diag(rest**2)))
-
-
-def _anatomy_excess(
-    normal: Array, right: Array, target: Array, variance: Array, coarse: Array
-) -> float:
-    """Judge by the overlaps how much more the mean over tiles is off than its scatter says.
-
-    Anatomy larger than a tile makes neighbouring tiles alike and their mean seem certain; the overlap
-    equations are free of it. The factor on the variance is the likeliest one for the coarse orders.
-    """
-    factors = 2.0 ** np.arange(0, 10, 0.5)
-    scores = []
-    with threadpool_limits(1, "blas"):
-        inverse = linalg.inv(normal)
-        difference = (target - inverse @ right)[coarse]
-        covariance = inverse[np.ix_(coarse, coarse)]
-        for factor in factors:
-            total = linalg.cholesky(covariance + np.diag(factor * variance[coarse]), lower=True)
-            scaled = linalg.solve_triangular(total, difference, lower=True)
-            scores.append(-0.5 * float(scaled @ scaled) - float(np.log(np.diag(total)).sum()))
-    return float(factors[int(np.argmax(scores))])
-
-
 def _average_log_flat(
     logs: FloatArray, tissue: Array, votes: FloatArray, method: FlatFieldMethod
-) -> _LogFlatFit:
+) -> LogFlatFit:
     """Median or mean of the normalised tiles, smoothed: the simple estimates."""
     baseline = np.full(len(logs), np.nan)
     normalised = []
@@ -420,29 +314,38 @@ def _average_log_flat(
     smooth = ndi.gaussian_filter(pooled, sigma, mode="nearest")
     coefficients = fft.dctn(np.log(np.maximum(smooth, 1e-6)), norm="ortho")
     coefficients[0, 0] = 0
-    return _LogFlatFit(coefficients, baseline, 0, 1, True)
+    return LogFlatFit(coefficients, baseline, 0, 1, True)
 
 
-def _estimate_dark(stack: FloatArray, votes: FloatArray) -> FloatArray:
-    """Intercept of every pixel against tile brightness, smooth and nowhere negative."""
-    level = stack.mean(axis=(1, 2)).astype(float)
-    spread = level - level.mean()
-    if len(stack) < 8 or not (spread**2).sum() > (0.05 * level.mean()) ** 2 * len(stack):
-        return np.zeros(stack.shape[1:], np.float32)
-    slope = np.tensordot(spread, stack, (0, 0)) / (spread**2).sum()
-    intercept = stack.mean(0) - slope * level.mean()
-    coefficients = fft.dctn(intercept, norm="ortho")
-    coefficients[3:], coefficients[:, 3:] = 0, 0
-    smooth = fft.idctn(coefficients, norm="ortho")
-    flat_coefficients = fft.dctn(slope, norm="ortho")
-    flat_coefficients[3:], flat_coefficients[:, 3:] = 0, 0
-    flat = np.maximum(fft.idctn(flat_coefficients, norm="ortho"), 0.1)
-    # The mean of the dark field is not seen by the regression; the least that keeps it non-negative is taken.
-    offset = max(float((-smooth / flat).max()), 0.0)
-    dark = smooth + offset * flat
-    # Nor can it exceed what the darkest places of the tiles show.
-    darkest = np.percentile(ndi.gaussian_filter(stack, (0, 2, 2), mode="nearest"), 0.5)
-    return np.clip(dark, 0, max(float(darkest), 0.0)).astype(np.float32)
+def _estimate_dark(stack: FloatArray, votes: FloatArray, flat: Array) -> float:
+    """Constant offset that makes dim tiles look less vignetted than bright ones; 0 unless significant.
+
+    With an offset D, ``ln(F B + D)`` is ``ln F + ln B + D / (F B)``: the share of the shape 1/F in a tile
+    grows with 1/B. Anatomy scatters that share, and its scatter decides what is significant.
+    """
+    used = stack[votes > 0]
+    if len(used) < 8:
+        return 0.0
+    # It cannot exceed what the darkest places of the tiles show.
+    darkest = float(np.percentile(ndi.gaussian_filter(used, (0, 2, 2), mode="nearest"), 0.5))
+    shape = 1 / flat - (1 / flat).mean()
+    if darkest <= 0 or (shape**2).mean() < 1e-6:
+        return 0.0
+    floor = 1e-3 * float(np.median(used))
+    dark, error = 0.0, 0.0
+    for _ in range(8):
+        logs = np.log(np.maximum(used - dark, floor))
+        level = logs.mean((1, 2))
+        share = ((logs - level[:, None, None]) * shape).sum((1, 2)) / (shape**2).sum()
+        inverse = np.exp(-level)
+        spread = inverse - inverse.mean()
+        if not (spread**2).sum() > 0:
+            return 0.0
+        slope = float((spread * share).sum() / (spread**2).sum())
+        left = share - share.mean() - slope * spread
+        error = float(np.sqrt((left**2).sum() / (len(used) - 2) / (spread**2).sum()))
+        dark = float(np.clip(dark + slope, 0, darkest))
+    return dark if dark > DARK_SIGNIFICANCE * error else 0.0
 
 
 def _expand_cosines(coefficients: Array, shape: tuple[int, int]) -> Array:
