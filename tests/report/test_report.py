@@ -314,3 +314,23 @@ def test_markup_pieces_escape_what_they_are_given():
 
     assert "<i>" not in table(["<i>"], [["<i>"]], caption="<i>")
     assert note(Markup("<i>x</i>")).count("<i>") == 1
+
+
+def test_every_recommended_and_every_quoted_setting_exists():
+    from soct.report.advice import ADVICE
+    from soct.report.citations import METHODS
+    from soct.steps.registry import load_steps
+
+    steps = load_steps()
+    quoted = [f"{step}.{name}" for step, m in METHODS.items() for name, _ in m.parameters]
+    recommended = [key for advice in ADVICE.values() for key, _ in advice.settings]
+    known = {f"{step}.{name}" for step in steps for name in steps[step].params.model_fields}
+    assert set(METHODS) <= set(steps)
+    assert set(quoted) | set(recommended) <= known
+
+
+def test_every_limit_has_advice_or_is_counted():
+    from soct.quality.limits import QualityLimits
+    from soct.report.advice import ADVICE
+
+    assert set(QualityLimits.model_fields) - set(ADVICE) == {"slices_used", "tiles_used"}

@@ -39,23 +39,26 @@ _REGISTRATION = (
     ("register_pairwise.max_rotation_deg", "a larger bound"),
 )
 _CONFIDENCE = (
-    ("estimate_slice_poses.min_confidence", "a higher value trusts the stage more"),
-    ("register_pairwise.min_confidence", "a higher value trusts the stage more"),
+    ("estimate_slice_poses.min_confidence", "a higher value, to trust the stage more"),
+    ("estimate_slice_poses.stage_step_um", "a smaller value, to trust the stage more"),
     *_REGISTRATION,
 )
+_STAGE = (
+    ("estimate_slice_poses.stage_position_um", "a smaller value, to trust the stage more"),
+    ("estimate_slice_poses.apply_rotation_only", "True, to keep the stage's positions"),
+)
 _STITCH = (
-    ("stitch_3d_with_refinement.max_blend_refinement_um", "a larger bound"),
-    ("stitch_3d_with_refinement.stitch_overlap_fraction", "the true overlap, if known"),
+    ("stitch_3d_with_refinement.max_tile_shift_um", "a larger bound"),
     ("stitch_3d_with_refinement.overlap_fraction", "the true overlap, if known"),
 )
 _FLAT = (
-    ("fix_illumination.per_slice", "true"),
-    ("fix_illumination.darkfield", "true"),
     ("fix_illumination.method", "median"),
+    ("fix_illumination.darkfield", "True"),
+    ("fix_illumination.max_samples", "a larger number of tiles"),
 )
 _GAIN = (
     ("normalize.max_scale", "a wider range"),
-    ("normalize.smooth_sigma", "a smaller value follows single slices"),
+    ("normalize.min_scale", "a wider range"),
 )
 _DEPTH = (
     ("compensate_attenuation.strength", "a larger value"),
@@ -184,17 +187,14 @@ ADVICE: dict[str, Advice] = {
         "The midline bends in the reslices.",
         "A small error of each pair that adds up, or a block that really drifted: compare the reslices.",
         "The stage acts as a weak prior in the solve.",
-        (
-            ("estimate_slice_poses.stage_sigma_um", "a smaller value trusts the stage more"),
-            ("stack.stack_max_cumulative_drift_um", "a bound"),
-        ),
+        _STAGE,
     ),
     "cumulative_rotation_deg": Advice(
         "Twisted brain: rotations add up",
         "The brain turns about the depth axis through the stack.",
         "A small error of each pair that adds up, or a block that really turned.",
         "The stage acts as a weak prior in the solve.",
-        (("estimate_slice_poses.rotation_sigma_deg", "a smaller value"),),
+        (("register_pairwise.max_rotation_deg", "a smaller bound"),),
     ),
     "banding_index": Advice(
         "Banding: brightness jumps where slices meet",

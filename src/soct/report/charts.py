@@ -91,7 +91,8 @@ def chart(
     frame = _frame(data, limits, width, height, include_zero)
     if frame is None:
         return Markup('<p class="none">{}: no values.</p>').format(title)
-    parts = [_axes(frame, x_label, y_label)]
+    whole = all(bool(np.all(x[np.isfinite(x)] % 1 == 0)) for _, x, _ in data)
+    parts = [_axes(frame, x_label, y_label, whole=whole)]
     parts += [
         Markup('<line class="mark" x1="{0}" x2="{0}" y1="{1}" y2="{2}"/>').format(
             _f(frame.px(at)), _TOP, frame.height - _BOTTOM
@@ -168,7 +169,7 @@ def _frame(
     return Frame((x_low - x_pad, x_high + x_pad), (low - pad, high + pad), width, height)
 
 
-def _axes(frame: Frame, x_label: str, y_label: str) -> Markup:
+def _axes(frame: Frame, x_label: str, y_label: str, *, whole: bool) -> Markup:
     left, bottom = _LEFT, frame.height - _BOTTOM
     parts = []
     for value in ticks(*frame.y, count=max(3, frame.height // 45)):
@@ -179,7 +180,9 @@ def _axes(frame: Frame, x_label: str, y_label: str) -> Markup:
             ).format(left, frame.width - _RIGHT, y, y, left - 6, y, _tick(value))
         )
     for value in ticks(*frame.x, count=max(3, frame.width // 90)):
-        parts.append(  # noqa: PERF401  (two nested loops of markup read better alike)
+        if whole and value != round(value):
+            continue
+        parts.append(
             Markup('<text class="tx" x="{}" y="{}">{}</text>').format(
                 _f(frame.px(value)), bottom + 14, _tick(value)
             )

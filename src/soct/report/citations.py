@@ -97,6 +97,9 @@ METHODS: dict[str, Method] = {
     "resample_mosaic_grid": Method(
         "Tiles were resampled with anti-aliasing", (), (("resolution_um", "to"),)
     ),
+    "fix_focal_curvature": Method(
+        "The curvature of the focal surface within a tile was measured over the run and removed where it was significant"
+    ),
     "fix_illumination": Method(
         "Illumination was corrected by a flat field estimated over the tiles by a low-rank and sparse decomposition",
         ("peng2017",),
@@ -105,7 +108,7 @@ METHODS: dict[str, Method] = {
     "stitch_3d_with_refinement": Method(
         "Neighbouring tiles were matched with sub-pixel phase correlation, placed by a robust global least-squares solution with the stage positions as priors, and blended",
         ("guizar2008", "preibisch2009"),
-        (("stitch_blending_method", "blending"), ("blending", "blending")),
+        (("stitch_blending_method", "blending"),),
     ),
     "beam_profile_correction": Method(
         "The axial profile of the beam was estimated over the run and divided out",

@@ -52,6 +52,7 @@ _SOURCES = (
         ("stitch_3d_with_refinement", "fix_illumination"),
         "stitching",
     ),
+    _Source("seam_l1", "Seam difference", ("stitch_3d_with_refinement",), "stitching", 100.0, "%"),
     _Source("slice_shift_p95_um", "Slice shift, p95", ("estimate_slice_poses",), "alignment"),
     _Source("slice_residual_p95_um", "Slice residual, p95", ("estimate_slice_poses",), "alignment"),
     _Source("cumulative_drift_um", "Cumulative drift", ("estimate_slice_poses",), "alignment"),
@@ -66,7 +67,12 @@ _SOURCES = (
 def headline_numbers(view: RunView) -> tuple[Headline, ...]:
     """Return the headline numbers in the order in which they are shown."""
     counted = (_slices_used(view), _tiles_used(view))
-    return (*counted, *(_from_metrics(view, source) for source in _SOURCES))
+    measured = {source.metric: _from_metrics(view, source) for source in _SOURCES}
+    # Two measures of one thing: the step free of speckle where a step saved it, else the mean difference.
+    redundant = "seam_step_percent" if measured["seam_l1"].value is not None else "seam_l1"
+    if measured["seam_step_percent"].value is not None:
+        redundant = "seam_l1"
+    return (*counted, *(h for name, h in measured.items() if name != redundant))
 
 
 def judge(view: RunView, headlines: tuple[Headline, ...]) -> Verdict:

@@ -8,6 +8,14 @@ from soct.report.charts import round_length
 from soct.report.images import Picture
 from soct.report.markup import EMPTY, number
 
+_WIDTH = 520.0
+_TEXT = 16.0
+
+
+def overlay_size(image: Picture) -> tuple[float, float]:
+    """Return width and height of a picture's overlay: the same width for all, so that text has one size."""
+    return _WIDTH, _WIDTH * image.aspect
+
 
 def scale_overlay(image: Picture, width_um: float, more: Markup = EMPTY) -> Markup:
     """Return an SVG that lies over a picture: a scale bar and whatever else is given.
@@ -18,9 +26,9 @@ def scale_overlay(image: Picture, width_um: float, more: Markup = EMPTY) -> Mark
     width_um : float
         What the picture's width stands for.
     more : Markup
-        SVG in units of the picture's pixels, `image.width` wide.
+        SVG in the units of `overlay_size`.
     """
-    width, height = float(image.width), image.width * image.aspect
+    width, height = overlay_size(image)
     length = round_length(0.3 * width_um)
     bar = EMPTY
     if length > 0 and height > 40:
@@ -32,7 +40,7 @@ def scale_overlay(image: Picture, width_um: float, more: Markup = EMPTY) -> Mark
             '<line x1="{0:.1f}" x2="{1:.1f}" y1="{2:.1f}" y2="{2:.1f}" stroke="#fff" stroke-width="3.5"/>'
             '<text x="{3:.1f}" y="{4:.1f}" text-anchor="middle" style="font-size:{6:.0f}px">{5}</text>'
         ).format(
-            x1, x2, height - 14, (x1 + x2) / 2, height - 22, label, max(11.0, width / 34)
+            x1, x2, height - 14, (x1 + x2) / 2, height - 22, label, _TEXT
         )  # fmt: skip
     return Markup(
         '<svg viewBox="0 0 {:.1f} {:.1f}" preserveAspectRatio="none" aria-hidden="true">{}{}</svg>'

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from soct.report.images import Picture, robust_window
 from soct.report.markup import EMPTY, figure, join, note, picture
 from soct.report.model import RunView
-from soct.report.overlays import scale_overlay
+from soct.report.overlays import overlay_size, scale_overlay
 from soct.report.reportlet import Page, Reportlet
 
 _STEP = "stack"
@@ -62,7 +62,7 @@ def _views(page: Page) -> Markup:
 
 def _orientation(image: Picture, axes: str, letters: str) -> Markup:
     """Letters at the four edges: anatomical ones where known, else the array's axes."""
-    width, height = float(image.width), image.width * image.aspect
+    width, height = overlay_size(image)
     vertical, horizontal = axes[0], axes[1]
     if len(letters) == 3 and all(letter in _LETTERS for letter in letters):
         by_axis = dict(zip("zyx", letters, strict=True))
@@ -74,10 +74,10 @@ def _orientation(image: Picture, axes: str, letters: str) -> Markup:
             (right, width - 12, height / 2),
         )
     else:
-        marks = ((f"→ {horizontal}   ↓ {vertical}", 0.09 * width, max(15.0, width / 24)),)
+        marks = ((f"→ {horizontal}   ↓ {vertical}", 46.0, 22.0),)
     return join(
         Markup('<text x="{:.1f}" y="{:.1f}" text-anchor="middle" style="font-size:{:.0f}px">{}</text>').format(
-            x, y, max(11.0, width / 38), text
+            x, y, 14, text
         )
         for text, x, y in marks
     )  # fmt: skip

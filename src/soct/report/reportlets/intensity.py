@@ -96,9 +96,9 @@ def _axial_profile(page: Page) -> Markup:
             (("before", "before"), ("after", "after"), ("profile", "profile divided out"))
         ):
             if name in names:
-                values = page.figures.array(_BEAM, unit, name).ravel().astype(float)
+                values = _typical(page.figures.array(_BEAM, unit, name))
                 if values.size == depth.size:
-                    lines.append(Series(label, depth, values / (np.nanmax(np.abs(values)) or 1.0), (1, 0, 4)[i], dashed=name == "profile"))  # fmt: skip
+                    lines.append(Series(label, depth, values / _largest(values), (1, 0, 4)[i], dashed=name == "profile"))  # fmt: skip
         parts.append(
             figure(
                 chart(
@@ -111,6 +111,22 @@ def _axial_profile(page: Page) -> Markup:
             )
         )
     return _part("Axial profile", join(parts)) if parts else EMPTY
+
+
+def _largest(values: NDArray[np.float64]) -> float:
+    known = np.abs(values[np.isfinite(values)])
+    return float(known.max()) or 1.0 if known.size else 1.0
+
+
+def _typical(profiles: NDArray[Any]) -> NDArray[np.float64]:
+    """One profile, or the median over the profiles ``(slice, depth)`` where they hold data."""
+    data = np.asarray(profiles, dtype=np.float64)
+    if data.ndim == 1:
+        return data
+    measured = np.isfinite(data).any(axis=0)
+    typical = np.full(data.shape[-1], np.nan)
+    typical[measured] = np.nanmedian(data[:, measured], axis=0)
+    return typical
 
 
 def _surface(page: Page) -> Markup:
