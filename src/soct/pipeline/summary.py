@@ -85,7 +85,7 @@ def build_view(folder: Path) -> RunView:
             for step in steps
             for u in step.units
             for output in u.outputs
-            if output.name == "figures"
+            if Path(output.path).name.startswith("figures") and output.path.endswith(".npz")
         },
         cpus=history[-1].cpus if history else None,
         memory_budget_bytes=history[-1].memory_bytes if history else None,
