@@ -265,6 +265,15 @@ def test_missing_depths_and_an_empty_slice_do_not_disturb_the_rest() -> None:
     assert not found.measured[:2].any()
 
 
+def test_a_long_fine_stack_is_solved_on_coarser_knots() -> None:
+    profiles, offsets, sensitivity, gain = _slices(65)
+    found = solve_depth_sensitivity(profiles, offsets)
+    error = found.log_sensitivity - sensitivity
+    assert (error - error.mean()).std() < 0.02
+    assert (found.log_gain - gain).std() < 0.03
+    assert len(found.tissue_level) > 1300
+
+
 def test_nothing_seen_is_a_constant_sensitivity() -> None:
     found = solve_depth_sensitivity(np.zeros((3, 20)), np.arange(3.0))
     assert not found.log_sensitivity.any()

@@ -30,6 +30,7 @@ from soct.space import Array
 GAIN_SIGMA = 0.2
 TISSUE_SIGMA = 0.15
 TISSUE_LENGTH_PX = 50.0
+MAX_TISSUE_KNOTS = 1200
 ROUNDS = 6
 
 
@@ -138,6 +139,9 @@ def solve_depth_sensitivity(
     k, d = np.nonzero(seen)
     y = np.log(profiles[k, d])
     at = np.clip(offsets[k] + d - start, 0, None)
+    # A long, finely sampled stack carries its tissue level on coarser knots, which bounds the system.
+    spacing = max(1.0, float(np.ceil(at.max() / MAX_TISSUE_KNOTS)))
+    at = at / spacing
     n_tissue = int(np.floor(at.max())) + 2
     low = np.floor(at).astype(int)
     part = at - low
@@ -158,10 +162,10 @@ def solve_depth_sensitivity(
                 np.add.at(matrix, (columns[a], columns[b]), w * values[a] * values[b])
         # Second differences are one correlated measurement per sample of both curves, not per voxel.
         _add_smoothness(matrix, n, depth, smooth_sensitivity)
-        _add_smoothness(matrix, n + depth, n_tissue, smooth_tissue)
+        _add_smoothness(matrix, n + depth, n_tissue, smooth_tissue * spacing**1.5)
         matrix[np.arange(n), np.arange(n)] += 1 / gain_sigma**2
         matrix[n + depth :, n + depth :] += (np.eye(n_tissue) - 1 / n_tissue) / (
-            tissue_sigma**2 * TISSUE_LENGTH_PX
+            tissue_sigma**2 * TISSUE_LENGTH_PX / spacing
         )
         matrix[n : n + depth, n : n + depth] += 1e-3 / depth
         matrix[np.diag_indices(unknowns)] += 1e-6
@@ -174,10 +178,10 @@ def solve_depth_sensitivity(
     gain, sensitivity = solution[:n], solution[n : n + depth]
     measured = np.zeros(depth, bool)
     measured[d] = True
-    level = np.full(n_tissue, np.nan)
-    touched = np.union1d(low, low + 1)
     shift = sensitivity[measured].max() + gain.mean()
-    level[touched] = np.exp(solution[n + depth :][touched] + shift)
+    depths = np.arange(int(at.max() * spacing) + 1)
+    level = np.exp(np.interp(depths, spacing * np.arange(n_tissue), solution[n + depth :]) + shift)
+    level[~np.isin(np.round(depths), np.round(at * spacing))] = np.nan
     return DepthSensitivity(
         sensitivity - sensitivity[measured].max(),
         gain - gain.mean(),
