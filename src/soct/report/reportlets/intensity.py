@@ -156,12 +156,12 @@ def _gains(page: Page) -> Markup:
     )
     levels = chart(
         [
-            Series("before", ids, before, 1, "both", dashed=True),
-            Series("after", ids, after, 0, "both"),
+            Series("before", ids, before / _largest(before), 1, "both", dashed=True),
+            Series("after", ids, after / _largest(after), 0, "both"),
         ],
         title="Tissue brightness of each slice before and after the gain",
         x_label="slice",
-        y_label="tissue level",
+        y_label="tissue level, relative",
         include_zero=True,
     )
     gains = chart(
@@ -173,7 +173,12 @@ def _gains(page: Page) -> Markup:
     )
     return _part(
         "Brightness from slice to slice",
-        join([figure(levels, "Tissue level per slice."), figure(gains, "Gain that was applied.")]),
+        join(
+            [
+                figure(levels, "Tissue level per slice, over the brightest slice’s."),
+                figure(gains, "Gain that was applied."),
+            ]
+        ),
     )
 
 
