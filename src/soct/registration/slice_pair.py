@@ -14,19 +14,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage as ndi
 
-from soct.registration.coherence import apply_filter, matched_filter
 from soct.registration.confidence import PairEvidence, pair_confidence
 from soct.registration.contrast import (
     BoolArray,
-    block_mean,
-    gaussian_weights,
-    local_contrast,
-    log_intensity,
-    smooth,
 )
-from soct.registration.newton import Model, NewtonResult, align, correlation
+from soct.registration.levels import LEAST_SIDE_PX, Level, build_levels, filtered, pixel_matrix
+from soct.registration.newton import Model, align, correlation
 from soct.registration.row_sums import Matrix
 from soct.registration.search import search
 from soct.registration.transforms import (
@@ -37,10 +31,6 @@ from soct.registration.transforms import (
 )
 from soct.space import FloatArray
 
-_COARSE_PX = 144
-_WINDOW_PX = 12.0
-_LEAST_SIDE = 24
-_ROWS = 160
 _FINE_ROWS = 512
 _MOST_INVERSE_PX = 4.0
 _REFINED = 8
@@ -113,63 +103,6 @@ class SlicePairResult:
         return _sigma(self.covariance, self.transform.centre)
 
 
-@dataclass(frozen=True)
-class _Side:
-    """One stack at one level: local contrast, its smooth form, and where each is valid."""
-
-    contrast: FloatArray
-    smooth: FloatArray
-    valid: BoolArray
-    inner: BoolArray
-
-
-@dataclass(frozen=True)
-class _Level:
-    """Both stacks reduced by `factor`."""
-
-    factor: int
-    fixed: _Side
-    moving: _Side
-
-    def swapped(self) -> _Level:
-        return _Level(self.factor, self.moving, self.fixed)
-
-    def to_full(self, matrix: Matrix) -> Matrix:
-        return _scaled(matrix, float(self.factor))
-
-    def from_full(self, matrix: Matrix) -> Matrix:
-        place = _pixel_matrix(float(self.factor))
-        return np.linalg.inv(place) @ matrix @ place
-
-    def refine(self, matrix: Matrix, model: Model, steps: int, tolerance: float) -> NewtonResult:
-        """Align the smooth images from a full-resolution start; the result is in level pixels.
-
-        Wide levels look at some of their rows: neighbouring rows of a smooth image say the same.
-        """
-        return align(
-            self.fixed.smooth,
-            self.fixed.inner,
-            self.moving.smooth,
-            self.moving.inner,
-            self.from_full(matrix),
-            model,
-            max_steps=steps,
-            tolerance_px=tolerance,
-            row_step=max(1, self.fixed.valid.shape[1] // _ROWS),
-        )
-
-
-def _pixel_matrix(factor: float) -> Matrix:
-    """Level pixel to full pixel: a block's centre lies half a block from its first pixel."""
-    half = (factor - 1.0) / 2.0
-    return np.array([[factor, 0.0, half], [0.0, factor, half], [0.0, 0.0, 1.0]])
-
-
-def _scaled(matrix: Matrix, factor: float) -> Matrix:
-    place = _pixel_matrix(factor)
-    return place @ matrix @ np.linalg.inv(place)
-
-
 def _stack(images: Any, valid: Any, name: str) -> tuple[FloatArray, BoolArray]:
     stack = np.ascontiguousarray(images, dtype=np.float32)
     if stack.ndim == 2:
@@ -182,44 +115,6 @@ def _stack(images: Any, valid: Any, name: str) -> tuple[FloatArray, BoolArray]:
     if not mask.all():
         stack = np.where(mask, stack, np.float32(0))
     return stack, np.ascontiguousarray(mask)
-
-
-def _inner(valid: BoolArray) -> BoolArray:
-    """Keep valid pixels whose neighbours are valid too: gradients and taps stay inside."""
-    if valid.all():
-        return valid
-    out = np.empty_like(valid)
-    for plane in range(valid.shape[0]):
-        out[plane] = ndi.binary_erosion(valid[plane], iterations=2, border_value=1)
-    return out
-
-
-def _side(images: FloatArray, valid: BoolArray) -> _Side:
-    contrast = local_contrast(log_intensity(images, valid), valid, _WINDOW_PX)
-    return _Side(contrast, smooth(contrast, valid, gaussian_weights(1.0)), valid, _inner(valid))
-
-
-def _pyramid(
-    fixed: FloatArray,
-    fixed_valid: BoolArray,
-    moving: FloatArray,
-    moving_valid: BoolArray,
-    working_px: int,
-) -> list[_Level]:
-    """Levels from the working resolution down to about `_COARSE_PX`."""
-    side = max(*fixed.shape[1:], *moving.shape[1:])
-    factor = max(1, math.ceil(side / (1.5 * working_px)))
-    levels = []
-    f, m = (fixed, fixed_valid), (moving, moving_valid)
-    if factor > 1:
-        f, m = block_mean(*f, factor), block_mean(*m, factor)
-    while True:
-        levels.append(_Level(factor, _side(*f), _side(*m)))
-        shapes = (*f[0].shape[1:], *m[0].shape[1:])
-        if max(shapes) <= 1.5 * _COARSE_PX or min(shapes) < 2 * _LEAST_SIDE:
-            return levels
-        factor *= 2
-        f, m = block_mean(*f, 2), block_mean(*m, 2)
 
 
 @dataclass(frozen=True)
@@ -247,7 +142,7 @@ def _distinct(found: list[_Found], radius_px: float, shape: tuple[int, int]) -> 
 
 
 def _start(
-    level: _Level,
+    level: Level,
     initial: RigidTransform2D,
     max_translation_px: float,
     max_rotation_deg: float,
@@ -273,29 +168,12 @@ def _start(
     return [_refined(level, one, model, 8) for one in first], spread
 
 
-def _refined(level: _Level, one: _Found, model: Model, steps: int) -> _Found:
+def _refined(level: Level, one: _Found, model: Model, steps: int) -> _Found:
     rigid: Model = "euler" if model == "affine" else model
     result = level.refine(one.matrix, rigid, steps, 0.05)
-    compared = result.pixels * max(1, level.fixed.valid.shape[1] // _ROWS)
+    compared = result.pixels * level.row_step
     share = min(1.0, compared / max(min(level.fixed.inner.sum(), level.moving.inner.sum()), 1))
     return _Found(level.to_full(result.matrix), result.ncc * math.sqrt(share))
-
-
-def _finest(level: _Level, matrix: Matrix) -> tuple[FloatArray, FloatArray]:
-    """Pass the working level's images through the filter that their coherence asks for."""
-    matched = matched_filter(
-        level.fixed.contrast,
-        level.fixed.valid,
-        level.moving.contrast,
-        level.moving.valid,
-        level.from_full(matrix),
-    )
-    if matched is None:
-        return level.fixed.smooth, level.moving.smooth
-    return (
-        apply_filter(level.fixed.contrast, level.fixed.valid, matched.frequency, matched.fixed),
-        apply_filter(level.moving.contrast, level.moving.valid, matched.frequency, matched.moving),
-    )
 
 
 def register_slice_pair(
@@ -349,9 +227,9 @@ def register_slice_pair(
         raise ValueError(f"{f.shape[0]} fixed planes face {m.shape[0]} moving planes")
     shape = (f.shape[1], f.shape[2])
     initial = RigidTransform2D(0.0, initial_shift, ((shape[0] - 1) / 2, (shape[1] - 1) / 2))
-    if min(*shape, *m.shape[1:]) < _LEAST_SIDE:
-        return _unmoved(initial, f"fewer than {_LEAST_SIDE} px across")
-    levels = _pyramid(f, f_valid, m, m_valid, working_px)
+    if min(*shape, *m.shape[1:]) < LEAST_SIDE_PX:
+        return _unmoved(initial, f"fewer than {LEAST_SIDE_PX} px across")
+    levels = build_levels(f, f_valid, m, m_valid, working_px)
     found, spread = _start(
         levels[-1], initial, max_translation_px, max_rotation_deg, transform, shape
     )
@@ -377,7 +255,7 @@ class _Bounds:
 
 
 def _descend(
-    levels: list[_Level], found: list[_Found], spread: float, model: Model, shape: tuple[int, int]
+    levels: list[Level], found: list[_Found], spread: float, model: Model, shape: tuple[int, int]
 ) -> tuple[Matrix, float, Matrix, Matrix]:
     """From the candidates to a start for the working level, and both directions for the check."""
     coarse = levels[-1]
@@ -401,7 +279,7 @@ def _descend(
 
 
 def _finish(
-    level: _Level,
+    level: Level,
     best: Matrix,
     initial: RigidTransform2D,
     inverse_error: float,
@@ -410,7 +288,7 @@ def _finish(
     bounds: _Bounds,
 ) -> SlicePairResult:
     """Refine at the working level, judge, and put the result together."""
-    f, m = _finest(level, best)
+    f, m = filtered(level, best)
     sides = (f, level.fixed.inner, m, level.moving.inner)
     step = max(1, level.fixed.valid.shape[1] // _FINE_ROWS)
     start = level.from_full(best)
@@ -467,7 +345,7 @@ def _finish(
     )
 
 
-def _overlap_centre(level: _Level, matrix: Matrix) -> NDArray[np.float64]:
+def _overlap_centre(level: Level, matrix: Matrix) -> NDArray[np.float64]:
     """Middle of the fixed pixels whose moving ones exist, in full-resolution pixels."""
     h, w = level.fixed.valid.shape[1:]
     hm, wm = level.moving.valid.shape[1:]
@@ -477,7 +355,7 @@ def _overlap_centre(level: _Level, matrix: Matrix) -> NDArray[np.float64]:
     if not inside.any():
         inside[:] = True
     point = np.array([ys[inside].mean(), xs[inside].mean(), 1.0])
-    return np.asarray((_pixel_matrix(float(level.factor)) @ point)[:2])
+    return np.asarray((pixel_matrix(float(level.factor)) @ point)[:2])
 
 
 def _sigma(covariance: NDArray[np.float64], centre: tuple[float, float]) -> float:

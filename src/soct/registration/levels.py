@@ -1,0 +1,147 @@
+"""Two slices at falling resolution, ready to be compared."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage as ndi
+
+from soct.registration.coherence import apply_filter, matched_filter
+from soct.registration.contrast import (
+    BoolArray,
+    block_mean,
+    gaussian_weights,
+    local_contrast,
+    log_intensity,
+    smooth,
+)
+from soct.registration.newton import Model, NewtonResult, align
+from soct.registration.row_sums import Matrix
+from soct.space import FloatArray
+
+LEAST_SIDE_PX = 24
+_COARSE_PX = 144
+_WINDOW_PX = 12.0
+_ROWS = 160
+
+
+@dataclass(frozen=True)
+class Side:
+    """One stack at one level: local contrast, its smooth form, and where each is valid."""
+
+    contrast: FloatArray
+    smooth: FloatArray
+    valid: BoolArray
+    inner: BoolArray
+
+
+@dataclass(frozen=True)
+class Level:
+    """Both stacks reduced by `factor`."""
+
+    factor: int
+    fixed: Side
+    moving: Side
+
+    @property
+    def row_step(self) -> int:
+        """Every which row a refinement looks at."""
+        return max(1, self.fixed.valid.shape[1] // _ROWS)
+
+    def swapped(self) -> Level:
+        """Return the level with the roles exchanged."""
+        return Level(self.factor, self.moving, self.fixed)
+
+    def to_full(self, matrix: Matrix) -> Matrix:
+        """Rewrite a transform between level pixels for full-resolution pixels."""
+        return _scaled(matrix, float(self.factor))
+
+    def from_full(self, matrix: Matrix) -> Matrix:
+        """Rewrite a transform between full-resolution pixels for level pixels."""
+        place = pixel_matrix(float(self.factor))
+        return np.linalg.inv(place) @ matrix @ place
+
+    def refine(self, matrix: Matrix, model: Model, steps: int, tolerance: float) -> NewtonResult:
+        """Align the smooth images from a full-resolution start; the result is in level pixels.
+
+        Wide levels look at some of their rows: neighbouring rows of a smooth image say the same.
+        """
+        return align(
+            self.fixed.smooth,
+            self.fixed.inner,
+            self.moving.smooth,
+            self.moving.inner,
+            self.from_full(matrix),
+            model,
+            max_steps=steps,
+            tolerance_px=tolerance,
+            row_step=self.row_step,
+        )
+
+
+def pixel_matrix(factor: float) -> Matrix:
+    """Level pixel to full pixel: a block's centre lies half a block from its first pixel."""
+    half = (factor - 1.0) / 2.0
+    return np.array([[factor, 0.0, half], [0.0, factor, half], [0.0, 0.0, 1.0]])
+
+
+def _scaled(matrix: Matrix, factor: float) -> Matrix:
+    place = pixel_matrix(factor)
+    return place @ matrix @ np.linalg.inv(place)
+
+
+def _inner(valid: BoolArray) -> BoolArray:
+    """Keep valid pixels whose neighbours are valid too: gradients and taps stay inside."""
+    if valid.all():
+        return valid
+    out = np.empty_like(valid)
+    for plane in range(valid.shape[0]):
+        out[plane] = ndi.binary_erosion(valid[plane], iterations=2, border_value=1)
+    return out
+
+
+def _side(images: FloatArray, valid: BoolArray) -> Side:
+    contrast = local_contrast(log_intensity(images, valid), valid, _WINDOW_PX)
+    return Side(contrast, smooth(contrast, valid, gaussian_weights(1.0)), valid, _inner(valid))
+
+
+def build_levels(
+    fixed: FloatArray,
+    fixed_valid: BoolArray,
+    moving: FloatArray,
+    moving_valid: BoolArray,
+    working_px: int,
+) -> list[Level]:
+    """Levels from the working resolution down to about `_COARSE_PX`."""
+    side = max(*fixed.shape[1:], *moving.shape[1:])
+    factor = max(1, math.ceil(side / (1.5 * working_px)))
+    levels = []
+    f, m = (fixed, fixed_valid), (moving, moving_valid)
+    if factor > 1:
+        f, m = block_mean(*f, factor), block_mean(*m, factor)
+    while True:
+        levels.append(Level(factor, _side(*f), _side(*m)))
+        shapes = (*f[0].shape[1:], *m[0].shape[1:])
+        if max(shapes) <= 1.5 * _COARSE_PX or min(shapes) < 2 * LEAST_SIDE_PX:
+            return levels
+        factor *= 2
+        f, m = block_mean(*f, 2), block_mean(*m, 2)
+
+
+def filtered(level: Level, matrix: Matrix) -> tuple[FloatArray, FloatArray]:
+    """Pass the working level's images through the filter that their coherence asks for."""
+    matched = matched_filter(
+        level.fixed.contrast,
+        level.fixed.valid,
+        level.moving.contrast,
+        level.moving.valid,
+        level.from_full(matrix),
+    )
+    if matched is None:
+        return level.fixed.smooth, level.moving.smooth
+    return (
+        apply_filter(level.fixed.contrast, level.fixed.valid, matched.frequency, matched.fixed),
+        apply_filter(level.moving.contrast, level.moving.valid, matched.frequency, matched.moving),
+    )
