@@ -22,6 +22,7 @@ from soct.compute.threads import available_cpus
 from soct.errors import InputError, ResourceError
 from soct.formats.atomic import write_bytes
 from soct.formats.tiles import shown
+from soct.formats.zarr_check import check_v2, check_v3
 
 Codec = Literal["none", "zstd"]
 Range = tuple[int, int]
@@ -198,6 +199,7 @@ def read_layout(folder: Path) -> Layout:
     content = read_metadata(file)
     try:
         if version == 2:
+            check_v2(content)
             chunks = _as_shape(content["chunks"], file, "chunks")
             layout = Layout(
                 _as_shape(content["shape"], file, "shape"),
@@ -208,6 +210,7 @@ def read_layout(folder: Path) -> Layout:
                 str(content.get("dimension_separator", ".")),
             )
         else:
+            check_v3(content)
             shards = _as_shape(content["chunk_grid"]["configuration"]["chunk_shape"], file, "grid")
             codecs = content["codecs"]
             is_sharded = codecs[0]["name"] == "sharding_indexed"
