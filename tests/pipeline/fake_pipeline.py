@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,11 @@ class PlainParams(Params):
     power: float = parameter(1.0, "Exponent.")
 
 
+class RegisterParams(Params):
+    power: float = parameter(1.0, "Exponent.")
+    fail: bool = parameter(False, "Whether a slice that looks damaged is refused, always.")
+
+
 def make_input(folder: Path, slices: tuple[int, ...] = (1, 2, 4, 5)) -> Path:
     folder.mkdir(parents=True)
     for number in slices:
@@ -85,7 +91,7 @@ def _misbehave(context: Context, params: ReadParams) -> None:
     if params.fail_how == "full":
         raise OSError(28, "No space left on device")
     once = context.output("grid").parent.parent.parent / "killed-once"
-    if params.fail_how == "kill" or not once.exists():
+    if params.fail_how == "kill" or (params.fail_how == "kill_once" and not once.exists()):
         once.touch()
         os.kill(os.getpid(), signal.SIGKILL)
 
@@ -143,7 +149,9 @@ def cut(context: Context, params: CutParams) -> Result:
     return Result(warnings=("thin",) if params.amount > 5 else ())
 
 
-def register(context: Context, params: PlainParams) -> Result:
+def register(context: Context, params: RegisterParams) -> Result:
+    if params.fail:
+        raise ValueError("something is wrong")
     fixed, moving = context.slice_ids
     source = "cut" if context.has("cut", "volume") else "read"
     name = "volume" if source == "cut" else "grid"
@@ -206,7 +214,7 @@ STEPS: dict[str, Step[Any]] = {
             "register",
             1,
             Scope.PAIR,
-            PlainParams,
+            RegisterParams,
             register,
             "Register.",
             inputs=(Input("read"), Input("cut", optional=True)),
@@ -242,9 +250,12 @@ def make_request(
     *,
     cpus: int = 2,
     selection: Selection | None = None,
+    processes: bool = False,
     **other: Any,
 ) -> RunRequest:
-    resources = Resources(cpus=cpus, preload=())
+    """Ask for a run; in threads, which start faster, unless it must be in processes."""
+    executor = None if processes else ThreadPoolExecutor
+    resources = Resources(cpus=cpus, preload=(), executor=executor)
     request = RunRequest(
         input=source,
         folder=folder,

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from soct.errors import ConfigurationError, UsageError
-from soct.pipeline.graph import build_graph, check_declarations, parse_unit, slice_pairs
+from soct.pipeline.graph import build_graph, in_reading_order, parse_unit, slice_pairs
 from soct.pipeline.request import Selection
 from soct.steps.declaration import Input, Unit
 from tests.pipeline.fake_pipeline import N_UNITS, STEPS, make_params
@@ -115,13 +115,27 @@ def test_other_names_of_units_are_refused(text):
         parse_unit(text)
 
 
-def test_a_declaration_that_reads_a_later_step_is_a_bug():
+def test_steps_come_in_the_order_in_which_they_read_each_other():
+    backwards = dict(reversed(STEPS.items()))
+    assert list(in_reading_order(STEPS)) == list(STEPS)
+    order = list(in_reading_order(backwards))
+    assert order.index("read") < order.index("cut") < order.index("register")
+    assert order[-1] == "stack"
+
+
+def test_steps_that_read_each_other_in_a_circle_are_a_bug():
     steps = {**STEPS, "read": replace(STEPS["read"], inputs=(Input("stack"),))}
-    with pytest.raises(ValueError, match="does not come before"):
-        check_declarations(steps)
+    with pytest.raises(ValueError, match="circle"):
+        in_reading_order(steps)
+
+
+def test_reading_a_step_that_is_not_there_is_a_bug():
+    steps = {**STEPS, "stack": replace(STEPS["stack"], inputs=(Input("sew"),))}
+    with pytest.raises(ValueError, match="sew, which is no step"):
+        in_reading_order(steps)
 
 
 def test_a_slice_step_cannot_read_pairs():
     steps = {**STEPS, "sew": replace(STEPS["cut"], id="sew", inputs=(Input("register"),))}
     with pytest.raises(ValueError, match="cannot read"):
-        check_declarations(steps)
+        in_reading_order(steps)

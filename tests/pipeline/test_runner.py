@@ -10,7 +10,6 @@ import subprocess
 import sys
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -63,7 +62,7 @@ def test_the_second_of_two_equal_runs_computes_nothing_and_writes_no_data(source
 def test_one_two_and_four_workers_give_identical_bytes(source, tmp_path):
     results = []
     for cpus in (1, 2, 4):
-        run_fake(source, tmp_path / f"out{cpus}", cpus=cpus)
+        run_fake(source, tmp_path / f"out{cpus}", cpus=cpus, processes=True)
         results.append(data_bytes(tmp_path / f"out{cpus}"))
     assert results[0] == results[1] == results[2]
 
@@ -175,7 +174,7 @@ def test_a_failing_unit_stops_what_depends_on_it_and_nothing_else(source, tmp_pa
 
 def test_an_error_that_the_user_can_mend_comes_home_with_all_its_parts(source, tmp_path):
     changes = {"read.fail_slice": 1, "read.fail_how": "user"}
-    (failure,) = run_fake(source, tmp_path / "out", changes).failures
+    (failure,) = run_fake(source, tmp_path / "out", changes, processes=True).failures
     assert (failure.kind, failure.mendable, failure.traceback) == ("InputError", True, "")
     assert (failure.expected, failure.found, failure.hint) == ("good", "bad", "mend it")
 
@@ -190,7 +189,7 @@ def test_an_input_file_that_changes_while_it_is_read_is_found(source, tmp_path):
 def test_a_killed_worker_is_reported_and_its_unit_tried_once_more(source, tmp_path):
     seen = []
     changes = {"read.fail_slice": 2, "read.fail_how": "kill_once"}
-    outcome = run_fake(source, tmp_path / "out", changes, seen.append)
+    outcome = run_fake(source, tmp_path / "out", changes, seen.append, processes=True)
     assert outcome.state == "complete"
     (retried,) = [e for e in seen if isinstance(e, UnitRetried)]
     assert retried.unit == Unit("read", (2,))
@@ -199,7 +198,7 @@ def test_a_killed_worker_is_reported_and_its_unit_tried_once_more(source, tmp_pa
 
 def test_a_unit_that_kills_its_worker_twice_fails_alone(source, tmp_path):
     changes = {"read.fail_slice": 2, "read.fail_how": "kill"}
-    outcome = run_fake(source, tmp_path / "out", changes)
+    outcome = run_fake(source, tmp_path / "out", changes, processes=True)
     assert outcome.exit_code == 5
     (failure,) = outcome.failures
     assert (failure.unit, failure.kind) == (Unit("read", (2,)), "StepError")
@@ -219,10 +218,7 @@ def test_damage_that_a_step_stumbles_over_is_mended_within_the_run(source, tmp_p
     folder = tmp_path / "out"
     run_fake(source, folder)
     before = data_bytes(folder)
-    path = folder / "read/grid_z02.zarr/c/1"
-    times = path.stat()
-    path.write_text("X" + path.read_text()[1:])
-    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    damage_unseen(folder / "read/grid_z02.zarr/c/1")
     seen = []
     run_fake(source, folder, {"cut.amount": 3}, seen.append)
     outcome = run_fake(source, folder)
@@ -232,10 +228,38 @@ def test_damage_that_a_step_stumbles_over_is_mended_within_the_run(source, tmp_p
     assert "other content" in why(folder, "read:z02")[0][1][0]
 
 
+def damage_unseen(path):
+    times = path.stat()
+    path.write_text("X" + path.read_text()[1:])
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+def test_damage_in_several_results_is_mended_in_their_order(source, tmp_path):
+    folder = tmp_path / "out"
+    run_fake(source, folder)
+    before = data_bytes(folder)
+    damage_unseen(folder / "read/grid_z02.zarr/c/1")
+    damage_unseen(folder / "cut/slice_z02.txt")
+    outcome = run_fake(source, folder, {"register.fail": True})
+    assert {Unit("read", (2,)), Unit("cut", (2,))} <= set(outcome.computed)
+    assert run_fake(source, folder).state == "complete"
+    assert data_bytes(folder) == before
+
+
+def test_damage_outside_the_selection_is_named_in_the_failure(source, tmp_path):
+    folder = tmp_path / "out"
+    run_fake(source, folder)
+    damage_unseen(folder / "read/grid_z02.zarr/c/1")
+    selection = Selection(only="cut")
+    outcome = run_fake(source, folder, {"cut.amount": 2}, selection=selection)
+    (failure,) = outcome.failures
+    assert failure.unit == Unit("cut", (2,))
+    assert "read:z02: output read/grid_z02.zarr/c/1 has other content" in failure.found
+
+
 def test_any_executor_with_the_standard_interface_fits(source, tmp_path):
-    resources = Resources(cpus=2, preload=(), executor=ThreadPoolExecutor)
-    assert run_fake(source, tmp_path / "out", resources=resources).state == "complete"
-    run_fake(source, tmp_path / "out2")
+    assert run_fake(source, tmp_path / "out", processes=False).state == "complete"
+    assert run_fake(source, tmp_path / "out2", processes=True).state == "complete"
     assert data_bytes(tmp_path / "out") == data_bytes(tmp_path / "out2")
 
 

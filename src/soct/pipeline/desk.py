@@ -160,6 +160,9 @@ def narrow_acquisition(
     return replace(
         acquisition,
         slices={s: acquisition.slices[s] for s in slices},
+        problems=tuple(
+            p for p in acquisition.problems if scope is Scope.RUN or p.slice_id in slices
+        ),
         session=session_of(acquisition.session, scope, slices),
         tables=acquisition.tables if scope is Scope.RUN else {},
     )

@@ -64,7 +64,7 @@ def build_graph(
     Parameters
     ----------
     steps : mapping
-        Declarations by id, in pipeline order.
+        Declarations by id, in pipeline order (`in_reading_order`).
     params : mapping
         Parameters by step id; a step whose parameters have ``enabled = False`` is switched off.
     slice_ids : iterable of int
@@ -101,17 +101,28 @@ def is_enabled(params: Params) -> bool:
     return bool(getattr(params, "enabled", True))
 
 
-def check_declarations(steps: Mapping[str, Step[Any]]) -> None:
-    """Raise ValueError where a step reads a later or unknown one, or a scope that it cannot read."""
-    order = {name: place for place, name in enumerate(steps)}
+def in_reading_order(steps: Mapping[str, Step[Any]]) -> dict[str, Step[Any]]:
+    """Return the steps so that each follows all that it reads, else in the order in which they come.
+
+    Raises
+    ------
+    ValueError
+        A step reads one that is not there, reads itself in a circle, or reads a scope that it cannot.
+    """
     for name, step in steps.items():
         for source in step.inputs:
-            if source.step not in order and source.optional:
-                continue
-            if source.step not in order or order[source.step] >= order[name]:
-                raise ValueError(f"{name} reads {source.step}, which does not come before it")
-            if steps[source.step].scope is Scope.PAIR and step.scope is Scope.SLICE:
-                raise ValueError(f"{name} (slice) cannot read {source.step} (pair)")
+            if source.step in steps:
+                if steps[source.step].scope is Scope.PAIR and step.scope is Scope.SLICE:
+                    raise ValueError(f"{name} (slice) cannot read {source.step} (pair)")
+            elif not source.optional:
+                raise ValueError(f"{name} reads {source.step}, which is no step")
+    left, ordered = dict(steps), dict[str, Step[Any]]()
+    while left:
+        free = [n for n, step in left.items() if not any(i.step in left for i in step.inputs)]
+        if not free:
+            raise ValueError(f"these steps read each other in a circle: {', '.join(left)}")
+        ordered[free[0]] = left.pop(free[0])
+    return ordered
 
 
 def _chosen_slices(present: tuple[int, ...], selection: Selection) -> tuple[int, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from soct.pipeline.desk import Desk, Surroundings
 from soct.pipeline.events import Listener, Notice, RunEnded, RunPlanned, ignore
 from soct.pipeline.executors import LocalExecutor
 from soct.pipeline.findings import write_findings
-from soct.pipeline.graph import Graph, build_graph, check_declarations
+from soct.pipeline.graph import Graph, build_graph, in_reading_order
 from soct.pipeline.keys import KeyMaker, digest_of
 from soct.pipeline.ledger import write_ledger
 from soct.pipeline.lock import hold, myself
@@ -71,6 +72,7 @@ def plan(request: RunRequest) -> Plan:
     InputError, ConfigurationError, NewerStateError, UsageError
         As `run` does.
     """
+    check_place(request.folder, request.input, tuple(request.steps))
     prepared = _prepare(request)
     before = read_run(request.folder)
     if before is not None:
@@ -109,23 +111,29 @@ def run(request: RunRequest, listener: Listener = ignore) -> RunOutcome:
         The selection names a step, slice or unit that is not there.
     """
     started = time.monotonic()
-    with StopControl(request.resources.max_runtime_s) as stop:
-        prepared = _prepare(request)
-        request.folder.mkdir(parents=True, exist_ok=True)
-        with hold(request.folder, request.command):
-            return _run_locked(prepared, stop, listener, started)
+    check_place(request.folder, request.input, tuple(request.steps))
+    with StopControl(request.resources.max_runtime_s) as stop, ExitStack() as stack:
+        # A folder that is in use is refused before the input is looked through, and a new one is made only
+        # when the input turned out to be good.
+        if request.folder.exists():
+            stack.enter_context(hold(request.folder, request.command))
+            prepared = _prepare(request)
+        else:
+            prepared = _prepare(request)
+            request.folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(hold(request.folder, request.command))
+        return _run_locked(prepared, stop, listener, started)
 
 
 def _prepare(request: RunRequest) -> _Prepared:
-    check_declarations(request.steps)
-    check_place(request.folder, request.input, tuple(request.steps))
+    steps = in_reading_order(request.steps)
     acquisition, fingerprint = request.acquisition, request.fingerprint
     if acquisition is None or fingerprint is None:
         from soct.formats.acquisition import fingerprint_slice, open_acquisition
 
         acquisition = acquisition or open_acquisition(request.input)
         fingerprint = fingerprint or fingerprint_slice
-    graph = build_graph(request.steps, request.params, acquisition.slices, request.selection)
+    graph = build_graph(steps, request.params, acquisition.slices, request.selection)
     raw = {s: fingerprint(acquisition.slices[s]) for s in graph.slices}
     tables = {name: _content_digest(path) for name, path in acquisition.tables.items()}
     keys = KeyMaker(

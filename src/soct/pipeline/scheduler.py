@@ -14,7 +14,7 @@ import queue
 import time
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, Executor, Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import Enum, auto
 from functools import partial
@@ -123,7 +123,7 @@ class Scheduler:
             for unit, planned in plan.units.items()
         }
         self._missing = {
-            unit: sum(self._state[s] is not _State.DONE for s in plan.graph.upstream[unit])
+            unit: self._count_missing(unit)
             for unit, state in self._state.items()
             if state is _State.WAITING
         }
@@ -321,54 +321,57 @@ class Scheduler:
 
     def _repair(self, unit: Unit, failed: Failed) -> bool:
         """Compute damaged inputs of a failed unit again, and then the unit; once."""
-        damaged = [
-            source
-            for source, _ in failed.damaged
-            if self._plan.graph.may_run(source) and source not in self._repaired
-        ]
-        if not failed.damaged or len(damaged) < len(
-            [s for s, _ in failed.damaged if s not in self._repaired]
-        ):
-            return False
-        if not damaged and self._retries.get(unit, 0) >= 2:
+        fresh = [source for source, _ in failed.damaged if source not in self._repaired]
+        mendable = all(self._plan.graph.may_run(source) for source in fresh)
+        if not failed.damaged or not mendable or self._retries.get(unit, 0) >= 2:
             return False
         self._retries[unit] = self._retries.get(unit, 0) + 1
-        reasons = dict(failed.damaged)
-        for source in damaged:
-            self._repaired.add(source)
-            self._extra_reasons[source] = (reasons[source],)
-            self._invalidate(source)
+        for source, damage in failed.damaged:
+            if source in fresh:
+                self._extra_reasons[source] = (damage,)
+        self._repaired.update(fresh)
+        self._invalidate(sorted(fresh, key=self._place.__getitem__))
         self._state[unit] = _State.WAITING
-        self._missing[unit] = sum(
-            self._state[s] is not _State.DONE for s in self._plan.graph.upstream[unit]
-        )
+        self._missing[unit] = self._count_missing(unit)
         if self._missing[unit] == 0:
             self._make_ready(unit)
         why = "; ".join(f"{source}: {damage}" for source, damage in failed.damaged)
         self._listener(UnitRetried(unit, f"what it read was damaged and is computed again ({why})"))
         return True
 
-    def _invalidate(self, source: Unit) -> None:
-        self._state[source] = _State.WAITING
-        self._missing[source] = 0
-        for reader in self._downstream[source]:
-            state = self._state[reader]
-            if state is _State.READY:
-                self._state[reader] = _State.WAITING
-                self._n_ready -= 1
-            if state in (_State.READY, _State.WAITING):
-                self._missing[reader] = self._missing.get(reader, 0) + 1
-        self._make_ready(source)
+    def _invalidate(self, sources: list[Unit]) -> None:
+        """Have finished units computed again, and those that read them wait for it."""
+        for source in sources:
+            self._state[source] = _State.WAITING
+        for source in sources:
+            self._missing[source] = self._count_missing(source)
+            for reader in self._downstream[source]:
+                state = self._state[reader]
+                if state is _State.READY:
+                    self._state[reader] = _State.WAITING
+                    self._n_ready -= 1
+                if state in (_State.READY, _State.WAITING) and reader not in sources:
+                    self._missing[reader] = self._count_missing(reader)
+            if self._missing[source] == 0:
+                self._make_ready(source)
+
+    def _count_missing(self, unit: Unit) -> int:
+        return sum(self._state[s] is not _State.DONE for s in self._plan.graph.upstream[unit])
 
     def _fail(self, unit: Unit, failed: Failed) -> None:
+        failure = failed.failure
+        if failed.damaged:
+            damage = "; ".join(f"{source}: {text}" for source, text in failed.damaged)
+            hint = "A run without --from and --only computes them again; if that fails, mistrust the disk."
+            failure = replace(failure, found=f"damaged results ({damage})", hint=hint)
         self._state[unit] = _State.FAILED
-        self.tally.failures.append(failed.failure)
+        self.tally.failures.append(failure)
         self.tally.disk_full |= failed.disk_full
         with contextlib.suppress(OSError):
-            self._desk.keep_failure(FailureRecord(failed.failure, _now(), round(failed.seconds, 3)))
+            self._desk.keep_failure(FailureRecord(failure, _now(), round(failed.seconds, 3)))
         blocked = self._block_readers(unit)
         self.tally.blocked += blocked
-        self._listener(UnitFailed(failed.failure, tuple(blocked)))
+        self._listener(UnitFailed(failure, tuple(blocked)))
 
     def _block_readers(self, unit: Unit) -> list[Unit]:
         blocked = []
