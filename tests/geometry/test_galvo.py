@@ -35,7 +35,7 @@ def _frames(tile: FloatArray, position: int, contrast: float) -> FloatArray:
 
 
 @pytest.mark.parametrize("position", [0, 17, 45, 79, 80, 85, 91])
-@pytest.mark.parametrize("contrast", [0.35, 1.9])
+@pytest.mark.parametrize("contrast", [0.35, 0.8, 1.9])
 def test_the_return_is_found_wherever_it_lies_in_the_frame(position: int, contrast: float) -> None:
     tiles = [_anatomy(s) for s in range(5)]
     decision = detect_galvo_return([_frames(t, position, contrast) for t in tiles], N_EXTRA)

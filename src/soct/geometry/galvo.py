@@ -24,6 +24,7 @@ MAX_SAMPLED_TILES = 5
 MAX_BANDS_OF_ROWS = 20
 DIFFERENCE_LIMIT = 0.10
 DEPTH_FOR_FULL_SCORE = 0.3
+BREAK_FOR_FULL_SCORE = 8.0
 
 
 @dataclass(frozen=True)
@@ -113,13 +114,15 @@ def detect_galvo_return(
 
     Notes
     -----
-    Each tile gives the median over B-scans of the difference of log brightness between neighbouring
-    columns, which a slanted or curved tissue edge hardly moves. In units of its own noise it is averaged over the
-    tiles to ``Z``, and the band starts where ``-Z(p) Z(p + n_extra)`` is largest: two steps of opposite sign.
+    Each tile gives two curves over the columns, in units of their own noise, averaged over the tiles: the median
+    over B-scans of the step of log brightness into a column, ``Z``, which a slanted tissue edge hardly
+    moves, and of its absolute value, ``A``, large where the columns show different places even if they are
+    equally bright. The band starts where ``max(-Z(p) Z(p + n_extra), 0) + A(p) A(p + n_extra)`` is largest.
     The confidence is that of linumpy's documentation, ``0.40 C + 0.35 D + 0.25 min(depth / 0.3, 1)`` over
     up to 20 groups of B-scans (C: share in which the band differs from its surroundings in the common direction,
-    D: share that differs by more than 10 %; C < 0.5 caps it at 0.3 C), scaled by how far the chosen
-    place stands out from the best other one; then times ``sqrt(consistent / sampled)``.
+    D: share that differs by more than 10 %; C < 0.5 caps it at 0.3 C), or that of the breaks ``A`` at both
+    ends where it is higher, scaled by how far the chosen place stands out from the best other one; then
+    times ``sqrt(consistent / sampled)``.
     """
     if n_extra < 0:
         raise InputError("A tile cannot have a negative number of return lines", found=str(n_extra))
@@ -141,21 +144,27 @@ def detect_galvo_return(
     if not usable:
         return _keep_frames(n_extra, "no tile has any signal", np.zeros(0, np.float32), len(tiles))
     profile = np.mean([np.nan_to_num(tiles[i]).mean(0) for i in usable], axis=0).astype(np.float32)
-    steps = np.stack([_column_steps(log) for i in usable if (log := logs[i]) is not None])
-    pooled = steps.sum(0) / np.sqrt(len(steps))
-    score = _band_score(pooled, n_extra)
+    seen = [log for log in logs if log is not None]
+    steps = np.stack([_column_steps(log) for log in seen])
+    breaks = np.stack([_column_breaks(log) for log in seen])
+    root = np.sqrt(len(seen))
+    pooled_breaks = breaks.sum(0) / root
+    score = _band_score(steps.sum(0) / root, n_extra) + _break_score(pooled_breaks, n_extra)
     position = int(np.argmax(score))
     if score[position] <= 0:
         return _keep_frames(n_extra, "no band of steps was found", profile, len(tiles))
-    distinct = _distinctness(score, position)
-    confidences, consistent = [], 0
-    for own, i in zip(steps, usable, strict=True):
-        confidences.append(_band_confidence(tiles[i], position, n_extra))
-        own_score = _band_score(own, n_extra)
+    contrasts, consistent = [], 0
+    for i, own_steps, own_breaks in zip(usable, steps, breaks, strict=True):
+        contrasts.append(_band_confidence(tiles[i], position, n_extra))
+        own_score = _band_score(own_steps, n_extra) + _break_score(own_breaks, n_extra)
         near = own_score.take(np.arange(position - 1, position + 2), mode="wrap").max()
         consistent += bool(near > 0 and near >= 0.5 * own_score.max())
+    weaker = min(pooled_breaks[position], pooled_breaks[(position + n_extra) % score.size])
+    broken = float(np.clip((weaker - 4) / BREAK_FOR_FULL_SCORE, 0, 1))
     # A blank tile neither shows nor denies the band, so only tiles with signal count as sampled.
-    confidence = float(max(confidences) * distinct * np.sqrt(consistent / len(usable)))
+    confidence = float(
+        max(*contrasts, broken) * _distinctness(score, position) * np.sqrt(consistent / len(usable))
+    )
     if confidence < confidence_threshold:
         return GalvoDecision(
             n_extra,
@@ -312,6 +321,21 @@ def _column_steps(log: FloatArray) -> FloatArray:
     steps = np.median(log - np.roll(log, 1, axis=1), axis=0)
     noise = 1.4826 * float(np.median(np.abs(steps - np.median(steps))))
     return np.clip(steps / max(noise, 0.01), -12, 12).astype(np.float32)
+
+
+def _column_breaks(log: FloatArray) -> FloatArray:
+    """How unlike each column is to the one before it, in units of the tile's own scatter, clipped."""
+    change = log - np.roll(log, 1, axis=1)
+    unlike = np.median(np.abs(change), axis=0)
+    centre = np.median(unlike)
+    scatter = 1.4826 * float(np.median(np.abs(unlike - centre)))
+    return np.clip((unlike - centre) / max(scatter, 0.01), -2, 12).astype(np.float32)
+
+
+def _break_score(breaks: FloatArray, n_extra: int) -> FloatArray:
+    """Score of a band that starts at each column by the breaks at both its ends."""
+    lit = np.maximum(breaks, 0)
+    return (lit * np.roll(lit, -n_extra)).astype(np.float32)
 
 
 def _band_score(steps: FloatArray, n_extra: int) -> FloatArray:
