@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 from numba import njit
 from scipy import ndimage as ndi
+from threadpoolctl import threadpool_limits
 
 from soct.errors import InputError
 from soct.space import Array, FloatArray
@@ -451,11 +452,13 @@ def fit_quadratic(values: Array, weight: Array, *, planar: bool = False) -> Arra
     c = np.zeros(design.shape[1])
     c[0] = np.median(v)
     for _ in range(12):
-        residual = v - design @ c
+        residual = v - (design * c).sum(1)
         spread = 1.4826 * np.median(np.abs(residual)) + 1e-6
         robust = np.clip(1 - (residual / (4.685 * spread)) ** 2, 0, None) ** 2
         root = np.sqrt(w * robust)
-        update = np.linalg.lstsq(design * root[:, None], v * root, rcond=1e-9)[0]
+        # One thread, so that the last bits do not depend on how many there are.
+        with threadpool_limits(1, "blas"):
+            update = np.linalg.lstsq(design * root[:, None], v * root, rcond=1e-9)[0]
         if np.allclose(update, c, atol=1e-5):
             c = update
             break
