@@ -1,4 +1,6 @@
 import hashlib
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -215,3 +217,17 @@ def test_chunks_cover_an_axis_with_little_padding():
         n = balanced(length, 64)
         assert n <= 64
         assert 0 <= -(-length // n) * n - length < -(-length // 64)
+
+
+def read_sum(path):
+    return float(open_volume(path, threads=1).read().sum(dtype=np.float64))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_worker_processes_read_the_same(tmp_path, method):
+    data = volume()
+    path = write(tmp_path / "v.ome.zarr", data)
+    context = multiprocessing.get_context(method)
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        assert pool.submit(read_sum, path).result(timeout=120) == data.sum(dtype=np.float64)
