@@ -17,7 +17,7 @@ from soct import errors
 from soct.cli import crash
 from soct.cli.app import run_app
 from soct.cli.main import Terminated, run_guarded
-from soct.cli.terminal import words, words_of_error
+from soct.cli.terminal import data, words, words_of_error
 from soct.errors import ExitCode
 from soct.steps.registry import STEP_IDS
 from tests.cli.conftest import Run
@@ -266,9 +266,12 @@ def test_closed_streams_are_no_error(tmp_path: Path) -> None:
 
 
 def test_what_is_printed_of_a_name_is_inert(capsys: pytest.CaptureFixture[str]) -> None:
+    data("a path\nin two lines")
     words("plain \x1b[31m red \u202e right \x07 é 脑")
     words(*words_of_error(errors.InputError("bad\nsecond line", file="x\ny")))
-    assert capsys.readouterr().err.splitlines() == [
+    told = capsys.readouterr()
+    assert told.out == "a path\\nin two lines\n"
+    assert told.err.splitlines() == [
         "plain \\x1b[31m red \\u202e right \\x07 é 脑",
         "error: bad",
         "second line",

@@ -93,7 +93,7 @@ def run_job(asked: Asked, *, fail_on_quality: bool = False) -> int:
     with follow(profile.site.log_level) as listener:
         outcome = run(request, listener)
     report = make_report(asked.output)
-    _tell_outcome(outcome, asked)
+    _tell_outcome(outcome, request.command)
     tell_results(asked.output, profile.subject, report)
     if outcome.exit_code == ExitCode.OK and fail_on_quality and outcome.worst_status == "error":
         raise QualityError(
@@ -125,7 +125,7 @@ def tell_results(folder: Path, subject: str, report: Path | None) -> None:
         data(f"report: {report}")
 
 
-def _tell_outcome(outcome: RunOutcome, asked: Asked) -> None:
+def _tell_outcome(outcome: RunOutcome, command: str) -> None:
     from soct.pipeline.quantities import format_duration
 
     for failure in outcome.failures[:_MOST_LISTED]:
@@ -145,7 +145,7 @@ def _tell_outcome(outcome: RunOutcome, asked: Asked) -> None:
     )
     if outcome.state == "stopped":
         words(f"stopped by {outcome.reason}; the same command continues:")
-        words(f"  {shlex.join(['soct', 'run', str(asked.input), str(asked.output)])} ...")
+        words(f"  {command}")
 
 
 def tell_plan(asked: Asked, *, as_json: bool) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from soct.cli.terminal import data, data_json, words
+from soct.cli.terminal import data, data_json
 from soct.errors import ExitCode
 from soct.pipeline.quantities import format_duration, format_size
 
@@ -73,6 +73,4 @@ def render(folder: Path) -> Path:
     from soct.pipeline.summary import build_view
     from soct.report.rendering import render_report
 
-    path = render_report(build_view(folder), folder)
-    words("report written")
-    return path
+    return render_report(build_view(folder), folder)

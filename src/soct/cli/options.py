@@ -63,7 +63,8 @@ Sets = Annotated[
     typer.Option(
         "--set",
         metavar="STEP.KEY=VALUE",
-        help="Change one value of the profile; may be repeated.",
+        help="Change one value of the profile; may be repeated. Below it in rank: the "
+        "environment, SOCT_SET__step__key=value.",
         rich_help_panel=PANEL_SCIENCE,
     ),
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from soct.errors import UserError
+
+LEAST_BAR_COLUMNS = 60
 
 
 def open_missing_streams() -> None:
@@ -35,8 +38,9 @@ def respect_environment() -> None:
 
 
 def is_interactive() -> bool:
-    """Whether stderr is a terminal that can redraw a line."""
-    return sys.stderr.isatty() and os.environ.get("TERM", "") not in ("", "dumb")
+    """Whether stderr is a terminal that can redraw lines and is wide enough for bars."""
+    can_redraw = sys.stderr.isatty() and os.environ.get("TERM", "") not in ("", "dumb")
+    return can_redraw and shutil.get_terminal_size().columns >= LEAST_BAR_COLUMNS
 
 
 def words(*lines: str) -> None:
@@ -51,8 +55,8 @@ def words(*lines: str) -> None:
 
 
 def data(*lines: str) -> None:
-    """Write lines of the result to stdout, escaped as `words` are."""
-    _write(sys.stdout, lines)
+    """Write lines of the result to stdout, escaped as `words` are; each stays one line."""
+    _write(sys.stdout, lines, keep="")
 
 
 def data_json(value: Any) -> None:
@@ -60,10 +64,10 @@ def data_json(value: Any) -> None:
     _write(sys.stdout, (json.dumps(value, indent=2, default=str),))
 
 
-def _write(stream: TextIO, lines: tuple[str, ...]) -> None:
+def _write(stream: TextIO, lines: tuple[str, ...], keep: str = "\n") -> None:
     from soct.pipeline.inert_text import make_inert
 
-    text = "".join(f"{make_inert(line, keep=chr(10))}\n" for line in lines)
+    text = "".join(f"{make_inert(line, keep)}\n" for line in lines)
     encoding = stream.encoding or "utf-8"
     stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
     stream.flush()
