@@ -33,7 +33,7 @@ class BeamProfileCorrectionParams(Params):
         0.2, "Cut thickness where the stage does not tell it.", unit="mm", gt=0, le=10
     )
     gain_sigma: float = parameter(
-        0.15, "Expected scatter of the slices' log gains; ties the solution down.", gt=0, le=5
+        0.2, "Expected scatter of the slices' log gains; ties the solution down.", gt=0, le=5
     )
 
 

@@ -52,6 +52,28 @@ class FixIlluminationParams(Params):
     )
 
 
+def _project(tile: FloatArray) -> FloatArray:
+    """Mean of a tile over the same depths below its own surface, noise floor taken off."""
+    import numpy as np
+
+    from soct.geometry.surface import (
+        detect_interface,
+        fit_surface,
+        measure_water_level,
+        smooth_a_lines,
+    )
+    from soct.intensity.depth_profiles import project_below_surface
+
+    water = measure_water_level(smooth_a_lines(tile))
+    found = detect_interface(tile, water=water)
+    surface = fit_surface(found.depth_px, found.confidence, mode="quadratic")
+    # Below the deepest interface the frame still holds light: all A-lines average over as many samples.
+    depth = min(40.0, tile.shape[0] - 2.0 - float(surface.depth_px.max()) - 3.0)
+    if surface.measured_fraction < 0.02 or depth < 4:
+        return np.nan_to_num(np.nanmean(tile, axis=0)) - np.float32(water.floor)
+    return project_below_surface(tile, surface.depth_px, floor=water.floor, depth_px=int(depth))
+
+
 def _thumbnail(
     grid: MosaicGrid,
     tiles: Sequence[GridTile],
@@ -90,7 +112,7 @@ def run(context: Context, params: FixIlluminationParams) -> Result:
         estimate_illumination,
         reduce_projection,
     )
-    from soct.steps.grid_tiles import expected_positions, present_tiles
+    from soct.steps.grid_tiles import expected_positions, present_tiles, tile_loader
 
     paths = context.all("resample_mosaic_grid", "grid")
     grids = {ids[0]: open_mosaic_grid(path) for ids, path in sorted(paths.items())}
@@ -98,13 +120,13 @@ def run(context: Context, params: FixIlluminationParams) -> Result:
     expected = {
         s: expected_positions(g, tiles[s], params.overlap_fraction).px for s, g in grids.items()
     }
+    loaders = {s: tile_loader(context, g, tiles[s]) for s, g in grids.items()}
     wanted = [(s, k) for s in grids for k in range(len(tiles[s]))]
     chosen = [wanted[i] for i in choose_samples(len(wanted), params.max_samples)]
     projections, places, groups = [], [], []
     shape = next(iter(grids.values())).tile_shape[1:]
     for done, (s, k) in enumerate(chosen):
-        tile = tiles[s][k]
-        reduced = reduce_projection(grids[s].read_tile(tile.row, tile.col).mean(axis=0))
+        reduced = reduce_projection(_project(loaders[s](k)))
         projections.append(reduced)
         places.append(expected[s][k] * np.array(reduced.shape) / np.array(shape))
         groups.append(s)

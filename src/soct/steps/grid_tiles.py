@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from soct.formats.mosaic_grid import GridTile, MosaicGrid
     from soct.mosaic.grid import NominalPositions
     from soct.space import FloatArray
+    from soct.steps.declaration import Context
 
 
 def present_tiles(grid: MosaicGrid) -> tuple[GridTile, ...]:
@@ -50,22 +50,42 @@ def expected_positions(
     )
 
 
-def tile_loader(
-    grid: MosaicGrid, tiles: Sequence[GridTile], curvature: Path | None
-) -> Callable[[int], FloatArray]:
-    """Return a function that gives tile i flattened by the focal curvature, NaN where that leaves no data."""
+@dataclass(frozen=True)
+class TileLoader:
+    """Reads the tiles of a grid, flattened by the focal curvature that the run's tiles share."""
+
+    grid: MosaicGrid
+    tiles: Sequence[GridTile]
+    curvature_px: FloatArray | None
+    """Depth shift of each A-line (y, x) in samples; None where tiles are flat."""
+
+    def __call__(self, i: int) -> FloatArray:
+        """Return tile i, ``(z, y, x)``; NaN where flattening leaves no data."""
+        from soct.geometry.focal_curvature import shift_a_lines
+
+        data = self.grid.read_tile(self.tiles[i].row, self.tiles[i].col)
+        return data if self.curvature_px is None else shift_a_lines(data, self.curvature_px)
+
+    @property
+    def whole_planes(self) -> tuple[int, int]:
+        """First plane, and one past the last, on which every A-line has data."""
+        import math
+
+        nz = self.grid.tile_shape[0]
+        if self.curvature_px is None:
+            return 0, nz
+        low, high = float(self.curvature_px.min()), float(self.curvature_px.max())
+        first, stop = math.ceil(max(-low, 0.0)), nz - math.ceil(max(high, 0.0))
+        return (first, stop) if stop > first else (0, nz)
+
+
+def tile_loader(context: Context, grid: MosaicGrid, tiles: Sequence[GridTile]) -> TileLoader:
+    """Return the loader of a grid's tiles, with the run's focal curvature where it was measured."""
     import numpy as np
 
-    from soct.geometry.focal_curvature import shift_a_lines
-
     depth = None
-    if curvature is not None:
-        with np.load(curvature) as saved:
+    if context.has("fix_focal_curvature", "curvature"):
+        with np.load(context.run("fix_focal_curvature", "curvature")) as saved:
             if np.any(saved["depth_px"]):
                 depth = np.asarray(saved["depth_px"], np.float32)
-
-    def load(i: int) -> FloatArray:
-        data = grid.read_tile(tiles[i].row, tiles[i].col)
-        return data if depth is None else shift_a_lines(data, depth)
-
-    return load
+    return TileLoader(grid, tiles, depth)

@@ -19,8 +19,6 @@ from soct.steps.declaration import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import numpy as np
     from numpy.typing import NDArray
 
@@ -28,6 +26,7 @@ if TYPE_CHECKING:
     from soct.mosaic.placement import Placement
     from soct.mosaic.rendering import BandRenderer, Shading
     from soct.space import FloatArray
+    from soct.steps.grid_tiles import TileLoader
 
 THUMBNAIL_PX = 600
 
@@ -83,12 +82,17 @@ def choose_slabs(profile: NDArray[np.float64], count: int) -> list[tuple[int, in
     return list(itertools.pairwise(int(e) for e in edges))
 
 
-def _depth_profile(load: Callable[[int], FloatArray], n: int) -> NDArray[np.float64]:
-    """Mean brightness over depth of up to five tiles around the middle of the list."""
+def _choose_matched_slabs(load: TileLoader, count: int) -> list[tuple[int, int]]:
+    """Slabs to match on, from up to five tiles spread over the list; only planes without gaps."""
     import numpy as np
 
+    n = len(load.tiles)
     chosen = sorted({round((k + 0.5) * n / 5 - 0.5) for k in range(5)} & set(range(n)))
-    return np.nan_to_num(np.mean([np.nanmean(load(i), axis=(1, 2)) for i in chosen], axis=0))
+    first, stop = load.whole_planes
+    profile = np.mean(
+        [load(i)[first:stop].mean(axis=(1, 2), dtype=np.float64) for i in chosen], axis=0
+    )
+    return [(first + a, first + b) for a, b in choose_slabs(profile, count)]
 
 
 def _shading(context: Context) -> Shading | None:
@@ -106,7 +110,7 @@ def _place(
     context: Context,
     params: StitchParams,
     grid: MosaicGrid,
-    load: Callable[[int], FloatArray],
+    load: TileLoader,
     nominal: NDArray[np.float64],
     shading: Shading | None,
     thumbnails: list[FloatArray],
@@ -119,7 +123,7 @@ def _place(
 
     from soct.mosaic.tile_placement import TileOptions, place_tiles
 
-    slabs = choose_slabs(_depth_profile(load, len(nominal)), params.match_slabs)
+    slabs = _choose_matched_slabs(load, params.match_slabs)
     n = len(nominal)
     thumbnails.extend(np.zeros((0, 0), np.float32) for _ in range(n))
 
@@ -249,12 +253,7 @@ def run(context: Context, params: StitchParams) -> Result:
     tiles = present_tiles(grid)
     if not tiles:
         raise InputError("a slice has no tile with data", file=grid.path)
-    curvature = (
-        context.run("fix_focal_curvature", "curvature")
-        if context.has("fix_focal_curvature", "curvature")
-        else None
-    )
-    load = tile_loader(grid, tiles, curvature)
+    load = tile_loader(context, grid, tiles)
     expected = expected_positions(grid, tiles, params.overlap_fraction)
     nominal = expected.px
     shading = _shading(context)
