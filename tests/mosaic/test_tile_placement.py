@@ -57,7 +57,7 @@ def rms_error(positions, true, keep=slice(None)):
 
 
 def test_positions_of_a_speckled_mosaic_come_back_within_a_twentieth_of_a_pixel():
-    tiles, nominal, true = mosaic()
+    tiles, nominal, true = mosaic(noise=0.2)
     result = place_tiles(lambda i: tiles[i][0], nominal, TILE)
     assert rms_error(result.positions_px, true) < 0.05
     assert result.measured.all()

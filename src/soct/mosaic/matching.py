@@ -57,7 +57,7 @@ class MatchOptions:
     sigma_px: float = 1.5
     whitening: float = 0.5
     candidates: int = 5
-    taper: float = 0.15
+    taper: float = 0.03
     offset_fraction: float = 0.5
     separation_px: float = 4.0
     surround_px: int = 12

@@ -33,7 +33,8 @@ class RefineOptions:
     taper : float
         Part of each side of an overlap under the raised cosine.
     taper_limit_px : float
-        Longest taper.
+        Longest taper on overlaps at least 32 pixels wide; up to twice that on narrower ones, where leakage reaches the
+        frequencies that carry the tissue.
     offset_fraction : float
         Of the mean brightness, added before the logarithm.
     search_px : float
@@ -51,7 +52,7 @@ class RefineOptions:
         Lead (in spreads) at which the confidence is one half.
     """
 
-    taper: float = 0.25
+    taper: float = 0.5
     taper_limit_px: float = 4.0
     offset_fraction: float = 0.5
     search_px: float = 3.0
@@ -232,11 +233,11 @@ def _cut_batch(
     offsets = np.maximum(options.offset_fraction * store.mean, 1e-9)
     boxes = [overlap_boxes(tuple(at[p]), store.tile_shape) for p in batch]
     spectra, areas = [], np.ones(len(batch))
+    narrow = min(min(b[0][1] - b[0][0], b[0][3] - b[0][2]) for b in boxes)
+    limit = options.taper_limit_px * float(np.clip(32.0 / narrow, 1.0, 2.0))
     for side in (0, 1):
         raw, shapes, _ = cut_windows(store, batch, [b[side] for b in boxes], side)
-        windows, stats = prepare_windows(
-            raw, shapes, offsets, fft_shape, options.taper, options.taper_limit_px
-        )
+        windows, stats = prepare_windows(raw, shapes, offsets, fft_shape, options.taper, limit)
         spectra.append(transform(windows, workers))
         areas = shapes.prod(axis=1) * stats[..., 0].max(axis=1)
     occupancy = fft_shape[0] * fft_shape[1] / np.maximum(areas, 1.0)

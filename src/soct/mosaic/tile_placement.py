@@ -30,7 +30,7 @@ class TileOptions:
     Attributes
     ----------
     search_px : float or None
-        Greatest error of a nominal offset between neighbours, per axis. None: 2 % of the tile plus 10 % of the overlap, at
+        Greatest error of a nominal offset between neighbours, per axis. None: 3.5 % of the tile plus 15 % of the overlap, at
         least 6 pixels.
     min_valid : float
         Least valid part of an overlap.
@@ -58,7 +58,7 @@ def search_window(
     steps = np.abs(nominal_px[pairs[:, 1]] - nominal_px[pairs[:, 0]])
     sides = np.array(tile_shape, np.float64)
     overlap = float(np.median((sides - steps).min(axis=1)))
-    return float(np.ceil(max(6.0, 0.02 * sides.max() + 0.1 * overlap)))
+    return float(np.ceil(max(6.0, 0.035 * sides.max() + 0.15 * overlap)))
 
 
 def place_tiles(
