@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from soct.formats.mosaic_grid import MosaicGrid
     from soct.mosaic.placement import Placement
     from soct.mosaic.rendering import BandRenderer, Shading
+    from soct.quality.metrics import SeamMetrics
     from soct.space import FloatArray
     from soct.steps.grid_tiles import TileLoader
 
@@ -175,28 +176,36 @@ def _cut(image: FloatArray, box: tuple[int, int, int, int], shape: tuple[int, in
 
 def _seam_metrics(
     thumbnails: list[FloatArray], positions: NDArray[np.float64], step: int
-) -> tuple[float, float]:
-    """Median relative difference and correlation of the tiles in their overlaps."""
-    import numpy as np
-
+) -> SeamMetrics:
+    """Medians over all overlaps of how two tiles agree there; NaN where none can be compared."""
     from soct.mosaic.strips import find_neighbours, overlap_boxes
-    from soct.quality.metrics import measure_seam
+    from soct.quality.metrics import SeamMetrics, measure_seam
 
     shape = (thumbnails[0].shape[0], thumbnails[0].shape[1])
     scaled = positions / step
-    l1, pearson = [], []
+    seams = []
     for i, j in find_neighbours(scaled, shape):
         first, second = overlap_boxes(scaled[j] - scaled[i], shape)
         size = (
             min(first[1] - first[0], second[1] - second[0]),
             min(first[3] - first[2], second[3] - second[2]),
         )
-        seam = measure_seam(_cut(thumbnails[i], first, size), _cut(thumbnails[j], second, size))
-        l1.append(seam.l1)
-        pearson.append(seam.pearson)
-    if not np.isfinite(l1).any():
-        return float("nan"), float("nan")
-    return float(np.nanmedian(l1)), float(np.nanmedian(pearson))
+        seams.append(
+            measure_seam(_cut(thumbnails[i], first, size), _cut(thumbnails[j], second, size))
+        )
+    return SeamMetrics(
+        l1=_median([seam.l1 for seam in seams]),
+        pearson=_median([seam.pearson for seam in seams]),
+        step_percent=_median([seam.step_percent for seam in seams]),
+        samples=sum(seam.samples for seam in seams),
+    )
+
+
+def _median(values: list[float]) -> float:
+    import numpy as np
+
+    finite = np.array(values)[np.isfinite(values)]
+    return float(np.median(finite)) if finite.size else float("nan")
 
 
 def _render(
@@ -324,8 +333,8 @@ def run(context: Context, params: StitchParams) -> Result:
 def _report(
     placement: Placement,
     from_stage: bool,
-    before: tuple[float, float],
-    after: tuple[float, float],
+    before: SeamMetrics,
+    after: SeamMetrics,
     pixel_um: tuple[float, float],
     index: list[tuple[int, int]],
 ) -> Result:
@@ -377,18 +386,30 @@ def _report(
             Metric("tiles_weak", len(placement.weak), "", "tiles below the confidence to trust"),
             Metric(
                 "seam_l1_before",
-                number(before[0]),
+                number(before.l1),
                 "",
                 "relative difference in overlaps, stage only",
             ),
             Metric(
-                "seam_l1", number(after[0]), "", "relative difference in overlaps, after placement"
+                "seam_l1", number(after.l1), "", "relative difference in overlaps, after placement"
             ),
             Metric(
-                "seam_pearson_before", number(before[1]), "", "correlation in overlaps, stage only"
+                "seam_pearson_before",
+                number(before.pearson),
+                "",
+                "correlation in overlaps, stage only",
             ),
             Metric(
-                "seam_pearson", number(after[1]), "", "correlation in overlaps, after placement"
+                "seam_pearson",
+                number(after.pearson),
+                "",
+                "correlation in overlaps, after placement",
+            ),
+            Metric(
+                "seam_step_percent",
+                number(after.step_percent),
+                "%",
+                "step in brightness where tiles overlap, after placement",
             ),
         ),
         warnings=tuple(warnings),
