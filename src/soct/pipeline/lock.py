@@ -21,6 +21,7 @@ from pathlib import Path
 import psutil
 
 from soct.errors import LockedError
+from soct.pipeline.run_folder import telling_of_writes
 
 LOCK_NAME = ".soct.lock"
 
@@ -92,7 +93,8 @@ def hold(run_folder: Path, command: str) -> Iterator[None]:
     LockedError
         Somebody else holds it; the message names them.
     """
-    descriptor = os.open(run_folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    with telling_of_writes(run_folder):
+        descriptor = os.open(run_folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -72,7 +72,8 @@ def _find(name_or_path: str | Path, shipped: dict[str, Path], kind: str) -> Path
     is_path = isinstance(name_or_path, Path) or path.name != text
     if is_path or path.suffix in (".yaml", ".yml"):
         if not _exists(path):
-            raise ConfigurationError(f"There is no such {kind} file.", file=path)
+            hint = f"A shipped {kind} is given by its name alone: {', '.join(shipped)}."
+            raise ConfigurationError(f"There is no such {kind} file.", file=path, hint=hint)
         return path
     if text in shipped:
         return shipped[text]

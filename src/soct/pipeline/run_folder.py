@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -127,7 +128,12 @@ def check_place(folder: Path, source: Path, step_names: tuple[str, ...]) -> None
             "The input lies inside a folder that the run writes to", file=source, found=str(folder)
         )
     if folder.exists() and not folder.is_dir():
-        raise InputError("The run folder is a file", file=folder)
+        raise InputError(
+            "The run folder is a file",
+            file=folder,
+            expected="a new folder, or one with run.json",
+            hint="Choose another run folder.",
+        )
     taken = [name for name in (*step_names, "state") if (folder / name).exists()]
     if taken and not (folder / FILE_NAME).exists():
         raise InputError(
@@ -136,6 +142,20 @@ def check_place(folder: Path, source: Path, step_names: tuple[str, ...]) -> None
             expected="a new folder, or one with run.json",
             hint="Choose another run folder.",
         )
+
+
+@contextmanager
+def telling_of_writes(folder: Path) -> Iterator[None]:
+    """Raise InputError in place of the system's own error where a folder cannot be made or written to."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            "The output folder cannot be written to",
+            file=folder,
+            found=error.strerror or str(error),
+            hint="Choose a folder that you may write to, on a disk with room.",
+        ) from None
 
 
 def check_same_input(

@@ -32,6 +32,7 @@ from soct.pipeline.run_folder import (
     check_place,
     check_same_input,
     read_run,
+    telling_of_writes,
     write_run,
 )
 from soct.pipeline.scheduler import Scheduler
@@ -120,7 +121,8 @@ def run(request: RunRequest, listener: Listener = ignore) -> RunOutcome:
             prepared = _prepare(request)
         else:
             prepared = _prepare(request)
-            request.folder.mkdir(parents=True, exist_ok=True)
+            with telling_of_writes(request.folder):
+                request.folder.mkdir(parents=True, exist_ok=True)
             stack.enter_context(hold(request.folder, request.command))
         return _run_locked(prepared, stop, listener, started)
 

@@ -20,6 +20,7 @@ from soct.pipeline.graph import slice_pairs
 from soct.pipeline.keys import names_subject
 from soct.pipeline.outputs import make_partial_folder, output_paths, publish, record_output
 from soct.pipeline.records import Record, RecordStore
+from soct.pipeline.run_folder import telling_of_writes
 from soct.steps.declaration import Context, Output, Params, Result, Scope, Step, Unit
 
 if TYPE_CHECKING:
@@ -135,8 +136,9 @@ def _possible(scope: Scope, slice_ids: tuple[int, ...]) -> list[Slices]:
 def _run_unit(request: SingleStep, unit: Unit, slice_ids: tuple[int, ...]) -> SingleResult:
     step = request.step
     names = output_paths(step, unit, request.subject)
-    request.folder.mkdir(parents=True, exist_ok=True)
-    partial = make_partial_folder(request.folder, unit)
+    with telling_of_writes(request.folder):
+        request.folder.mkdir(parents=True, exist_ok=True)
+        partial = make_partial_folder(request.folder, unit)
     try:
         context = _context(request, unit, slice_ids, {n: partial / p for n, p in names.items()})
         result = step.run(context, request.params)

@@ -51,7 +51,7 @@ class Site(BaseModel):
         None,
         ge=64 << 20,
         description="Peak memory over all processes of a run; null: three quarters of what is free.",
-        json_schema_extra=_extra("bytes", "a size such as 8GB or 512MiB"),
+        json_schema_extra=_extra("bytes", "a size of at least 64MiB, such as 8GB"),
     )
     gpu: Literal["auto", "off", "require"] = Field(
         "auto", description="Use a GPU where there is one, never, or refuse to run without."
