@@ -279,7 +279,7 @@ def _stitching(ids, side, clock, rng, save, picture, bad) -> StepView:
             _unit("stitch_3d_with_refinement", (i,), clock, 8 + 2 * rng.random(), metrics=(
                 metric("tile_residual_p95_um", float(25 * np.percentile(used, 95)), "um"),
                 metric("tile_residual_rms_um", float(25 * np.sqrt((used**2).mean())), "um"),
-                metric("pairs_used", int(accepted.sum())), metric("pairs_rejected", int((~accepted).sum())),
+                metric("pairs_accepted", int(accepted.sum())), metric("pairs_total", int(accepted.size)),
                 metric("seam_step_percent", float(1.5 + rng.random()), "%"),
                 metric("seam_l1", 0.06), metric("seam_pearson", float(0.86 + 0.05 * rng.random()))),
                 warnings=("3 tiles hold no tissue and follow the grid model",) if i % 5 == 0 else ())

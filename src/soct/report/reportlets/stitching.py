@@ -181,8 +181,8 @@ def _table(page: Page) -> Markup:
     names = (
         ("tile_residual_p95_um", "residual p95 (µm)"),
         ("tile_residual_rms_um", "residual RMS (µm)"),
-        ("pairs_used", "pairs used"),
-        ("pairs_rejected", "pairs rejected"),
+        ("pairs_accepted", "pairs accepted"),
+        ("pairs_total", "pairs in all"),
         ("seam_step_percent", "seam step (%)"),
         ("seam_l1_before", "seam L1 before"),
         ("seam_l1", "seam L1 after"),
