@@ -175,7 +175,7 @@ def _numba() -> Check:
 def _gpu() -> Check:
     program = shutil.which("nvidia-smi")
     if program is None:
-        return Check("gpu", "ok", "none (nvidia-smi is not there): everything runs on processors")
+        return Check("gpu", "ok", "none found (no nvidia-smi); not needed")
     done = subprocess.run(
         [program, "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"],
         capture_output=True,
@@ -190,7 +190,7 @@ def _gpu() -> Check:
 
 def _cupy() -> Check:
     if importlib.util.find_spec("cupy") is None:
-        return Check("cupy", "ok", "not installed: pip install 'soct[cuda12]' to use a GPU")
+        return Check("cupy", "ok", "not installed, and not needed: no step uses a GPU yet")
     import cupy
 
     count = cupy.cuda.runtime.getDeviceCount()
