@@ -1,7 +1,7 @@
 """How likely a slice pair is registered to within a pixel.
 
-A logistic model of what one registration shows about itself, fitted to simulated pairs (shared texture from
-all to nearly nothing, speckle, brightness that differs, fields of view that shift).
+A logistic model of what one registration shows about itself, set by hand beside a fit to simulated pairs
+(shared texture from all to nearly nothing, speckle, brightness that differs, fields of view that shift).
 """
 
 from __future__ import annotations
@@ -9,9 +9,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-# Maximum-likelihood fit to 358 simulated pairs, half of them nearly without shared texture. The predicted
-# error carries nearly all of it. The caution puts 0.6 where nine pairs in ten are within a pixel, so that all
-# pairs above it together exceed 95 % even among hard ones.
+# Round numbers, set by hand near a maximum-likelihood fit to 358 simulated pairs, half of them nearly without
+# shared texture; they are not the fit itself. The predicted error carries nearly all of it. The caution is a
+# safety factor on top, chosen by eye: it puts 0.6 where nine pairs in ten are within a pixel, so that all pairs
+# above it together exceed 95 % even among hard ones.
 _INTERCEPT = -0.2
 _PER_SHARPNESS = 0.25
 _PER_LOG_SIGMA = 3.0
