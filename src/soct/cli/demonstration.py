@@ -39,15 +39,24 @@ def run_demo(out: Path, machine: Mapping[str, Any], seed: int) -> int:
     from soct.simulate.microscope import simulate
     from soct.simulate.spec import preset
 
-    words("simulating an acquisition: a brain, a microscope and its faults")
+    words("Simulating an acquisition: a brain, a microscope and its faults.")
     made = simulate(preset("demo", seed=seed), out / "acquisition", threads=machine.get("cpus"))
     words(f"{made.slices} slices, {made.tiles} tiles, {format_size(made.raw_bytes)}: {made.raw}")
     asked = job_run.Asked(input=made.raw, output=out / "run", subject="demo", machine=dict(machine))
     code = job_run.run_job(asked)
     volume = out / "run" / "stack" / "demo.ome.zarr"
     if code == ExitCode.OK:
+        words("", "The volume against the truth, which only a simulation knows:")
         tell_score(volume, made.path, as_json=False)
+        words("", *_what_next(out))
     return code
+
+
+def _what_next(out: Path) -> tuple[str, ...]:
+    return (
+        f"Open {out / 'run' / 'demo_quality_report.html'} in a browser.",
+        "Your own data: soct run INPUT OUTPUT --profile conservative",
+    )
 
 
 def tell_score(volume: Path, acquisition: Path, *, as_json: bool) -> int:

@@ -139,9 +139,11 @@ def _tell_outcome(outcome: RunOutcome, command: str) -> None:
         words(f"... and {len(outcome.failures) - _MOST_LISTED} more failures, in the report")
     if outcome.blocked:
         words(f"{len(outcome.blocked)} units could not run because of that")
+    peak = outcome.peak_memory_bytes
+    memory = f", peak memory {format_size(peak)}" if peak else ""
     words(
         f"{outcome.state}: {len(outcome.computed)} units computed, {outcome.reused} reused, "
-        f"{format_duration(outcome.seconds)}, peak memory {format_size(outcome.peak_memory_bytes)}"
+        f"{format_duration(outcome.seconds)}{memory}"
     )
     if outcome.state == "stopped":
         words(f"stopped by {outcome.reason}; the same command continues:")
@@ -176,11 +178,17 @@ def _tell_plan(planned: Plan) -> None:
         )
         data(f"{count.step:<{width}}  {count.to_run:>4} of {count.units:<4} {why}".rstrip())
     cost = planned.cost
-    data(
-        f"{len(planned.to_compute)} units to compute, {planned.reused} reused; "
-        f"{format_size(cost.raw_bytes)} of input, {format_size(cost.disk_bytes)} of disk, "
-        f"{format_size(cost.largest_unit_bytes)} of memory for the largest unit"
-    )
+    # Steps that declare no estimate leave these at 0, which would read as "nothing".
+    needs = [
+        f"{format_size(size)} of {what}"
+        for size, what in (
+            (cost.raw_bytes, "input"),
+            (cost.disk_bytes, "disk"),
+            (cost.largest_unit_bytes, "memory for the largest unit"),
+        )
+        if size
+    ]
+    data(f"{len(planned.to_compute)} units to compute, {planned.reused} reused; {', '.join(needs)}")
     for notice in planned.notices:
         words(f"note: {notice}")
     for problem in planned.problems:

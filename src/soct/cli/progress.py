@@ -153,9 +153,8 @@ class _Lines:
             self._say(level, text)
         if isinstance(event, events.RunPlanned):
             size = format_size(event.raw_bytes)
-            self._say(
-                "info", f"{event.to_run} units to compute, {size} of input, {event.workers} workers"
-            )
+            text = f"{event.to_run} units to compute, {size} of input, {event.workers} workers"
+            self._say("info", text if event.to_run else "nothing to compute: all is up to date")
         self._tell_steps()
         if self._tallies.clock() - self._last >= SILENCE_S:
             self._say("info", self._summary())
