@@ -309,11 +309,18 @@ def _parameters(document: RunDocument) -> Iterator[ParameterView]:
             unit, description = fields.get(key, ("", ""))
             yield ParameterView(
                 key=key,
-                value="" if value is None else str(value),
+                value=_as_yaml(value),
                 unit=unit,
                 origin=str(origins.get(key, origins.get(step, "default"))),
                 description=description,
             )
+
+
+def _as_yaml(value: Any) -> str:
+    """Return a value as a profile would have it; nothing for null."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "" if value is None else str(value)
 
 
 def _declared_fields(steps: tuple[str, ...]) -> dict[str, tuple[str, str]]:

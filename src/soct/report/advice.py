@@ -45,7 +45,7 @@ _CONFIDENCE = (
 )
 _STAGE = (
     ("estimate_slice_poses.stage_position_um", "a smaller value, to trust the stage more"),
-    ("estimate_slice_poses.apply_rotation_only", "True, to keep the stage's positions"),
+    ("estimate_slice_poses.apply_rotation_only", "true, to keep the stage's positions"),
 )
 _STITCH = (
     ("stitch_3d_with_refinement.max_tile_shift_um", "a larger bound"),
@@ -53,7 +53,7 @@ _STITCH = (
 )
 _FLAT = (
     ("fix_illumination.method", "median"),
-    ("fix_illumination.darkfield", "True"),
+    ("fix_illumination.darkfield", "true"),
     ("fix_illumination.max_samples", "a larger number of tiles"),
 )
 _GAIN = (

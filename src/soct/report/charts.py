@@ -119,9 +119,14 @@ def polyline(points: Sequence[tuple[float, float]], css: str) -> Markup:
 
 
 def ticks(low: float, high: float, count: int = 5) -> list[float]:
-    """Return round values that divide a range into about `count` parts."""
+    """Return round values that divide a range into about `count` parts, at least three where they can be."""
     if not (math.isfinite(low) and math.isfinite(high)) or high <= low:
         return [low]
+    found = _round_values(low, high, count)
+    return found if len(found) >= 3 or count >= 12 else ticks(low, high, count + 1)
+
+
+def _round_values(low: float, high: float, count: int) -> list[float]:
     raw = (high - low) / count
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(power * m for m in (1, 2, 2.5, 5, 10) if power * m >= raw * (1 - 1e-9))

@@ -75,6 +75,15 @@ def headline_numbers(view: RunView) -> tuple[Headline, ...]:
     return (*counted, *(h for name, h in measured.items() if name != redundant))
 
 
+SPECKLED = {"seam_l1": "seam_step_percent"}
+"""Metrics that speckle fills, and those that measure the same thing free of it."""
+
+
+def is_superseded(unit: UnitView, metric: str) -> bool:
+    """Whether a unit saved a better measure of the same thing, which is judged in its place."""
+    return metric in SPECKLED and unit.number(SPECKLED[metric]) is not None
+
+
 def judge(view: RunView, headlines: tuple[Headline, ...]) -> Verdict:
     """Return the verdict on a run from its headline numbers and all its metrics."""
     run_scope = {h.id for h in headlines}
@@ -86,7 +95,7 @@ def judge(view: RunView, headlines: tuple[Headline, ...]) -> Verdict:
         for unit in view.units()
         if unit.finished
         for m in unit.metrics
-        if not (m.name in run_scope and not unit.slices)
+        if not (m.name in run_scope and not unit.slices) and not is_superseded(unit, m.name)
     ]
     failed = sum(unit.state == "failed" for unit in view.units())
     return judge_run(view.state, checks, failed)

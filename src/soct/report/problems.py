@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from soct.report.advice import ADVICE, Advice
-from soct.report.headline import Headline, place
+from soct.report.headline import Headline, is_superseded, place
 from soct.report.markup import number, words
 from soct.report.model import AcquisitionView, MetricView, RunView, StatusName, UnitView
 
@@ -123,7 +123,7 @@ def _metrics(view: RunView) -> Iterable[Problem]:
         if not unit.finished:
             continue
         for metric in unit.metrics:
-            if metric.status == "info":
+            if metric.status == "info" or is_superseded(unit, metric.name):
                 continue
             judged[unit.step, metric.name] += 1
             if metric.status in ("warning", "error"):

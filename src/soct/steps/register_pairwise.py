@@ -219,7 +219,9 @@ def _write(context: Context, content: dict[str, Any]) -> None:
     write_document(folder / "pairwise_registration_metrics.json", content)
 
 
-def _skipped(context: Context, reason: str, content: dict[str, Any] | None = None) -> Result:
+def _skipped(
+    context: Context, reason: str, content: dict[str, Any] | None = None, *, warn: bool = True
+) -> Result:
     _write(
         context,
         {
@@ -231,9 +233,10 @@ def _skipped(context: Context, reason: str, content: dict[str, Any] | None = Non
             **(content or {}),
         },
     )
+    f, m = context.unit.slices
     return Result(
         metrics=(Metric("reason", reason, "", "why the pair was not measured"),),
-        warnings=(f"slices {context.unit.slices[0]} and {context.unit.slices[1]}: {reason}",),
+        warnings=(f"slices {f} and {m}: {reason}",) if warn else (),
     )
 
 
@@ -262,7 +265,9 @@ def run(context: Context, params: RegisterPairwiseParams) -> Result:
     found = _register(context, params, sides, offset, shift)
     context.progress(0.5)
     if found is None:
-        return _skipped(context, "the slices do not overlap in depth", start)
+        # Thick cuts leave nothing in common to slices that skip one: that is no fault.
+        skips = any(f < int(between) < m for between in expected)
+        return _skipped(context, "the slices do not overlap in depth", start, warn=not skips)
     depth = None
     if found.accepted:
         depth = _match_depth(params, sides, offset, found)

@@ -163,6 +163,10 @@ def _pair_table(page: Page) -> Markup:
     limits = page.view.limits
     rows = []
     for i in range(len(pairs)):
+        pair = f"{int(pairs[i, 0])} → {int(pairs[i, 1])}"
+        if not (np.isfinite(size[i]) or confidence[i]):
+            rows.append(Row([f"{pair}, not measured", *(Cell("–") for _ in range(7))]))
+            continue
         dy, dx = (float(v) for v in shift[i, -2:])
         values = (
             (dy, ""), (dx, ""), (float(turn[i]), limits.rotation_deg.status(float(turn[i])).value),
@@ -174,7 +178,7 @@ def _pair_table(page: Page) -> Markup:
         rows.append(
             Row(
                 [
-                    f"{int(pairs[i, 0])} → {int(pairs[i, 1])}",
+                    pair,
                     *(
                         Cell(number(v), sort=v, css=s if s in ("warning", "error") else "")
                         for v, s in values

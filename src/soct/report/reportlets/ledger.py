@@ -9,6 +9,7 @@ import numpy as np
 from markupsafe import Markup
 
 from soct.report.charts import svg
+from soct.report.headline import SPECKLED
 from soct.report.markup import (
     EMPTY,
     Cell,
@@ -131,7 +132,11 @@ def _heat_map(view: RunView) -> Markup:
 
 def _chosen(view: RunView, metrics: Mapping[str, Mapping[int, object]]) -> list[str]:
     """Metrics with a limit first, then those that vary; at most `_MAX_ROWS`."""
-    limited = [name for name in metrics if view.limits.limit(name) is not None]
+    limited = [
+        name
+        for name in metrics
+        if view.limits.limit(name) is not None and SPECKLED.get(name) not in metrics
+    ]
     rest = [
         name
         for name, by_slice in metrics.items()
