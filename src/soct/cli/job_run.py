@@ -90,6 +90,7 @@ def run_job(asked: Asked, *, fail_on_quality: bool = False) -> int:
 
     profile = load(asked)
     request = prepare(asked, profile)
+    _start_workers(request)
     with follow(profile.site.log_level) as listener:
         outcome = run(request, listener)
     report = make_report(asked.output)
@@ -100,6 +101,16 @@ def run_job(asked: Asked, *, fail_on_quality: bool = False) -> int:
             "A metric is in error.", file=report, hint="The report lists it under Problems."
         )
     return outcome.exit_code
+
+
+def _start_workers(request: RunRequest) -> None:
+    """Let the worker processes import while this one plans."""
+    from soct.compute.threads import worker_environment
+    from soct.pipeline.executors import prepare_workers
+
+    resources = request.resources
+    if resources.executor is None:
+        prepare_workers(worker_environment(resources.cpus), resources.preload)
 
 
 def make_report(folder: Path) -> Path | None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from soct.compute.threads import available_cpus
 from soct.pipeline.request import Resources, RunRequest, Selection, Status
 from soct.steps.declaration import Metric
-from soct.steps.registry import load_steps
+from soct.steps.registry import SCIENCE, STEP_IDS, load_steps
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from soct.pipeline.profile import Profile
     from soct.quality.limits import QualityLimits
     from soct.steps.declaration import Step
+
+WORKER_MODULES = (*SCIENCE, *(f"soct.steps.{name}" for name in STEP_IDS))
 
 
 class Assessment:
@@ -78,6 +80,7 @@ def request_run(
             memory_bytes=site.memory,
             gpu=site.gpu,
             max_runtime_s=site.max_runtime,
+            preload=WORKER_MODULES,
         ),
         profile=profile.record(),
         assess=assess,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import importlib
 import multiprocessing
 import os
@@ -25,6 +26,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 _ENVIRONMENT_LOCK = threading.Lock()
+_METHOD = "forkserver" if sys.platform == "linux" else "spawn"
 
 
 class WorkerDied(BrokenExecutor):
@@ -48,7 +50,7 @@ class _Job:
 
 
 class LocalExecutor(Executor):
-    """A pool of spawned processes.
+    """A pool of processes.
 
     Parameters
     ----------
@@ -149,9 +151,10 @@ class LocalExecutor(Executor):
 
     def _start(self) -> tuple[Any, Connection]:
         ours, theirs = multiprocessing.Pipe()
-        process = multiprocessing.get_context("spawn").Process(
-            target=_serve, args=(theirs, self._preload, os.getpid()), daemon=True
+        process = multiprocessing.get_context(_METHOD).Process(
+            target=_serve, args=(theirs, self._environment, self._preload), daemon=True
         )
+        prepare_workers(self._environment, self._preload)
         with _ENVIRONMENT_LOCK, _environment(self._environment):
             if self._killed:
                 raise WorkerDied(-signal.SIGKILL)
@@ -178,6 +181,34 @@ class LocalExecutor(Executor):
             raise WorkerDied(process.exitcode)
 
 
+def prepare_workers(environment: Mapping[str, str], preload: tuple[str, ...]) -> None:
+    """Start the process that workers are forked from, if there is such a one and it does not run yet.
+
+    It imports in the background; a caller that knows early that it will need workers gains that time. The
+    first call decides what is imported ahead.
+
+    Parameters
+    ----------
+    environment : mapping
+        As for `LocalExecutor`.
+    preload : tuple of str
+        As for `LocalExecutor`. The modules must not start threads when they are imported.
+    """
+    if _METHOD != "forkserver":
+        return
+    from multiprocessing import forkserver
+
+    # Signals to the whole group must not end the server, and with it every worker; a mask is inherited.
+    blocked = {signal.SIGTERM, signal.SIGINT}
+    with _ENVIRONMENT_LOCK, _environment(environment):
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
+        try:
+            forkserver.set_forkserver_preload(list(preload))
+            forkserver.ensure_running()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 @contextmanager
 def _environment(values: Mapping[str, str]) -> Iterator[None]:
     """Set environment variables for the processes that start within the block."""
@@ -202,15 +233,20 @@ def send_message(message: Any) -> None:
         _send(message)
 
 
-def _serve(connection: Connection, preload: tuple[str, ...], parent: int) -> None:
+def _serve(
+    connection: Connection, environment: Mapping[str, str], preload: tuple[str, ...]
+) -> None:
     """Be a worker: run tasks until the pipe is closed."""
     global _send
     # The terminal and Slurm signal whole process groups; what to do about it is the main process's to say.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    _die_with(parent)
+    _die_with_parent()
+    _adopt(environment)
     for name in preload:
         importlib.import_module(name)
+    # What is imported stays: collections between tasks need not look at it again.
+    gc.freeze()
     sending = threading.Lock()
 
     def send(kind: str, value: Any) -> None:
@@ -245,17 +281,24 @@ def _send_home(send: Callable[[str, Any], None], result: tuple[str, Any]) -> Non
         send("error", RuntimeError(f"a task's {result[0]} cannot be pickled: {error}"))
 
 
-def _die_with(parent: int) -> None:
-    """Have this process killed when its parent dies, so that no orphan goes on writing."""
+def _adopt(environment: Mapping[str, str]) -> None:
+    """Take over the environment where the server was started with another one."""
+    os.environ.update(environment)
+    if "numba" in sys.modules:
+        from numba import config
+
+        config.reload_config()
+
+
+def _die_with_parent() -> None:
+    """Have this process killed when the run's process dies, so that no orphan goes on writing."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+    parent = multiprocessing.parent_process()
 
     def watch() -> None:
-        while os.getppid() == parent:
-            threading.Event().wait(1.0)
+        if parent is not None:
+            parent.join()
         os._exit(1)
 
-    # It may have died before it could be watched.
-    if os.getppid() != parent:
-        os._exit(1)
     threading.Thread(target=watch, daemon=True).start()

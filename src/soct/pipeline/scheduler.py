@@ -402,7 +402,7 @@ class Scheduler:
         if not self._progress.is_due():
             return
         workers: tuple[int, ...] = getattr(self._executor, "pids", tuple)()
-        resident = _resident_bytes((os.getpid(), *workers))
+        resident = _resident_bytes(workers)
         self.tally.peak_memory_bytes = max(self.tally.peak_memory_bytes, resident)
         self._progress.write(
             Progress(
@@ -418,9 +418,14 @@ class Scheduler:
         )
 
 
-def _resident_bytes(pids: tuple[int, ...]) -> int:
+def _resident_bytes(workers: tuple[int, ...]) -> int:
+    """Resident memory of this process, the workers, and whatever process they are forked from."""
+    parents = set()
+    for pid in workers:
+        with contextlib.suppress(psutil.Error):
+            parents.add(psutil.Process(pid).ppid())
     total = 0
-    for pid in pids:
+    for pid in {os.getpid(), *workers, *parents}:
         with contextlib.suppress(psutil.Error):
             total += psutil.Process(pid).memory_info().rss
     return total

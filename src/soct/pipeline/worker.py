@@ -225,6 +225,8 @@ def _peak_memory() -> int:
 def _give_memory_back() -> None:
     """Return freed memory to the system, so that one large unit does not burden all that follow."""
     gc.collect()
+    # What is left lives as long as the process: modules, compiled kernels. It need not be looked at again.
+    gc.freeze()
     if sys.platform == "linux":
         import ctypes
 

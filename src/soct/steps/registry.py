@@ -30,6 +30,31 @@ STEP_IDS: tuple[str, ...] = (
     "stack",
 )
 
+SCIENCE: tuple[str, ...] = (
+    "soct.formats.images",
+    "soct.formats.mosaic_grid",
+    "soct.formats.ome_zarr",
+    "soct.formats.raw",
+    "soct.formats.tables",
+    "soct.formats.transforms",
+    "soct.geometry.focal_curvature",
+    "soct.geometry.galvo",
+    "soct.geometry.resampling",
+    "soct.intensity.attenuation",
+    "soct.intensity.depth_sensitivity",
+    "soct.intensity.illumination",
+    "soct.intensity.normalization",
+    "soct.mosaic.rendering",
+    "soct.mosaic.stack_rendering",
+    "soct.mosaic.tile_placement",
+    "soct.quality.metrics",
+    "soct.registration.depth_match",
+    "soct.registration.slice_pair",
+    "soct.registration.slice_poses",
+    "soct.registration.stage",
+)
+"""What the steps import while they run: worker processes import it once, before their first unit."""
+
 
 def load_step(step_id: str) -> Step[Any]:
     """Return one step's declaration, importing no other."""
