@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from soct.errors import InputError, StepError
@@ -111,6 +112,31 @@ def _import_grid(context: Context, params: CreateMosaicGridParams, record: Slice
     )
 
 
+@dataclass(frozen=True)
+class _BadSamples:
+    """What is wrong with the samples of a tile."""
+
+    message: str
+    silent: bool
+    """Whether the tile shows nothing at all: a detector that was off or saturated throughout."""
+
+
+def _check_samples(raw: FloatArray) -> _BadSamples | None:
+    import numpy as np
+
+    with np.errstate(invalid="ignore"):
+        low, high = float(raw.min()), float(raw.max())
+    if np.isfinite(low) and np.isfinite(high) and low < high:
+        return None
+    finite = raw[np.isfinite(raw)]
+    if finite.size == 0:
+        return _BadSamples("holds no finite sample: it is left out", silent=True)
+    if finite.min() == finite.max():
+        return _BadSamples("holds the same value everywhere: it is left out", silent=True)
+    bad = raw.size - finite.size
+    return _BadSamples(f"holds {bad} samples that are not finite: taken as 0", silent=False)
+
+
 def run(context: Context, params: CreateMosaicGridParams) -> Result:
     """Write the mosaic grid of one slice."""
     import numpy as np
@@ -147,6 +173,7 @@ def run(context: Context, params: CreateMosaicGridParams) -> Result:
     warnings = [p.message for p in record.problems]
     ny, nx = (first.nx, first.ny) if params.legacy_orientation else (first.ny, first.nx)
     written: list[GridTile] = []
+    silent: list[GridTile] = []
     profile = np.zeros(first.nx + first.n_extra)
     with MosaicGridWriter(
         context.output("grid"),
@@ -167,23 +194,35 @@ def run(context: Context, params: CreateMosaicGridParams) -> Result:
                     raise
                 warnings.append(str(error).replace("\n", "; "))
                 continue
+            place = GridTile(
+                row=tile.row - row0,
+                col=tile.col - col0,
+                stage_mm=tile.stage_mm,
+                source=tile.folder.name,
+                status="ok",
+                galvo_shift=decision.shift,
+                galvo_confidence=decision.confidence,
+            )
+            if bad := _check_samples(raw):
+                if params.missing_tiles == "fail":
+                    raise InputError(f"a tile {bad.message}", file=tile.folder)
+                warnings.append(f"{tile.folder.name} {bad.message}")
+                if bad.silent:
+                    silent.append(place)
+                    continue
+                np.nan_to_num(raw, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
             profile += raw.mean(axis=(0, 1), dtype=np.float64)
             data = apply_galvo_shift(raw, decision)
             if params.legacy_orientation:
                 data = to_legacy_orientation(data)
-            writer.write_tile(tile.row - row0, tile.col - col0, data)
-            written.append(
-                GridTile(
-                    row=tile.row - row0,
-                    col=tile.col - col0,
-                    stage_mm=tile.stage_mm,
-                    source=tile.folder.name,
-                    status="ok",
-                    galvo_shift=decision.shift,
-                    galvo_confidence=decision.confidence,
-                )
-            )
+            writer.write_tile(place.row, place.col, data)
+            written.append(place)
             context.progress((done + 1) / len(record.tiles))
+        if not written:
+            # A slice without any signal goes on as an empty one: later steps say so and leave it out.
+            for place in silent:
+                writer.write_tile(place.row, place.col, np.zeros((first.n_z, ny, nx), np.float32))
+            written = silent
         if not written:
             raise StepError(
                 f"no tile of slice {slice_id} could be read", file=context.acquisition.root
@@ -211,7 +250,7 @@ def run(context: Context, params: CreateMosaicGridParams) -> Result:
 
 STEP = Step(
     id="create_mosaic_grid",
-    version=1,
+    version=2,
     scope=Scope.SLICE,
     params=CreateMosaicGridParams,
     run=run,
