@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
+from soct.errors import StepError
 from soct.steps.declaration import (
     Context,
     Input,
@@ -66,7 +67,12 @@ def run(context: Context, params: BringToCommonSpaceParams) -> Result:
         for ids, path in sorted(context.all("stitch_3d_with_refinement", "slice").items())
     }
     present = [i for i in slices if i in stage]
-    wanted = [i for i in present if i in used] or present
+    wanted = [i for i in present if i in used]
+    if not wanted:
+        raise StepError(
+            "no slice is used: there is nothing to stack",
+            hint="look at slice_config.csv for the reasons",
+        )
     common = common_space_offsets(
         shifts,
         wanted,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from soct.steps.declaration import (
     Context,
+    Decision,
     Input,
     Metric,
     Output,
@@ -91,6 +92,8 @@ def run(context: Context, params: NormalizeParams) -> Result:
         warnings.append(
             f"slices {[i for i, e in zip(ids, empty, strict=True) if e]} hold too little signal to be normalised"
         )
+    # Without a single value above 0 there is nothing that a volume could show.
+    dark = [i for i, level in zip(ids, levels, strict=True) if level.cap <= 0]
     spread = float(np.std(np.log(gain[~empty]))) if (~empty).any() else 0.0
     return Result(
         metrics=(
@@ -101,12 +104,15 @@ def run(context: Context, params: NormalizeParams) -> Result:
             Metric("slices_empty", int(empty.sum()), "", "slices with too little signal"),
         ),
         warnings=tuple(warnings),
+        decisions=tuple(
+            Decision(i, "auto_excluded", True, "the slice holds no signal") for i in dark
+        ),
     )
 
 
 STEP = Step(
     id="normalize",
-    version=1,
+    version=2,
     scope=Scope.RUN,
     params=NormalizeParams,
     run=run,

@@ -136,7 +136,7 @@ def _placement(
         shape=(row["planes"], row["shape"][1], row["shape"][2]),
         gain=float(level["scale"]),
         floor=float(level["floor"]),
-        cap=float(level["cap"]) if level["cap"] > 0 else np.inf,
+        cap=float(level["cap"]),
     )
 
 
@@ -149,6 +149,12 @@ def _open_slices(context: Context, params: StackParams) -> tuple[list[_Slice], _
 
     poses = read_document(context.run("estimate_slice_poses", "poses"))
     levels = read_document(context.run("normalize", "normalization"))["slices"]
+    poses["slices"] = {i: row for i, row in poses["slices"].items() if levels[i]["cap"] > 0}
+    if not poses["slices"]:
+        raise StepError(
+            "no slice holds any signal: there is nothing to stack",
+            hint="look at the raw tiles; `soct plan` lists what is wrong with them",
+        )
     volumes = {
         i: open_volume(
             context.of_slice("compensate_attenuation", "slice", int(i)), threads=context.threads
@@ -440,7 +446,7 @@ def _write_tables(context: Context, slices: list[_Slice], canvas: _Canvas) -> No
 
 STEP = Step(
     id="stack",
-    version=1,
+    version=2,
     scope=Scope.RUN,
     params=StackParams,
     run=run,
