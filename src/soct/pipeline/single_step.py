@@ -20,6 +20,7 @@ from soct.pipeline.graph import slice_pairs
 from soct.pipeline.keys import names_subject
 from soct.pipeline.outputs import make_partial_folder, output_paths, publish, record_output
 from soct.pipeline.records import Record, RecordStore
+from soct.pipeline.run_folder import read_run
 from soct.pipeline.run_folder import telling_of_writes
 from soct.steps.declaration import Context, Output, Params, Result, Scope, Step, Unit
 
@@ -42,6 +43,7 @@ class SingleStep:
     step: Step[Any]
     params: Params
     inputs: Mapping[tuple[str, str], Mapping[Slices, Path]]
+    """An output that is there without any path has no units: a single slice has no pairs."""
     folder: Path
     """Where the outputs go, under the names of their templates."""
     subject: str = "sample"
@@ -94,7 +96,7 @@ def _check_inputs(request: SingleStep) -> None:
     step = request.step
     if step.reads_raw and request.acquisition is None:
         raise UsageError(f"{step.id} reads raw tiles.", hint="Give their folder with --raw.")
-    given = {name for (name, _), paths in request.inputs.items() if paths}
+    given = {name for name, _ in request.inputs}
     absent = [i.step for i in step.inputs if not i.optional and i.step not in given]
     if absent:
         raise UsageError(
@@ -180,6 +182,7 @@ def _inputs_of(request: SingleStep, unit: Unit) -> Inputs:
         if own:
             found[name] = own
     there = {step for step, _ in found}
+    there |= {step for (step, _), paths in request.inputs.items() if not paths}
     absent = [i.step for i in request.step.inputs if not i.optional and i.step not in there]
     if absent:
         raise InputError(f"The inputs hold nothing of {', '.join(absent)} for {unit}.")
@@ -315,7 +318,10 @@ def inputs_from_run(step: Step[Any], steps: Mapping[str, Step[Any]], run_folder:
         raise InputError("This is not a run folder of soct.", file=run_folder)
     store = RecordStore(run_folder)
     found: Inputs = {}
+    document = read_run(run_folder)
     for source in (i.step for i in step.inputs if i.step in steps):
+        if document is not None and document.units.get(source) == []:
+            found.update({(source, output.name): {} for output in steps[source].outputs})
         for file in sorted((run_folder / "state" / source).glob("*.json")):
             numbers = re.fullmatch(r"run|z(\d+)(?:_z(\d+))?", file.stem)
             if numbers is None:
