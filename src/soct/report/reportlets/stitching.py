@@ -179,14 +179,14 @@ def _displacements(
 
 def _table(page: Page) -> Markup:
     names = (
-        ("tile_residual_p95_um", "residual p95 (µm)"),
-        ("tile_residual_rms_um", "residual RMS (µm)"),
-        ("pairs_accepted", "pairs accepted"),
-        ("pairs_total", "pairs in all"),
+        ("tile_residual_p95_um", "p95 (µm)"),
+        ("tile_residual_rms_um", "RMS (µm)"),
+        ("pairs_accepted", "accepted"),
+        ("pairs_total", "pairs"),
         ("seam_step_percent", "seam step (%)"),
-        ("seam_l1_before", "seam L1 before"),
-        ("seam_l1", "seam L1 after"),
-        ("seam_pearson", "seam correlation"),
+        ("seam_l1_before", "L1 before"),
+        ("seam_l1", "L1 after"),
+        ("seam_pearson", "correlation"),
     )
     units = [u for u in page.view.units(_STEP) if u.finished]
     shown = [(n, label) for n, label in names if any(u.number(n) is not None for u in units)]
