@@ -40,7 +40,8 @@ class _Normal:
 
     def __init__(self, slices: int, size: int, reach: int) -> None:
         self.size = size
-        self.band = np.zeros(((reach + 1) * size, slices * size))
+        # A band wider than the matrix is nothing that LAPACK takes: one slice has no neighbour.
+        self.band = np.zeros(((min(reach, slices - 1) + 1) * size, slices * size))
         self.right = np.zeros(slices * size)
 
     def add(self, term: Term, weight: float) -> None:
