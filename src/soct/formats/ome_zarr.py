@@ -51,6 +51,19 @@ def block_shards(shape: Sequence[int], chunks: Sequence[int], itemsize: int = 4)
     return (z, chunks[1], chunks[2] * wide)
 
 
+def plane_chunks(shape: Sequence[int]) -> tuple[int, ...]:
+    """Choose chunks of about 1 MiB for a volume of which single planes are read, and that is written in bands."""
+    return (min(shape[0], 4), balanced(shape[1], _CHUNK_EDGE), balanced(shape[2], 16 * _CHUNK_EDGE))
+
+
+def band_shards(shape: Sequence[int], chunks: Sequence[int], itemsize: int = 4) -> tuple[int, ...]:
+    """Choose shards for bands of rows that come over the full depth: at most 512 deep, near 32 MiB."""
+    z = chunks[0] * min(-(-shape[0] // chunks[0]), max(1, 512 // chunks[0]))
+    column = z * chunks[1] * chunks[2] * itemsize
+    wide = max(1, min(-(-shape[2] // chunks[2]), _SHARD_BYTES // column))
+    return (z, chunks[1], chunks[2] * wide)
+
+
 class VolumeWriter:
     """Writes one volume block by block; see `create_volume`. A context manager that closes on success."""
 

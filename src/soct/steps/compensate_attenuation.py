@@ -169,7 +169,7 @@ def run(context: Context, params: CompensateAttenuationParams) -> Result:
     """Write the compensated, cropped slice band by band."""
     import numpy as np
 
-    from soct.formats.ome_zarr import create_volume, open_volume
+    from soct.formats.ome_zarr import band_shards, create_volume, open_volume, plane_chunks
     from soct.geometry.focal_curvature import shift_a_lines
     from soct.intensity.depth_profiles import DepthSums
     from soct.intensity.normalization import IntensityHistogram
@@ -180,10 +180,14 @@ def run(context: Context, params: CompensateAttenuationParams) -> Result:
     correction = _Correction(context, params, volume)
     s = correction.surface
     nz, ny, nx = volume.shape
+    shape = (s.planes, ny, nx)
+    chunks = plane_chunks(shape)
     writer = create_volume(
         context.output("slice"),
-        (s.planes, ny, nx),
+        shape,
         volume.voxel_um,
+        chunks=chunks,
+        shards=band_shards(shape, chunks),
         codec=params.codec,
         attributes={"slice_id": context.unit.slices[0], "crop_px": s.crop},
         threads=context.threads,
