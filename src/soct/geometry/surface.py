@@ -14,7 +14,6 @@ from typing import Literal
 import numpy as np
 from numba import njit
 from scipy import ndimage as ndi
-from threadpoolctl import threadpool_limits
 
 from soct.errors import InputError
 from soct.space import Array, FloatArray
@@ -214,6 +213,22 @@ def detect_interface(
         smoothed -= np.asarray(background, np.float32)[:, None, None]
     if water is None:
         water = measure_water_level(smoothed[first_sample:])
+    return locate_interface(smoothed, water, first_sample=first_sample)
+
+
+def locate_interface(
+    smoothed: FloatArray, water: WaterLevel, *, first_sample: int = 0
+) -> InterfaceMap:
+    """Find the interface in a block that is smoothed already; see `detect_interface`.
+
+    Parameters
+    ----------
+    smoothed : ndarray (z, y, x) float32
+        From `smooth_a_lines`.
+    water : WaterLevel
+    first_sample : int
+        Samples above it are ignored.
+    """
     depth = np.full(smoothed.shape[1:], np.nan, dtype=np.float32)
     contrast = np.zeros(smoothed.shape[1:], dtype=np.float32)
     noise = max(water.noise, 0.02 * abs(water.floor), 1e-12)
@@ -455,10 +470,11 @@ def fit_quadratic(values: Array, weight: Array, *, planar: bool = False) -> Arra
         residual = v - (design * c).sum(1)
         spread = 1.4826 * np.median(np.abs(residual)) + 1e-6
         robust = np.clip(1 - (residual / (4.685 * spread)) ** 2, 0, None) ** 2
-        root = np.sqrt(w * robust)
-        # One thread, so that the last bits do not depend on how many there are.
-        with threadpool_limits(1, "blas"):
-            update = np.linalg.lstsq(design * root[:, None], v * root, rcond=1e-9)[0]
+        # Sums by numpy, not BLAS: their last bits do not depend on the number of threads. The coordinates lie
+        # in 0 .. 1, so that squaring the condition number does no harm.
+        weighted = design * (w * robust)[:, None]
+        normal = np.array([(weighted * column[:, None]).sum(0) for column in design.T])
+        update = np.linalg.lstsq(normal, (weighted * v[:, None]).sum(0), rcond=1e-13)[0]
         if np.allclose(update, c, atol=1e-5):
             c = update
             break

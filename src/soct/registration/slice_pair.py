@@ -127,10 +127,15 @@ class _Found:
 
 def _displacement(a: Matrix, b: Matrix, shape: tuple[int, int]) -> float:
     """RMS distance in pixels between where two transforms send a regular grid over the image."""
-    ys, xs = np.linspace(0, shape[0] - 1, 7), np.linspace(0, shape[1] - 1, 7)
-    points = np.stack([*np.meshgrid(ys, xs, indexing="ij"), np.ones((7, 7))], axis=-1)
-    delta = points @ (a - b)[:2].T
-    return float(np.sqrt((delta**2).sum(axis=-1).mean()))
+    ys, xs = (np.arange(7) * ((n - 1) / 6) for n in shape)
+    dy, dx = (a - b)[:2]
+    # Means of products over the grid, written out: this is asked for every pair of candidates.
+    my, mx, myy, mxx = ys.mean(), xs.mean(), (ys * ys).mean(), (xs * xs).mean()
+    total = sum(
+        p * p * myy + q * q * mxx + r * r + 2 * (p * q * my * mx + p * r * my + q * r * mx)
+        for p, q, r in (dy, dx)
+    )
+    return math.sqrt(max(float(total), 0.0))
 
 
 def _distinct(found: list[_Found], radius_px: float, shape: tuple[int, int]) -> list[_Found]:

@@ -57,15 +57,16 @@ def _project(tile: FloatArray) -> FloatArray:
     import numpy as np
 
     from soct.geometry.surface import (
-        detect_interface,
         fit_surface,
+        locate_interface,
         measure_water_level,
         smooth_a_lines,
     )
     from soct.intensity.depth_profiles import project_below_surface
 
-    water = measure_water_level(smooth_a_lines(tile))
-    found = detect_interface(tile, water=water)
+    smoothed = smooth_a_lines(tile)
+    water = measure_water_level(smoothed)
+    found = locate_interface(smoothed, water)
     surface = fit_surface(found.depth_px, found.confidence, mode="quadratic")
     # Below the deepest interface the frame still holds light: all A-lines average over as many samples.
     depth = min(40.0, tile.shape[0] - 2.0 - float(surface.depth_px.max()) - 3.0)
