@@ -18,12 +18,14 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from soct.registration.pose_solver import Floats, inverse_root, solve_depth, solve_plane
 from soct.registration.transforms import Point, RigidTransform2D, rotation_matrix
 from soct.space import Voxel
 
-Gauge = Literal["mean", "middle"]
+Gauge = Literal["mean", "middle", "first"]
+"""Which slices agree with the stage: all on average, the middle one, or the first one."""
 
 _LOST = 0.1
 
@@ -194,10 +196,15 @@ def _groups(n: int, links: Sequence[tuple[int, int]]) -> list[list[int]]:
     return [[k for k in range(n) if label[k] == one] for one in sorted(set(label))]
 
 
+def _references(n: int, gauge: Gauge) -> NDArray[np.int64]:
+    """Positions of the slices that agree with the stage."""
+    return {"mean": np.arange(n), "middle": np.array([n // 2]), "first": np.array([0])}[gauge]
+
+
 def _regauge(state: Floats, stage: Floats, centres: Floats, gauge: Gauge) -> Floats:
-    """Turn and move the whole canvas so that the mean, or the middle slice, agrees with the stage."""
+    """Turn and move the whole canvas so that the slices of the gauge agree with the stage."""
     n = state.shape[0]
-    chosen = np.arange(n) if gauge == "mean" else np.array([n // 2])
+    chosen = _references(n, gauge)
     angle = float(state[chosen, 2].mean())
     turn = rotation_matrix(math.degrees(angle))
     out = state.copy()
@@ -237,8 +244,8 @@ def solve_slice_poses(
         Multiply a pair's weight by its confidence.
     apply_rotation_only : bool
         Rotations from the images, positions of the slices' centres from the stage.
-    gauge : {"mean", "middle"}
-        What agrees with the stage: the mean over all slices, or the middle slice.
+    gauge : {"mean", "middle", "first"}
+        What agrees with the stage: all slices on average, the middle one, or the first one.
 
     Returns
     -------
@@ -298,7 +305,7 @@ def solve_slice_poses(
     )
     z = depth.state[:, 0]
     z_stage = np.array([s.position[0] for s in ordered])
-    chosen = np.arange(len(ids)) if gauge == "mean" else np.array([len(ids) // 2])
+    chosen = _references(len(ids), gauge)
     z = z - (z[chosen] - z_stage[chosen]).mean()
     weights = dict(zip(used, plane.weights, strict=True))
     weights_z = dict(zip(depth_used, depth.weights, strict=True))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from soct.errors import StepError
 from soct.steps.declaration import (
@@ -34,6 +34,11 @@ class EstimateSlicePosesParams(Params):
         True, "Let shifts between slices add up; off keeps every slice near its stage position."
     )
     confidence_weight_translations: bool = parameter(True, "Weigh every pair by its confidence.")
+    reference: Literal["first", "mean", "middle"] = parameter(
+        "first",
+        "What agrees with the stage: the first slice (the sample was mounted then, and drifted since), "
+        "all slices on average, or the middle one.",
+    )
     motor_only: bool = parameter(False, "Trust the stage alone (for diagnosis).")
     stage_step_um: float = parameter(
         50.0, "Expected error of the stage between neighbouring slices.", unit="um", gt=0, le=10_000
@@ -95,6 +100,7 @@ def _solve(
         min_confidence=params.min_confidence,
         confidence_weight_translations=params.confidence_weight_translations,
         apply_rotation_only=params.apply_rotation_only,
+        gauge=params.reference,
     )
 
 
