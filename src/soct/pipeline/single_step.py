@@ -20,8 +20,7 @@ from soct.pipeline.graph import slice_pairs
 from soct.pipeline.keys import names_subject
 from soct.pipeline.outputs import make_partial_folder, output_paths, publish, record_output
 from soct.pipeline.records import Record, RecordStore
-from soct.pipeline.run_folder import read_run
-from soct.pipeline.run_folder import telling_of_writes
+from soct.pipeline.run_folder import read_run, telling_of_writes
 from soct.steps.declaration import Context, Output, Params, Result, Scope, Step, Unit
 
 if TYPE_CHECKING:
