@@ -58,7 +58,7 @@ def _page(step: Step[Any], steps: dict[str, Step[Any]]) -> str:
         f"# {step.id}",
         _NOTE,
         step.summary,
-        " ".join(about.split()),
+        " ".join(about.split()).replace("->", "→"),
         f"Works on {_UNITS[step.scope]}. Reads {', '.join(reads) or 'nothing'}. Version {step.version}.",
         "## Outputs",
         "\n".join([*_PLACEHOLDERS[step.scope], *outputs]),

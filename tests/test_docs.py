@@ -1,0 +1,162 @@
+"""The pages for users say what is there: their commands run, their links lead somewhere."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *DOCS.rglob("*.md")])
+
+_BLOCK = re.compile(
+    r"(?P<reason><!-- not run: [^>]+ -->\n)?^(?P<indent> *)```(?P<kind>\w+)\n(?P<body>.*?)^ *```$",
+    re.MULTILINE | re.DOTALL,
+)
+_LINK = re.compile(r"!?\[[^]]*\]\((?P<target>[^)\s]+)\)")
+_STEP_PAGES = [page for page in PAGES if page.parent.name == "steps" and page.stem != "README"]
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block of a page."""
+
+    kind: str
+    lines: tuple[str, ...]
+    is_run: bool
+
+
+def blocks(page: Path) -> Iterator[Block]:
+    for found in _BLOCK.finditer(page.read_text(encoding="utf-8")):
+        indent = len(found["indent"])
+        lines = tuple(line[indent:] for line in found["body"].splitlines())
+        yield Block(found["kind"], lines, is_run=found["reason"] is None)
+
+
+def commands(page: Path) -> list[str]:
+    """Every command of a page that is to be run, in order."""
+    return [
+        line.removeprefix("$ ")
+        for block in blocks(page)
+        if block.kind == "console" and block.is_run
+        for line in block.lines
+        if line.startswith("$ ")
+    ]
+
+
+WITH_COMMANDS = [page for page in PAGES if commands(page)]
+
+
+def name_of(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+class Shell:
+    """Runs commands as a user does: in one folder, with soct on the PATH."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __call__(self, command: str) -> None:
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        kept = {k: v for k, v in os.environ.items() if not k.startswith("SOCT_S")}
+        done = subprocess.run(
+            ["bash", "-o", "pipefail", "-c", command],
+            cwd=self.folder,
+            env={**kept, "PATH": path},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+        )
+        assert done.returncode == 0, f"{command}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with INPUT, a small acquisition, and RUN, what the README's first command makes of it."""
+    folder = tmp_path_factory.mktemp("docs")
+    shell = Shell(folder)
+    shell("soct simulate made --preset tiny --slices 2")
+    (folder / "made" / "raw").rename(folder / "INPUT")
+    shell("soct run INPUT RUN --profile conservative")
+    return folder
+
+
+@pytest.fixture
+def shell(prepared: Path, tmp_path: Path) -> Shell:
+    """A shell in a folder that looks like `prepared`."""
+    shutil.copytree(prepared, tmp_path, dirs_exist_ok=True)
+    return Shell(tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "page", [page for page in WITH_COMMANDS if page not in _STEP_PAGES], ids=name_of
+)
+def test_every_command_of_a_page_runs(page, shell):
+    for block in blocks(page):
+        if block.kind == "yaml" and block.lines[0].startswith("# "):
+            name = block.lines[0].removeprefix("# ")
+            (shell.folder / name).write_text("\n".join(block.lines) + "\n", encoding="utf-8")
+    for command in commands(page):
+        shell(command)
+
+
+@pytest.mark.slow
+def test_the_command_of_every_step_runs(shell):
+    assert len(_STEP_PAGES) > 10
+    for page in _STEP_PAGES:
+        for command in commands(page):
+            shell(command)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_link_leads_to_a_file(page):
+    targets = [found["target"] for found in _LINK.finditer(page.read_text(encoding="utf-8"))]
+    local = [t.partition("#")[0] for t in targets if not t.startswith(("https://", "#"))]
+    missing = [target for target in local if not (page.parent / target).exists()]
+    assert not missing
+
+
+def test_the_pages_of_the_steps_are_those_that_their_declarations_make():
+    pages = step_pages().make_pages()
+    written = {page.name: page.read_text(encoding="utf-8") for page in (DOCS / "steps").glob("*")}
+    stale = [name for name in pages if written.get(name) != pages[name]]
+    assert not stale, "run `make docs`"
+    assert set(written) == set(pages), "run `make docs`"
+
+
+def test_the_readme_lists_every_exit_code():
+    from soct.errors import ExitCode
+
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    table = [row.split("|")[1] for row in text.splitlines() if row.startswith("| ")]
+    listed = {int(number) for cell in table for number in re.findall(r"\d+", cell)}
+    assert listed == {int(code) for code in ExitCode}
+
+
+def test_the_pages_name_every_shipped_profile():
+    shipped = {path.stem for path in (ROOT / "profiles").glob("*.yaml")}
+    text = (DOCS / "profiles.md").read_text(encoding="utf-8")
+    assert {name for name in shipped if f"| `{name}` |" in text} == shipped
+
+
+def step_pages() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("step_pages", DOCS / "step_pages.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
