@@ -27,6 +27,8 @@ def worker_environment(threads: int) -> dict[str, str]:
     return {
         "NUMBA_NUM_THREADS": str(threads),
         "OMP_NUM_THREADS": "1",
+        # Threads that wait for others sleep: spinning takes the processor from those that they wait for.
+        "OMP_WAIT_POLICY": "PASSIVE",
         "OPENBLAS_NUM_THREADS": "1",
         "MKL_NUM_THREADS": "1",
         "VECLIB_MAXIMUM_THREADS": "1",

@@ -31,6 +31,7 @@ STEP_IDS: tuple[str, ...] = (
 )
 
 SCIENCE: tuple[str, ...] = (
+    "soct.compute.numba_ready",
     "soct.formats.images",
     "soct.formats.mosaic_grid",
     "soct.formats.ome_zarr",
@@ -41,6 +42,7 @@ SCIENCE: tuple[str, ...] = (
     "soct.geometry.galvo",
     "soct.geometry.resampling",
     "soct.intensity.attenuation",
+    "soct.intensity.axial_profile",
     "soct.intensity.depth_sensitivity",
     "soct.intensity.illumination",
     "soct.intensity.normalization",
