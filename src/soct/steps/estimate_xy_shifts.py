@@ -17,7 +17,10 @@ from soct.steps.declaration import (
 )
 
 if TYPE_CHECKING:
-    from soct.formats.acquisition import SliceRecord
+    from collections.abc import Sequence
+
+    from soct.formats.acquisition import SliceRecord, TileRecord
+    from soct.formats.mosaic_grid import GridTile
     from soct.registration.stage import StageSlice
 
 
@@ -32,51 +35,29 @@ class EstimateXyShiftsParams(Params):
     )
 
 
-def _raw_slice(record: SliceRecord, overlap_fraction: float) -> StageSlice:
-    import numpy as np
-
-    from soct.registration.stage import StageSlice, place_by_index
-
-    info = record.tiles[0].info
-    tile_um = (info.height_um, info.width_um)
-    pixel_um = (info.height_um / info.ny, info.width_um / info.nx)
-    rows, cols = [t.row for t in record.tiles], [t.col for t in record.tiles]
-    x, y, z = zip(*(t.stage_mm for t in record.tiles), strict=True)
-    if any(v is None for v in (*x, *y)):
-        return place_by_index(
-            record.slice_id,
-            rows,
-            cols,
-            tile_um=tile_um,
-            pixel_um=pixel_um,
-            overlap_fraction=overlap_fraction,
-        )
-    return StageSlice(
-        record.slice_id,
-        np.array(rows, np.int64),
-        np.array(cols, np.int64),
-        np.array(y, np.float64),
-        np.array(x, np.float64),
-        np.array([np.nan if v is None else v for v in z], np.float64),
-        tile_um,
-        pixel_um,
-    )
-
-
-def _grid_slice(record: SliceRecord, overlap_fraction: float) -> StageSlice:
+def _stage_slice(record: SliceRecord, overlap_fraction: float) -> StageSlice:
+    """Return where the stage stood for a slice's tiles, raw or in a mosaic grid."""
     import numpy as np
 
     from soct.formats.mosaic_grid import open_mosaic_grid
     from soct.registration.stage import StageSlice, place_by_index
     from soct.steps.grid_tiles import present_tiles
 
-    assert record.grid is not None
-    grid = open_mosaic_grid(record.grid)
-    tiles = present_tiles(grid)
-    pixel_um = (grid.voxel_um.y, grid.voxel_um.x)
-    tile_um = (grid.tile_shape[1] * pixel_um[0], grid.tile_shape[2] * pixel_um[1])
+    tiles: Sequence[TileRecord | GridTile] = record.tiles
+    if record.grid is not None:
+        grid = open_mosaic_grid(record.grid)
+        tiles = present_tiles(grid)
+        pixel_um = (grid.voxel_um.y, grid.voxel_um.x)
+        tile_um = (grid.tile_shape[1] * pixel_um[0], grid.tile_shape[2] * pixel_um[1])
+    else:
+        info = record.tiles[0].info
+        tile_um = (info.height_um, info.width_um)
+        pixel_um = (info.height_um / info.ny, info.width_um / info.nx)
     rows, cols = [t.row for t in tiles], [t.col for t in tiles]
-    if any(t.stage_mm[0] is None or t.stage_mm[1] is None for t in tiles):
+    stage = np.array(
+        [[np.nan if v is None else v for v in t.stage_mm] for t in tiles], np.float64
+    ).reshape(-1, 3)
+    if not np.isfinite(stage[:, :2]).all():
         return place_by_index(
             record.slice_id,
             rows,
@@ -89,9 +70,9 @@ def _grid_slice(record: SliceRecord, overlap_fraction: float) -> StageSlice:
         record.slice_id,
         np.array(rows, np.int64),
         np.array(cols, np.int64),
-        np.array([t.stage_mm[1] for t in tiles], np.float64),
-        np.array([t.stage_mm[0] for t in tiles], np.float64),
-        np.array([np.nan if t.stage_mm[2] is None else t.stage_mm[2] for t in tiles], np.float64),
+        stage[:, 1],
+        stage[:, 0],
+        stage[:, 2],
         tile_um,
         pixel_um,
     )
@@ -106,10 +87,8 @@ def run(context: Context, params: EstimateXyShiftsParams) -> Result:
     assert context.acquisition is not None
     slices = {}
     for slice_id, record in context.acquisition.slices.items():
-        if record.grid is not None:
-            slices[slice_id] = _grid_slice(record, params.overlap_fraction)
-        elif record.tiles:
-            slices[slice_id] = _raw_slice(record, params.overlap_fraction)
+        if record.grid is not None or record.tiles:
+            slices[slice_id] = _stage_slice(record, params.overlap_fraction)
     if not slices:
         raise InputError(
             "no slice has a tile to take a position from", file=context.acquisition.root
