@@ -12,7 +12,10 @@ from typing import Any
 import numpy as np
 
 from soct.formats.acquisition import open_acquisition
+from soct.formats.ome_zarr import open_volume
+from soct.formats.tables import TilePositionRow, read_table
 from soct.pipeline.single_step import SingleResult, SingleStep, run_single_step
+from soct.registration.transforms import rotation_matrix
 from soct.simulate.microscope import Simulation
 from soct.steps.declaration import Scope
 from soct.steps.registry import load_steps
@@ -117,3 +120,31 @@ def rewrite(folder: Path, change: Any) -> None:
     for file in folder.glob("*.bin"):
         data = np.fromfile(file, "<f4")
         np.asarray(change(data), "<f4").tofile(file)
+
+
+def slice_origin(made: Made, slice_id: int) -> Any:
+    """True canvas position (y, x) of the first pixel of a stitched slice, by the tiles' true positions."""
+    rows = read_table(
+        made.chain.path("stitch_3d_with_refinement", "positions", slice_id), TilePositionRow
+    )
+    volume = open_volume(made.chain.path("stitch_3d_with_refinement", "slice", slice_id))
+    truth = made.tile_positions(slice_id)
+    apart = [truth[r.row, r.col] - (r.y_px, r.x_px) for r in rows]
+    return np.mean(apart, axis=0) + volume.attributes["origin_px"]
+
+
+def read_whole(path: Path) -> Any:
+    """All voxels of a volume, NaN outside of the valid depths."""
+    volume = open_volume(path)
+    data = volume.read()
+    first, stop = volume.read_valid()
+    z = np.arange(data.shape[0])[:, None, None]
+    return np.where((z >= first) & (z < stop), data, np.nan)
+
+
+def tissue_of(made: Made, slice_id: int, canvas_px: Any) -> Any:
+    """True tissue position (y, x) that canvas pixels of a slice show, as the truth's convention says."""
+    truth = made.truth["slices"][str(slice_id)]
+    centre = np.array(made.truth["centre_yx_px"])
+    turn = rotation_matrix(truth["rotation_deg"])
+    return (np.asarray(canvas_px) - centre) @ turn.T + centre + truth["drift_yx_px"]

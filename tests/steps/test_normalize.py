@@ -1,0 +1,34 @@
+"""Slices on one scale of brightness."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from tests.steps.chain import Chain, Made, copy_raw, rewrite
+
+
+def test_gains_are_taken_out_within_three_percent(faulty: Made) -> None:
+    levels = faulty.chain.document("normalize", "normalization")["slices"]
+    gain = {i: s["gain"] for i, s in faulty.truth["slices"].items()}
+    left = np.array([levels[i]["scale"] * gain[i] for i in gain])
+    assert np.std(left) / np.mean(left) < 0.03
+    assert np.std(list(gain.values())) / np.mean(list(gain.values())) > 0.05
+
+
+def test_with_three_slices_gains_are_known_within_ten_percent(plain: Made) -> None:
+    levels = plain.chain.document("normalize", "normalization")["slices"]
+    gain = {i: s["gain"] for i, s in plain.truth["slices"].items()}
+    left = np.array([levels[i]["scale"] * gain[i] for i in gain])
+    assert np.std(left) / np.mean(left) < 0.10
+
+
+def test_an_empty_slice_is_set_aside_in_the_ledger(plain: Made, tmp_path: Path) -> None:
+    raw = copy_raw(plain.simulation.raw, tmp_path / "raw")
+    for folder in raw.glob("*_z01"):
+        rewrite(folder, np.zeros_like)
+    chain = Chain(raw, tmp_path / "steps")
+    assert "slices [1] hold too little signal" in chain.warnings("normalize")
+    (decision,) = chain.run("normalize")[()].result.decisions
+    assert (decision.slice_id, decision.column, decision.value) == (1, "auto_excluded", True)
