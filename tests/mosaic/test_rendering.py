@@ -192,3 +192,15 @@ def test_unknown_methods_are_refused_with_the_choices():
         BandRenderer(plan, lambda _: None, interpolation="magic")
     with pytest.raises(ValueError, match="not on a canvas"):
         BandRenderer(plan, lambda _: None).render(0, 10_000)
+
+
+@pytest.mark.parametrize("blending", METHODS)
+def test_blocks_of_columns_and_other_bands_give_the_same_bytes(blending):
+    tiles = list(np.random.default_rng(1).random((4, 3, *TILE)).astype(np.float32))
+    tiles[2][1, 4:9, 5:9] = np.nan
+    plan, whole = render(tiles, blending=blending, rows=90)
+    blocks = [
+        render(tiles, blending=blending, rows=9, columns=(x, min(x + 17, plan.shape[1])))[1]
+        for x in range(0, plan.shape[1], 17)
+    ]
+    assert np.concatenate(blocks, axis=2).tobytes() == whole.tobytes()

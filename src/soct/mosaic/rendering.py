@@ -309,6 +309,11 @@ def _add_tile_with_gaps(
                     have[z, m, x] += weight[m, x]
 
 
+# Shares add up to 1 but for rounding. Where they do, nothing is divided, so that a pixel does not depend on
+# whether other tiles of its band have gaps.
+_WHOLE = np.float32(1.0 - 1e-5)
+
+
 @njit(cache=True, nogil=True, parallel=True)
 def _settle(out: Any, total: Any, have: Any) -> None:  # pragma: no cover - compiled
     """NaN where no tile has data; where some tiles lack it, the others' weights are made whole."""
@@ -323,7 +328,7 @@ def _settle(out: Any, total: Any, have: Any) -> None:  # pragma: no cover - comp
                     whole = have[z, y, x]
                     if whole <= 0.0:
                         out[z, y, x] = np.nan
-                    elif whole != 1.0:
+                    elif whole < _WHOLE:
                         out[z, y, x] /= whole
 
 
@@ -378,6 +383,8 @@ class BandRenderer:
     shading : Shading, optional
     gains : ndarray (n,), optional
         Factor per tile.
+    columns : (int, int), optional
+        Render only these columns of the canvas, to bound memory on wide mosaics: pixels are the same.
     """
 
     def __init__(
@@ -389,10 +396,12 @@ class BandRenderer:
         interpolation: Interpolation = "cubic",
         shading: Shading | None = None,
         gains: NDArray[np.float64] | None = None,
+        columns: tuple[int, int] | None = None,
     ) -> None:
         check_method(blending)
         interpolation_taps(0.0, interpolation)
         self.plan = plan
+        self._columns = columns or (0, plan.shape[1])
         self._load = load_tile
         self._blending: BlendMethod = blending
         self._interpolation: Interpolation = interpolation
@@ -420,7 +429,7 @@ class BandRenderer:
         Returns
         -------
         float32 ndarray (nz, y1 - y0, columns)
-            NaN where no tile has data.
+            The renderer's columns; NaN where no tile has data.
 
         Raises
         ------
@@ -430,27 +439,32 @@ class BandRenderer:
         if not 0 <= y0 < y1 <= self.plan.shape[0]:
             raise ValueError(f"rows {y0}..{y1} are not on a canvas of {self.plan.shape[0]} rows")
         self._drop_above(y0)
-        here = [i for i in self.plan.tiles_in(y0, y1) if self._get(i) is not None]
-        columns = self.plan.shape[1]
-        total = np.zeros((y1 - y0, columns), np.float32)
+        x0, x1 = self._columns
+        rects = self.plan.rects
+        here = [
+            i
+            for i in self.plan.tiles_in(y0, y1)
+            if rects[i][2] < x1 and rects[i][3] > x0 and self._get(i) is not None
+        ]
+        total = np.zeros((y1 - y0, x1 - x0), np.float32)
         parts = []
         for i in here:
-            a, b, c, d = self.plan.rects[i]
-            a0, b0 = max(a, y0), min(b, y1)
-            part = self._weight(i)[a0 - a : b0 - a]
-            total[a0 - y0 : b0 - y0, c:d] += part
-            parts.append((i, (a0, b0, c, d), part))
-        out = np.zeros((self._depth or 1, y1 - y0, columns), np.float32)
+            a, b, c, d = rects[i]
+            a0, b0, c0, d0 = max(a, y0), min(b, y1), max(c, x0), min(d, x1)
+            part = self._weight(i)[a0 - a : b0 - a, c0 - c : d0 - c]
+            total[a0 - y0 : b0 - y0, c0 - x0 : d0 - x0] += part
+            parts.append((i, (a0, b0, c0, d0), part))
+        out = np.zeros((self._depth or 1, y1 - y0, x1 - x0), np.float32)
         gaps = any(tile.gaps for tile in self._tiles.values() if tile is not None)
         have = np.zeros(out.shape if gaps else (0, 1, 1), np.float32)
         for i, (a, b, c, d), part in parts:
-            there = (slice(a - y0, b - y0), slice(c, d))
+            there = (slice(a - y0, b - y0), slice(c - x0, d - x0))
             whole = np.where(total[there] > 0, total[there], np.float32(1.0))
             share = (part / whole).astype(np.float32)
             tile = self._tiles[i]
             if tile is None:
                 continue
-            self._add(i, tile, (a, c), share, out[:, a - y0 : b - y0, c:d], have, there)
+            self._add(i, tile, (a, c), share, out[:, *there], have, there)
         _settle(out, total, have)
         return out
 

@@ -26,7 +26,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 _ENVIRONMENT_LOCK = threading.Lock()
-_METHOD = "forkserver" if sys.platform == "linux" else "spawn"
+_FORKS = sys.platform == "linux"
 
 
 class WorkerDied(BrokenExecutor):
@@ -151,9 +151,8 @@ class LocalExecutor(Executor):
 
     def _start(self) -> tuple[Any, Connection]:
         ours, theirs = multiprocessing.Pipe()
-        process = multiprocessing.get_context(_METHOD).Process(
-            target=_serve, args=(theirs, self._environment, self._preload), daemon=True
-        )
+        make = multiprocessing.get_context("forkserver" if _FORKS else "spawn").Process  # type: ignore[attr-defined]
+        process = make(target=_serve, args=(theirs, self._environment, self._preload), daemon=True)
         prepare_workers(self._environment, self._preload)
         with _ENVIRONMENT_LOCK, _environment(self._environment):
             if self._killed:
@@ -194,7 +193,7 @@ def prepare_workers(environment: Mapping[str, str], preload: tuple[str, ...]) ->
     preload : tuple of str
         As for `LocalExecutor`. The modules must not start threads when they are imported.
     """
-    if _METHOD != "forkserver":
+    if not _FORKS:
         return
     from multiprocessing import forkserver
 

@@ -186,12 +186,17 @@ def run(context: Context, params: CreateMosaicGridParams) -> Result:
         attributes={"slice_id": slice_id, "row0": row0, "col0": col0},
         threads=context.threads,
     ) as writer:
+        there = {(t.row - row0, t.col - col0) for t in record.tiles}
+        for position in writer.tile_order():
+            if position not in there:
+                writer.skip_tile(*position)
         for done, tile in enumerate(record.tiles):
             try:
                 raw = read_tile(tile)
             except InputError as error:
                 if params.missing_tiles == "fail":
                     raise
+                writer.skip_tile(tile.row - row0, tile.col - col0)
                 warnings.append(str(error).replace("\n", "; "))
                 continue
             place = GridTile(

@@ -72,6 +72,10 @@ def run(context: Context, params: ResampleMosaicGridParams) -> Result:
         threads=context.threads,
     ) as writer:
         tiles = present_tiles(grid)
+        there = {(tile.row, tile.col) for tile in tiles}
+        for position in writer.tile_order():
+            if position not in there:
+                writer.skip_tile(*position)
         for done, tile in enumerate(tiles):
             data = resample_tile(grid.read_tile(tile.row, tile.col), plan)
             writer.write_tile(tile.row, tile.col, data)

@@ -19,12 +19,14 @@ from soct.steps.declaration import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy as np
     from numpy.typing import NDArray
 
     from soct.formats.mosaic_grid import MosaicGrid
     from soct.mosaic.placement import Placement
-    from soct.mosaic.rendering import BandRenderer, Shading
+    from soct.mosaic.rendering import BandPlan, BandRenderer, Shading
     from soct.quality.metrics import SeamMetrics
     from soct.space import FloatArray
     from soct.steps.grid_tiles import TileLoader
@@ -208,11 +210,38 @@ def _median(values: list[float]) -> float:
     return float(np.median(finite)) if finite.size else float("nan")
 
 
+def _plan_blocks(
+    memory_bytes: int,
+    shape: tuple[int, int, int],
+    tile_shape: tuple[int, int],
+    shard: tuple[int, int],
+) -> tuple[int, int]:
+    """Return how many columns are rendered at a time, and how many of their rows.
+
+    Parameters
+    ----------
+    memory_bytes : int
+    shape : tuple of int
+        ``(z, y, x)`` of the slice.
+    tile_shape, shard : tuple of int
+        Rows and columns of a tile and of a shard, of which blocks are multiples.
+    """
+    nz, ny, nx = shape
+    column = 4 * nz * (3 * tile_shape[0] + 4 * shard[0])
+    edges = 4 * nz * 4 * tile_shape[0] * tile_shape[1]
+    columns = max(1, (memory_bytes - edges) // (column * shard[1])) * shard[1]
+    if columns < nx:
+        return columns, shard[0]
+    band = 4 * nz * nx * 4 * shard[0]
+    return nx, shard[0] * max(1, min(memory_bytes // 4 // band, -(-ny // shard[0])))
+
+
 def _render(
     context: Context,
     params: StitchParams,
     grid: MosaicGrid,
-    renderer: BandRenderer,
+    plan: BandPlan,
+    make_renderer: Callable[[tuple[int, int]], BandRenderer],
     attributes: dict[str, object],
 ) -> tuple[int, int, int]:
     """Write the slice band by band, with the valid depth range of every A-line."""
@@ -220,7 +249,6 @@ def _render(
 
     from soct.formats.ome_zarr import create_volume
 
-    plan = renderer.plan
     shape = (grid.tile_shape[0], plan.shape[0], plan.shape[1])
     writer = create_volume(
         context.output("slice"),
@@ -231,20 +259,24 @@ def _render(
         threads=context.threads,
     )
     valid = np.zeros((2, *plan.shape), np.int16)
-    rows = writer.shards[1]
-    row_bytes = 4 * shape[0] * shape[2] * 4
-    rows *= max(1, int(context.memory_bytes // 4 // max(rows * row_bytes, 1)))
+    tile = (grid.tile_shape[1], grid.tile_shape[2])
+    shard = (writer.shards[1], writer.shards[2])
+    columns, rows = _plan_blocks(context.memory_bytes, shape, tile, shard)
     with writer:
-        for y0 in range(0, shape[1], rows):
-            y1 = min(y0 + rows, shape[1])
-            band = renderer.render(y0, y1)
-            finite = np.isfinite(band)
-            any_valid = finite.any(axis=0)
-            valid[0, y0:y1] = np.where(any_valid, finite.argmax(axis=0), 0)
-            valid[1, y0:y1] = np.where(any_valid, shape[0] - finite[::-1].argmax(axis=0), 0)
-            np.nan_to_num(band, copy=False, nan=0.0)
-            writer.write((0, y0, 0), band)
-            context.progress(0.4 + 0.6 * y1 / shape[1])
+        for x0 in range(0, shape[2], columns):
+            x1 = min(x0 + columns, shape[2])
+            renderer = make_renderer((x0, x1))
+            for y0 in range(0, shape[1], rows):
+                y1 = min(y0 + rows, shape[1])
+                band = renderer.render(y0, y1)
+                finite = np.isfinite(band)
+                seen = finite.any(axis=0)
+                valid[0, y0:y1, x0:x1] = np.where(seen, finite.argmax(axis=0), 0)
+                last = shape[0] - finite[::-1].argmax(axis=0)
+                valid[1, y0:y1, x0:x1] = np.where(seen, last, 0)
+                band[~finite] = 0.0
+                writer.write((0, y0, x0), band)
+                context.progress(0.4 + 0.6 * (x0 + (x1 - x0) * y1 / shape[1]) / shape[2])
         writer.write_valid(valid)
     return shape
 
@@ -271,19 +303,24 @@ def run(context: Context, params: StitchParams) -> Result:
     thumbnails: list[FloatArray] = []
     placement = _place(context, params, grid, load, nominal, shading, thumbnails, step)
     plan = plan_bands(placement.positions_px, tile_shape)
-    renderer = BandRenderer(
-        plan,
-        load,
-        blending=params.stitch_blending_method,
-        interpolation=params.interpolation,
-        shading=shading,
-    )
+
+    def make_renderer(columns: tuple[int, int]) -> BandRenderer:
+        return BandRenderer(
+            plan,
+            load,
+            blending=params.stitch_blending_method,
+            interpolation=params.interpolation,
+            shading=shading,
+            columns=columns,
+        )
+
     pixel = (grid.voxel_um.y, grid.voxel_um.x)
     _render(
         context,
         params,
         grid,
-        renderer,
+        plan,
+        make_renderer,
         {
             "slice_id": context.unit.slices[0],
             "origin_px": list(plan.origin_px),
