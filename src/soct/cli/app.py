@@ -130,6 +130,8 @@ def _tell_usage(error: Any) -> int:
 
     context = getattr(error, "ctx", None)
     if type(error).__name__ == "NoArgsIsHelpError":
+        # Its message is the help; empty where typer has drawn it already.
+        words(*filter(None, [error.format_message().rstrip()]))
         return ExitCode.USAGE
     words(f"error: {error.format_message()}")
     if context is not None:

@@ -36,11 +36,13 @@ def run_demo(out: Path, machine: Mapping[str, Any], seed: int) -> int:
     from soct.compute import caches
 
     caches.prepare()
+    from soct.pipeline.run_folder import telling_of_writes
     from soct.simulate.microscope import simulate
     from soct.simulate.spec import preset
 
     words("Simulating an acquisition: a brain, a microscope and its faults.")
-    made = simulate(preset("demo", seed=seed), out / "acquisition", threads=machine.get("cpus"))
+    with telling_of_writes(out):
+        made = simulate(preset("demo", seed=seed), out / "acquisition", threads=machine.get("cpus"))
     words(f"{made.slices} slices, {made.tiles} tiles, {format_size(made.raw_bytes)}: {made.raw}")
     asked = job_run.Asked(input=made.raw, output=out / "run", subject="demo", machine=dict(machine))
     code = job_run.run_job(asked)

@@ -57,7 +57,9 @@ def prepare(asked: Asked, profile: Profile) -> RunRequest:
     from soct.compute import caches
     from soct.pipeline.asked_run import request_run
     from soct.pipeline.request import Selection
+    from soct.pipeline.resources import check_gpu
 
+    check_gpu(profile.site.gpu)
     if profile.site.cache is not None:
         os.environ["SOCT_CACHE_DIR"] = str(profile.site.cache)
     if profile.site.scratch is not None:

@@ -70,7 +70,10 @@ def render(folder: Path) -> Path:
     InputError
         It is no run folder.
     """
+    from soct.pipeline.run_folder import telling_of_writes
     from soct.pipeline.summary import build_view
     from soct.report.rendering import render_report
 
-    return render_report(build_view(folder), folder)
+    view = build_view(folder)
+    with telling_of_writes(folder):
+        return render_report(view, folder)

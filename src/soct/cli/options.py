@@ -129,7 +129,7 @@ Gpu = Annotated[
         "--gpu",
         metavar="auto|off|require",
         parser=parsed_by(_gpu),
-        help="Use a GPU where there is one, never, or refuse to run without.",
+        help="Reserved: no step computes on a GPU yet, and `require` is refused.",
         rich_help_panel=PANEL_MACHINE,
     ),
 ]

@@ -77,9 +77,12 @@ def _run(
     from soct.pipeline.quantities import format_size
 
     caches.prepare()
+    from soct.pipeline.run_folder import telling_of_writes
     from soct.simulate.microscope import simulate
 
-    made = simulate(_spec(name, perfect, typed), out, threads=threads)
+    spec = _spec(name, perfect, typed)
+    with telling_of_writes(out):
+        made = simulate(spec, out, threads=threads)
     state = "was there already" if made.reused else "written"
     words(f"{made.slices} slices, {made.tiles} tiles, {format_size(made.raw_bytes)}: {state}")
     data(str(made.raw))

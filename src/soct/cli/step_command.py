@@ -171,8 +171,10 @@ def _run(
     inputs: list[str] | None = None,
 ) -> None:
     from soct.compute.threads import available_cpus
+    from soct.pipeline.resources import check_gpu
     from soct.pipeline.single_step import SingleStep, run_single_step
 
+    check_gpu(gpu or "off")
     params, name = _params(step, profile, sets, typed, subject)
     units = None if not unit else tuple(_unit(text) for text in unit)
     given = _inputs(step, from_run, inputs or [])

@@ -94,6 +94,15 @@ def check_disk(folder: Path, need_bytes: int) -> None:
         )
 
 
+def check_gpu(wanted: str) -> None:
+    """Raise ResourceError where a GPU is required: no step computes on one."""
+    if wanted == "require":
+        raise ResourceError(
+            "A GPU is required, and no step of this soct computes on one",
+            hint="Leave --gpu require out: everything runs on processors.",
+        )
+
+
 def raw_bytes(acquisition: Acquisition) -> int:
     """Return the size of all usable raw tiles."""
     return sum(
