@@ -35,10 +35,13 @@ class WaterLevel:
         Median of the darkest depth after smoothing.
     noise : float
         Robust standard deviation there (1.4826 MAD).
+    brightest : float or None
+        99th percentile of the block; None where it is not known.
     """
 
     floor: float
     noise: float
+    brightest: float | None = None
 
 
 @dataclass(frozen=True)
@@ -146,7 +149,12 @@ def measure_water_level(smoothed: Array) -> WaterLevel:
         return WaterLevel(0.0, 0.0)
     floor, darkest = min(levels)
     noise = 1.4826 * float(np.median(np.abs(planes[darkest] - floor)))
-    return WaterLevel(floor, noise)
+    return WaterLevel(floor, noise, _brightest(smoothed))
+
+
+def _brightest(smoothed: Array) -> float:
+    finite = smoothed[np.isfinite(smoothed)]
+    return float(np.percentile(finite[:: 1 + finite.size // 100_000], 99)) if finite.size else 0.0
 
 
 def detect_interface(
@@ -232,10 +240,7 @@ def locate_interface(
     depth = np.full(smoothed.shape[1:], np.nan, dtype=np.float32)
     contrast = np.zeros(smoothed.shape[1:], dtype=np.float32)
     noise = max(water.noise, 0.02 * abs(water.floor), 1e-12)
-    finite = smoothed[np.isfinite(smoothed)]
-    brightest = (
-        float(np.percentile(finite[:: 1 + finite.size // 100_000], 99)) if finite.size else 0
-    )
+    brightest = _brightest(smoothed) if water.brightest is None else water.brightest
     # What is left of fixed lines is no sample, however quiet the darkest depth is.
     rise = max(DETECTION_SIGMAS * noise, FAINTEST_SAMPLE * (brightest - water.floor))
     _find_edges(

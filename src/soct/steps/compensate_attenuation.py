@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from soct.formats.ome_zarr import VolumeReader
     from soct.space import FloatArray
+    from soct.steps.blocks import Block
 
 HALO_PX = 16
 
@@ -91,66 +92,67 @@ class _Correction:
             self.axial = np.asarray(saved["axial_sensitivity"], np.float32)
         self.strength = params.strength
 
-    def band(self, y0: int, y1: int) -> FloatArray:
-        """Corrected rows ``y0 .. y1`` over the frame's full depth, NaN where there are no data."""
+    def correct(self, block: Block) -> FloatArray:
+        """Corrected block over the frame's full depth, NaN where there are no data."""
         import numpy as np
 
         from soct.intensity.attenuation import correct_attenuation
         from soct.intensity.axial_profile import apply_depth_gain
 
         s = self.surface
+        here = (block.rows, block.columns)
         if self.params.method == "overlap":
             out = apply_depth_gain(
-                self.volume.read(None, (y0, y1)),
-                s.depth_px[y0:y1],
+                self.volume.read(None, block[:2], block[2:]),
+                s.depth_px[here],
                 self.log_sensitivity,
                 floor=s.floor,
                 max_gain=1.0 / self.params.lowest_transmission,
                 skip_px=s.margin,
             )
         else:
-            block, optical = self._optical_depth(y0, y1)
+            data, optical = self._optical_depth(block)
             assert self.strength is not None
             out = correct_attenuation(
-                block, optical, self.strength, lowest_transmission=self.params.lowest_transmission
+                data, optical, self.strength, lowest_transmission=self.params.lowest_transmission
             )
             depth = np.arange(out.shape[0], dtype=np.float32)[:, None, None]
-            out[depth < s.depth_px[None, y0:y1] + s.margin] = np.nan
+            out[depth < s.depth_px[here][None] + s.margin] = np.nan
         z = np.arange(out.shape[0], dtype=np.int16)[:, None, None]
-        out[(z < self.valid[0, None, y0:y1]) | (z >= self.valid[1, None, y0:y1])] = np.nan
+        out[(z < self.valid[0][here][None]) | (z >= self.valid[1][here][None])] = np.nan
         return out
 
-    def _optical_depth(self, y0: int, y1: int) -> tuple[FloatArray, FloatArray]:
+    def _optical_depth(self, block: Block) -> tuple[FloatArray, FloatArray]:
         import numpy as np
 
         from soct.intensity.attenuation import estimate_attenuation
 
         s = self.surface
-        ny = self.volume.shape[1]
-        a, b = max(0, y0 - HALO_PX), min(ny, y1 + HALO_PX)
-        block: FloatArray = self.volume.read(None, (a, b)) - np.float32(s.floor)
-        block /= self.axial[:, None, None]
+        wider = block.grown(HALO_PX, self.volume.shape)
+        data: FloatArray = self.volume.read(None, wider[:2], wider[2:]) - np.float32(s.floor)
+        data /= self.axial[:, None, None]
         assert self.params.method != "overlap"
         found = estimate_attenuation(
-            block,
-            s.depth_px[a:b],
+            data,
+            s.depth_px[wider.rows, wider.columns],
             self.volume.voxel_um.z,
             method=self.params.method,
-            valid=self.valid[:, a:b],
+            valid=self.valid[:, wider.rows, wider.columns],
             noise=s.noise,
         )
-        return block[:, y0 - a : y1 - a], found.optical_depth[:, y0 - a : y1 - a]
+        inner = block.within(wider)
+        return data[:, *inner], found.optical_depth[:, *inner]
 
-    def choose_strength(self, bands: list[tuple[int, int]]) -> None:
-        """Choose the strength that leaves no trend over depth, from every fourth band."""
+    def choose_strength(self, blocks: list[Block]) -> None:
+        """Choose the strength that leaves no trend over depth, from blocks spread over the slice."""
         from soct.intensity.attenuation import StrengthSums, choose_strength
 
         if self.params.method == "overlap" or self.strength is not None:
             return
         sums = StrengthSums(self.volume.shape[0])
-        for y0, y1 in bands[:: max(1, len(bands) // 4)]:
-            block, optical = self._optical_depth(y0, y1)
-            sums.add(block, optical, self.surface.depth_px[y0:y1])
+        for block in blocks[:: max(1, len(blocks) // 16)]:
+            data, optical = self._optical_depth(block)
+            sums.add(data, optical, self.surface.depth_px[block.rows, block.columns])
         self.strength = choose_strength(sums)
 
 
@@ -166,20 +168,21 @@ def _signal_to_noise(correction: _Correction, profile: NDArray[np.float64]) -> F
 
 
 def run(context: Context, params: CompensateAttenuationParams) -> Result:
-    """Write the compensated, cropped slice band by band."""
+    """Write the compensated, cropped slice block by block."""
     import numpy as np
 
     from soct.formats.ome_zarr import band_shards, create_volume, open_volume, plane_chunks
     from soct.geometry.focal_curvature import shift_a_lines
     from soct.intensity.depth_profiles import DepthSums
     from soct.intensity.normalization import IntensityHistogram
+    from soct.steps.blocks import cut_blocks
 
     volume = open_volume(
         context.mine("stitch_3d_with_refinement", "slice"), threads=context.threads
     )
     correction = _Correction(context, params, volume)
     s = correction.surface
-    nz, ny, nx = volume.shape
+    _, ny, nx = volume.shape
     shape = (s.planes, ny, nx)
     chunks = plane_chunks(shape)
     writer = create_volume(
@@ -192,28 +195,27 @@ def run(context: Context, params: CompensateAttenuationParams) -> Result:
         attributes={"slice_id": context.unit.slices[0], "crop_px": s.crop},
         threads=context.threads,
     )
-    rows = writer.shards[1]
-    rows *= max(1, int(context.memory_bytes // 8 // max(rows * nz * nx * 4, 1)))
-    bands = [(y0, min(y0 + rows, ny)) for y0 in range(0, ny, rows)]
-    correction.choose_strength(bands)
+    blocks = cut_blocks(shape, writer.shards)
+    correction.choose_strength(blocks)
     valid = np.zeros((2, ny, nx), np.int16)
     histogram = IntensityHistogram()
     with writer:
-        for y0, y1 in bands:
-            data = correction.band(y0, y1)
+        for done, block in enumerate(blocks):
+            here = (block.rows, block.columns)
+            data = correction.correct(block)
             if s.flatten:
-                data = shift_a_lines(data, s.depth_px[y0:y1] - s.crop)
-            kept = np.full((s.planes, y1 - y0, nx), np.nan, np.float32)
+                data = shift_a_lines(data, s.depth_px[here] - s.crop)
+            kept = np.full((s.planes, *data.shape[1:]), np.nan, np.float32)
             part = data[s.crop : s.crop + s.planes]
             kept[: part.shape[0]] = part
             finite = np.isfinite(kept)
             seen = finite.any(axis=0)
-            valid[0, y0:y1] = np.where(seen, finite.argmax(axis=0), 0)
-            valid[1, y0:y1] = np.where(seen, s.planes - finite[::-1].argmax(axis=0), 0)
+            valid[0][here] = np.where(seen, finite.argmax(axis=0), 0)
+            valid[1][here] = np.where(seen, s.planes - finite[::-1].argmax(axis=0), 0)
             histogram.add(kept)
-            np.nan_to_num(kept, copy=False, nan=0.0)
-            writer.write((0, y0, 0), kept)
-            context.progress(y1 / ny)
+            kept[~finite] = 0.0
+            writer.write((0, block.y0, block.x0), kept)
+            context.progress((done + 1) / len(blocks))
         writer.write_valid(valid)
     with np.load(context.mine("crop_interface", "surface")) as saved:
         sums = DepthSums.from_array(saved["tissue_sums"], s.floor)

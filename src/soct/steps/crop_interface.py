@@ -45,6 +45,8 @@ class CropInterfaceParams(Params):
 
 REACH_PX = 20
 HALO_PX = 8
+SAMPLE_PX = (256, 512)
+"""Rows and columns in the middle of the slice that tell the level of the water."""
 CLASS_RATIO = 3.0
 
 
@@ -93,6 +95,7 @@ def run(context: Context, params: CropInterfaceParams) -> Result:
         smooth_a_lines,
     )
     from soct.intensity.depth_profiles import DepthSums
+    from soct.steps.blocks import cut_blocks, middle_block
 
     volume = open_volume(
         context.mine("stitch_3d_with_refinement", "slice"), threads=context.threads
@@ -100,25 +103,25 @@ def run(context: Context, params: CropInterfaceParams) -> Result:
     nz, ny, nx = volume.shape
     dz = volume.voxel_um.z
     valid = volume.read_valid()
-    rows = volume.shards[1]
-    rows *= max(1, int(context.memory_bytes // 8 // max(rows * nz * nx * 4, 1)))
-    middle = min(max(0, ny // 2 - rows // 2), max(ny - rows, 0))
-    band = (middle, min(middle + rows, ny))
+    blocks = cut_blocks(volume.shape, volume.shards)
+    middle = middle_block(volume.shape, *SAMPLE_PX)
     water = measure_water_level(
-        smooth_a_lines(volume.read(None, band), valid[:, band[0] : band[1]])
+        smooth_a_lines(
+            volume.read(None, middle[:2], middle[2:]), valid[:, middle.rows, middle.columns]
+        )
     )
     depth = np.full((ny, nx), np.nan, np.float32)
     confidence = np.zeros((ny, nx), np.float32)
     below = np.zeros((ny, nx), np.float32)
-    for y0 in range(0, ny, rows):
-        y1 = min(y0 + rows, ny)
-        a, b = max(0, y0 - HALO_PX), min(ny, y1 + HALO_PX)
-        block = volume.read(None, (a, b))
-        found = detect_interface(block, valid[:, a:b], water=water)
-        depth[y0:y1] = found.depth_px[y0 - a : y1 - a]
-        confidence[y0:y1] = found.confidence[y0 - a : y1 - a]
-        below[y0:y1] = _mean_below(block, found.depth_px)[y0 - a : y1 - a]
-        context.progress(0.7 * y1 / ny)
+    for done, block in enumerate(blocks):
+        wider = block.grown(HALO_PX, volume.shape)
+        data = volume.read(None, wider[:2], wider[2:])
+        found = detect_interface(data, valid[:, wider.rows, wider.columns], water=water)
+        inner, here = block.within(wider), (block.rows, block.columns)
+        depth[here] = found.depth_px[inner]
+        confidence[here] = found.confidence[inner]
+        below[here] = _mean_below(data[:, *inner], found.depth_px[inner])
+        context.progress(0.7 * (done + 1) / len(blocks))
     confidence[valid[1] <= valid[0]] = 0.0
     surface = fit_surface(
         depth,
@@ -131,15 +134,13 @@ def run(context: Context, params: CropInterfaceParams) -> Result:
     planes = max(1, round(params.out_depth_um / dz))
     tissue, agarose_share = _choose_tissue(below, water.floor)
     sums = {name: DepthSums(nz, water.floor) for name in ("tissue", "agarose")}
-    for y0 in range(0, ny, rows):
-        y1 = min(y0 + rows, ny)
-        block = volume.read(None, (y0, y1))
+    for done, block in enumerate(blocks):
+        here = (block.rows, block.columns)
+        data = volume.read(None, block[:2], block[2:])
         for name, mask in (("tissue", tissue), ("agarose", (below > 0) & ~tissue)):
-            if mask[y0:y1].any():
-                sums[name].add(
-                    block, surface.depth_px[y0:y1], valid=valid[:, y0:y1], mask=mask[y0:y1]
-                )
-        context.progress(0.7 + 0.3 * y1 / ny)
+            if mask[here].any():
+                sums[name].add(data, surface.depth_px[here], valid=valid[:, *here], mask=mask[here])
+        context.progress(0.7 + 0.3 * (done + 1) / len(blocks))
     np.savez(
         context.output("surface"),
         surface=(surface.depth_px * dz).astype(np.float32),

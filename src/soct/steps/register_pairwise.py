@@ -60,6 +60,11 @@ class RegisterPairwiseParams(Params):
     )
 
 
+SLAB_BYTES = 1 << 30
+"""What the slabs of a pair may take. A constant: the number of slabs must not follow the memory at hand."""
+BYTES_PER_PIXEL = 24
+
+
 @dataclass(frozen=True)
 class _Side:
     """One slice of the pair, read slab by slab."""
@@ -130,7 +135,6 @@ def _slab_starts(
 
 
 def _register(
-    context: Context,
     params: RegisterPairwiseParams,
     sides: tuple[_Side, _Side],
     offset: float,
@@ -146,7 +150,7 @@ def _register(
     thickness = max(1, round(params.slab_um / voxel.z))
     margin = round(params.margin_um / voxel.z)
     pixels = fixed.valid[0].size + moving.valid[0].size
-    affordable = max(1, int(context.memory_bytes // (pixels * 4 * 6)))
+    affordable = max(1, SLAB_BYTES // (pixels * BYTES_PER_PIXEL))
     starts = _slab_starts(
         _depth_range(fixed),
         _depth_range(moving),
@@ -262,7 +266,7 @@ def run(context: Context, params: RegisterPairwiseParams) -> Result:
         "depth": {"offset_px": offset, "sigma_px": None, "measured": False},
     }
     sides = (_open(context, f), _open(context, m))
-    found = _register(context, params, sides, offset, shift)
+    found = _register(params, sides, offset, shift)
     context.progress(0.5)
     if found is None:
         # Thick cuts leave nothing in common to slices that skip one: that is no fault.
@@ -272,7 +276,7 @@ def run(context: Context, params: RegisterPairwiseParams) -> Result:
     if found.accepted:
         depth = _match_depth(params, sides, offset, found)
         if not depth.fallback_used and abs(depth.offset - offset) > 0.5:
-            again = _register(context, params, sides, depth.offset, shift)
+            again = _register(params, sides, depth.offset, shift)
             if again is not None and again.accepted and again.ncc_after >= found.ncc_after:
                 found, offset = again, depth.offset
     measured = depth is not None and not depth.fallback_used
