@@ -42,7 +42,8 @@ class StackParams(Params):
         0.0, "Use no more than this depth of each slice; 0 uses all of it.", unit="um", ge=0
     )
     interpolation: Literal["cubic", "linear"] = parameter(
-        "cubic", "Interpolation in the plane: cubic is sharp, linear smooth."
+        "linear",
+        "Interpolation in the plane: linear, or cubic, which keeps more detail and more speckle.",
     )
     pyramid_levels_um: tuple[float, ...] = parameter(
         (10.0, 25.0, 50.0, 100.0),
