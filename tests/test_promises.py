@@ -218,10 +218,13 @@ def test_a_busy_folder_is_refused_and_sigterm_ends_the_run_in_order(
     process = start("run", done.raw, folder, "--cpus", "1")
     try:
         wait_for(lambda: count_done(folder) >= 1, process)
+        # Frozen, so that it cannot end before the second has been refused.
+        process.send_signal(signal.SIGSTOP)
         second = soct("run", done.raw, folder, "--cpus", "1")
         assert second.returncode == ExitCode.LOCKED
         assert str(process.pid) in second.stderr
         process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGCONT)
         assert process.wait(timeout=60) == ExitCode.TERMINATED
     finally:
         process.kill()
