@@ -58,13 +58,19 @@ class SlicePlacement:
             np.floor(self.z_px + self.shape[0] - 1 + 1e-6)
         ) + 1
 
-    def source_rows(self, y0: int, y1: int, width: int, margin: int = 2) -> tuple[int, int]:
-        """Slice rows that output rows ``y0 .. y1`` over the full width touch."""
-        corners = np.array([[y, x, 1.0] for y in (y0, y1 - 1) for x in (0, width - 1)])
-        rows = corners @ self.to_slice[0]
-        low = int(np.floor(rows.min())) - margin
-        high = int(np.ceil(rows.max())) + margin + 1
-        return max(low, 0), min(high, self.shape[1])
+    def source_window(
+        self, y: tuple[int, int], x: tuple[int, int], margin: int = 2
+    ) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Slice rows and columns that the output rows ``y`` and columns ``x`` touch."""
+        corners = np.array([[r, c, 1.0] for r in (y[0], y[1] - 1) for c in (x[0], x[1] - 1)])
+        at = corners @ self.to_slice.T
+        low = np.floor(at.min(axis=0)).astype(int) - margin
+        high = np.ceil(at.max(axis=0)).astype(int) + margin + 1
+        rows, columns = (
+            (max(int(a), 0), min(int(b), n))
+            for a, b, n in zip(low, high, self.shape[1:], strict=True)
+        )
+        return rows, columns
 
 
 def depth_weights(snr: FloatArray) -> FloatArray:

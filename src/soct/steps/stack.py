@@ -62,11 +62,16 @@ class _Slice:
 
     slice_id: int
     volume: VolumeReader
-    valid: NDArray[np.int16]
-    lateral: FloatArray
     weights: FloatArray
     placement: SlicePlacement
     motor: SlicePlacement
+
+    def read_valid(self) -> NDArray[np.int16]:
+        """Depth range of every A-line within the planes that are used, (2, y, x)."""
+        import numpy as np
+
+        valid = self.volume.read_valid()
+        return np.minimum(valid, self.placement.shape[0], out=valid)
 
 
 @dataclass(frozen=True)
@@ -146,7 +151,7 @@ def _open_slices(context: Context, params: StackParams) -> tuple[list[_Slice], _
 
     from soct.formats.documents import read_document
     from soct.formats.ome_zarr import open_volume
-    from soct.mosaic.stack_rendering import depth_weights, lateral_weights
+    from soct.mosaic.stack_rendering import depth_weights
 
     poses = read_document(context.run("estimate_slice_poses", "poses"))
     levels = read_document(context.run("normalize", "normalization"))["slices"]
@@ -164,11 +169,9 @@ def _open_slices(context: Context, params: StackParams) -> tuple[list[_Slice], _
     }
     dz = poses["voxel_um"][0]
     most = round(params.max_depth_um / dz) if params.max_depth_um > 0 else None
-    ranges = {}
     for i, row in poses["slices"].items():
         row["planes"] = min(volumes[i].shape[0], most or volumes[i].shape[0])
-        valid = volumes[i].read_valid()
-        ranges[i] = np.minimum(valid, row["planes"], out=valid)
+        valid = np.minimum(volumes[i].read_valid(), row["planes"])
         footprint = valid[1] > valid[0]
         if not footprint.any():
             raise StepError(
@@ -180,15 +183,12 @@ def _open_slices(context: Context, params: StackParams) -> tuple[list[_Slice], _
     canvas = _plan_canvas(poses)
     slices = []
     for i, row in sorted(poses["slices"].items(), key=lambda item: int(item[0])):
-        valid = ranges[i]
         with np.load(context.of_slice("compensate_attenuation", "levels", int(i))) as saved:
             weights = depth_weights(saved["snr"])
         slices.append(
             _Slice(
                 int(i),
                 volumes[i],
-                valid,
-                lateral_weights(valid, params.blend_lateral_um / canvas.voxel_um.x),
                 weights,
                 _placement(row, canvas, levels[i], motor=False),
                 _placement(row, canvas, levels[i], motor=True),
@@ -206,63 +206,101 @@ class _Renderer:
         self.slices = slices
         self.canvas = canvas
         self.ramp_px = params.blend_depth_um / canvas.voxel_um.z
+        self.lateral_px = params.blend_lateral_um / canvas.voxel_um.x
         self.cubic = params.interpolation == "cubic"
         self.memory = context.memory_bytes
+        self._footprints: dict[int, tuple[NDArray[np.int16], FloatArray]] = {}
 
-    def planes(self, z0: int, z1: int, *, motor: bool = False) -> tuple[FloatArray, BoolArray]:
-        """Output planes ``z0 .. z1`` and where they hold data."""
+    def planes(
+        self,
+        z0: int,
+        z1: int,
+        rows: tuple[int, int] | None = None,
+        columns: tuple[int, int] | None = None,
+        *,
+        motor: bool = False,
+    ) -> tuple[FloatArray, BoolArray]:
+        """Output planes ``z0 .. z1``, all of them or a window, and where they hold data."""
         import numpy as np
 
         from soct.mosaic.stack_rendering import finish
 
-        _, ny, nx = self.canvas.shape
-        values = np.empty((z1 - z0, ny, nx), np.float32)
-        valid = np.empty((z1 - z0, ny, nx), np.bool_)
+        first, stop = rows or (0, self.canvas.shape[1])
+        x0, x1 = columns or (0, self.canvas.shape[2])
+        values = np.empty((z1 - z0, stop - first, x1 - x0), np.float32)
+        valid = np.empty(values.shape, np.bool_)
         active = self._active(z0, z1, motor)
-        row_bytes = (z1 - z0 + 3) * nx * 4 * (3 + len(active))
-        rows = int(np.clip(self.memory // 4 // max(row_bytes, 1), 32, ny))
-        for y0 in range(0, ny, rows):
-            y1 = min(y0 + rows, ny)
-            values[:, y0:y1], valid[:, y0:y1] = finish(*self._band(z0, z1, y0, y1, motor))
+        row_bytes = (z1 - z0 + 3) * (x1 - x0) * 4 * (3 + len(active))
+        high = max(32, self.memory // 4 // max(row_bytes, 1))
+        for y0 in range(first, stop, high):
+            y1 = min(y0 + high, stop)
+            here = slice(y0 - first, y1 - first)
+            values[:, here], valid[:, here] = finish(
+                *self._window(active, (z0, z1), (y0, y1), (x0, x1), motor)
+            )
         return values, valid
 
     def _active(self, z0: int, z1: int, motor: bool) -> list[_Slice]:
+        """Slices that reach into these planes; the maps of all others are let go."""
         chosen = []
         for s in self.slices:
             low, high = (s.motor if motor else s.placement).z_range
             if low < z1 and high > z0:
                 chosen.append(s)
+        there = {s.slice_id for s in chosen}
+        self._footprints = {i: maps for i, maps in self._footprints.items() if i in there}
         return chosen
 
-    def _band(
-        self, z0: int, z1: int, y0: int, y1: int, motor: bool
+    def _footprint(self, s: _Slice) -> tuple[NDArray[np.int16], FloatArray]:
+        """Return the valid depth range and the lateral weight of a slice."""
+        from soct.mosaic.stack_rendering import lateral_weights
+
+        if s.slice_id not in self._footprints:
+            valid = s.read_valid()
+            self._footprints[s.slice_id] = valid, lateral_weights(valid, self.lateral_px)
+        return self._footprints[s.slice_id]
+
+    def _window(
+        self,
+        active: list[_Slice],
+        z: tuple[int, int],
+        y: tuple[int, int],
+        x: tuple[int, int],
+        motor: bool,
     ) -> tuple[FloatArray, FloatArray]:
+        import dataclasses
+
         import numpy as np
 
         from soct.mosaic.stack_rendering import add_slice
 
-        nx = self.canvas.shape[2]
-        numerator = np.zeros((z1 - z0, y1 - y0, nx), np.float32)
+        numerator = np.zeros((z[1] - z[0], y[1] - y[0], x[1] - x[0]), np.float32)
         denominator = np.zeros_like(numerator)
-        for s in self._active(z0, z1, motor):
+        for s in active:
             placement = s.motor if motor else s.placement
-            r0, r1 = placement.source_rows(y0, y1, nx)
-            k0 = max(int(np.floor(z0 - placement.z_px)), 0)
-            k1 = min(int(np.ceil(z1 - placement.z_px)) + 1, placement.shape[0])
-            if r1 <= r0 or k1 <= k0:
+            (r0, r1), (c0, c1) = placement.source_window(y, x)
+            k0 = max(int(np.floor(z[0] - placement.z_px)), 0)
+            k1 = min(int(np.ceil(z[1] - placement.z_px)) + 1, placement.shape[0])
+            if r1 <= r0 or c1 <= c0 or k1 <= k0:
                 continue
+            # The window's own columns, on both sides.
+            matrix = placement.to_slice.copy()
+            matrix[:, 2] += matrix[:, 1] * x[0]
+            matrix[1, 2] -= c0
+            valid, lateral = self._footprint(s)
             add_slice(
                 numerator,
                 denominator,
-                s.volume.read((k0, k1), (r0, r1)),
-                s.valid[:, r0:r1],
-                s.lateral[r0:r1],
-                placement,
+                s.volume.read((k0, k1), (r0, r1), (c0, c1)),
+                # One memory layout, or the kernels are compiled for each.
+                np.ascontiguousarray(valid[:, r0:r1, c0:c1]),
+                np.ascontiguousarray(lateral[r0:r1, c0:c1]),
+                dataclasses.replace(placement, to_slice=matrix),
                 s.weights,
                 block_z0=k0,
                 row0=r0,
-                z0=z0,
-                y0=y0,
+                z0=z[0],
+                y0=y[0],
                 ramp_px=self.ramp_px,
                 cubic=self.cubic,
             )
@@ -317,10 +355,11 @@ def _motor_views(renderer: _Renderer, views: _Views, depth: int) -> tuple[FloatA
 
     nz, ny, nx = renderer.canvas.shape
     motor_y, motor_x = np.zeros((nz, nx), np.float32), np.zeros((nz, ny), np.float32)
+    row, column = (views.row, views.row + 1), (views.column, views.column + 1)
     for z0 in range(0, nz, depth):
-        values, _ = renderer.planes(z0, min(z0 + depth, nz), motor=True)
-        motor_y[z0 : z0 + depth] = values[:, views.row]
-        motor_x[z0 : z0 + depth] = values[:, :, views.column]
+        z1 = min(z0 + depth, nz)
+        motor_y[z0:z1] = renderer.planes(z0, z1, rows=row, motor=True)[0][:, 0]
+        motor_x[z0:z1] = renderer.planes(z0, z1, columns=column, motor=True)[0][:, :, 0]
     return motor_y, motor_x
 
 
