@@ -215,4 +215,4 @@ def unit_need(
     step = graph.steps[unit.step]
     if step.estimate is None:
         return Need()
-    return step.estimate(acquisition, unit.slices or graph.slices, params[unit.step])
+    return step.estimate(acquisition, unit.slices or graph.slices, params)

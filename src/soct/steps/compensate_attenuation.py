@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from soct.steps.declaration import (
     Context,
     Input,
     Metric,
+    Need,
     Output,
     Params,
     Result,
@@ -18,9 +19,12 @@ from soct.steps.declaration import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import numpy as np
     from numpy.typing import NDArray
 
+    from soct.formats.acquisition import Acquisition
     from soct.formats.ome_zarr import VolumeReader
     from soct.space import FloatArray
     from soct.steps.blocks import Block
@@ -240,12 +244,28 @@ def run(context: Context, params: CompensateAttenuationParams) -> Result:
     )
 
 
+def estimate(acquisition: Acquisition, slices: tuple[int, ...], params: Mapping[str, Any]) -> Need:
+    """Size of the outputs, and the memory that the unit cannot do without."""
+    from soct.steps.sizes import FLOAT, largest, measure_slices
+
+    return largest(
+        [
+            Need(
+                FLOAT * size.planes_kept(params) * size.plane,
+                40 * size.plane + 8 * size.block_bytes(HALO_PX),
+            )
+            for size in measure_slices(acquisition, slices, params)
+        ]
+    )
+
+
 STEP = Step(
     id="compensate_attenuation",
     version=1,
     scope=Scope.SLICE,
     params=CompensateAttenuationParams,
     run=run,
+    estimate=estimate,
     summary="Take the loss of light over depth out of each slice and crop it.",
     inputs=(
         Input("stitch_3d_with_refinement"),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from soct.errors import InputError, StepError
 from soct.steps.declaration import (
     Context,
     Metric,
+    Need,
     Output,
     Params,
     Result,
@@ -18,7 +19,9 @@ from soct.steps.declaration import (
 )
 
 if TYPE_CHECKING:
-    from soct.formats.acquisition import SliceRecord
+    from collections.abc import Mapping
+
+    from soct.formats.acquisition import Acquisition, SliceRecord
     from soct.geometry.galvo import GalvoDecision
     from soct.space import FloatArray, Voxel
 
@@ -253,12 +256,29 @@ def run(context: Context, params: CreateMosaicGridParams) -> Result:
     )
 
 
+def estimate(acquisition: Acquisition, slices: tuple[int, ...], params: Mapping[str, Any]) -> Need:
+    """Size of the outputs, and the memory that the unit cannot do without."""
+    from soct.steps.sizes import WAITING_BYTES, largest, measure_slices
+
+    return largest(
+        [
+            # Beside the files that wait: one tile as read, unpacked, turned and averaged.
+            Need(
+                size.grid_tiles * size.native_bytes,
+                min(WAITING_BYTES, size.grid_tiles * size.native_bytes) + 6 * size.native_bytes,
+            )
+            for size in measure_slices(acquisition, slices, params)
+        ]
+    )
+
+
 STEP = Step(
     id="create_mosaic_grid",
     version=2,
     scope=Scope.SLICE,
     params=CreateMosaicGridParams,
     run=run,
+    estimate=estimate,
     summary="Raw tiles to one mosaic grid per slice, galvo return removed.",
     outputs=(
         Output("grid", "mosaic_grid_3d_z{slice:02d}.ome.zarr"),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from soct.steps.declaration import (
     Context,
     Input,
     Metric,
+    Need,
     Output,
     Params,
     Result,
@@ -17,9 +18,12 @@ from soct.steps.declaration import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import numpy as np
     from numpy.typing import NDArray
 
+    from soct.formats.acquisition import Acquisition
     from soct.space import FloatArray
 
     BoolArray = NDArray[np.bool_]
@@ -194,12 +198,26 @@ def run(context: Context, params: CropInterfaceParams) -> Result:
     )
 
 
+def estimate(acquisition: Acquisition, slices: tuple[int, ...], params: Mapping[str, Any]) -> Need:
+    """Size of the outputs, and the memory that the unit cannot do without."""
+    from soct.steps.sizes import largest, measure_slices
+
+    return largest(
+        [
+            # Maps of the slice, and one block while it is smoothed.
+            Need(16 * size.plane, 60 * size.plane + 10 * size.block_bytes(HALO_PX))
+            for size in measure_slices(acquisition, slices, params)
+        ]
+    )
+
+
 STEP = Step(
     id="crop_interface",
     version=1,
     scope=Scope.SLICE,
     params=CropInterfaceParams,
     run=run,
+    estimate=estimate,
     summary="Map the tissue surface and choose the depth range that is kept.",
     inputs=(Input("stitch_3d_with_refinement"),),
     outputs=(Output("surface", "figures_z{slice:02d}.npz"),),

@@ -227,9 +227,9 @@ class Step(Generic[P]):
     outputs: tuple[Output, ...] = ()
     reads_raw: bool = False
     """The unit's key then contains the fingerprints of its slice's raw files (or of all, at run scope)."""
-    estimate: Callable[[Acquisition, tuple[int, ...], P], Need] | None = None
-    """``(acquisition, slices the unit covers, params) -> Need``, for the check of disk and memory before a
-    run; from names and sizes alone. None: nothing is known."""
+    estimate: Callable[[Acquisition, tuple[int, ...], Mapping[str, Any]], Need] | None = None
+    """``(acquisition, slices the unit covers, parameters of every step by id) -> Need``, for the check of disk
+    and memory before a run; from names and sizes alone. None: next to nothing."""
     cli_name: str | None = None
     """A shorter name for the subcommand; the default is the id with dashes."""
 

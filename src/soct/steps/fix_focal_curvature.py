@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from soct.steps.declaration import (
     Context,
     Input,
     Metric,
+    Need,
     Output,
     Params,
     Result,
@@ -13,6 +16,11 @@ from soct.steps.declaration import (
     Step,
     parameter,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from soct.formats.acquisition import Acquisition
 
 
 class FixFocalCurvatureParams(Params):
@@ -65,12 +73,26 @@ def run(context: Context, params: FixFocalCurvatureParams) -> Result:
     )
 
 
+def estimate(acquisition: Acquisition, slices: tuple[int, ...], params: Mapping[str, Any]) -> Need:
+    """Size of the outputs, and the memory that the unit cannot do without."""
+    from soct.steps.sizes import largest, measure_slices
+
+    sizes = measure_slices(acquisition, slices, params)
+    tiles = min(sum(size.tiles for size in sizes), params["fix_focal_curvature"].max_tiles)
+    # Depth and confidence of every tile that is looked at, and one tile while it is smoothed.
+    needs = [
+        Need(0, 8 * tiles * size.tile[1] * size.tile[2] + 8 * size.tile_bytes) for size in sizes
+    ]
+    return largest(needs)
+
+
 STEP = Step(
     id="fix_focal_curvature",
     version=1,
     scope=Scope.RUN,
     params=FixFocalCurvatureParams,
     run=run,
+    estimate=estimate,
     summary="Measure the depth shift that the scan optics give each A-line of a tile.",
     inputs=(Input("resample_mosaic_grid"),),
     outputs=(Output("curvature", "focal_curvature.npz"),),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from soct.steps.declaration import (
     Context,
     Input,
     Metric,
+    Need,
     Output,
     Params,
     Result,
@@ -17,11 +18,12 @@ from soct.steps.declaration import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
 
+    from soct.formats.acquisition import Acquisition
     from soct.formats.mosaic_grid import GridTile, MosaicGrid
     from soct.intensity.illumination import Illumination
     from soct.space import FloatArray
@@ -173,12 +175,24 @@ def run(context: Context, params: FixIlluminationParams) -> Result:
     )
 
 
+def estimate(acquisition: Acquisition, slices: tuple[int, ...], params: Mapping[str, Any]) -> Need:
+    """Size of the outputs, and the memory that the unit cannot do without."""
+    from soct.steps.sizes import largest, measure_slices
+
+    sizes = measure_slices(acquisition, slices, params)
+    tiles = min(sum(size.tiles for size in sizes), params["fix_illumination"].max_samples)
+    # Projections of at most 128 x 128, several copies of them, and one tile while it is smoothed.
+    area = max((min(128, s.tile[1]) * min(128, s.tile[2]) for s in sizes), default=0)
+    return largest([Need(0, 40 * tiles * area + 10 * size.tile_bytes) for size in sizes])
+
+
 STEP = Step(
     id="fix_illumination",
     version=1,
     scope=Scope.RUN,
     params=FixIlluminationParams,
     run=run,
+    estimate=estimate,
     summary="Estimate the flat field that all tiles share.",
     inputs=(Input("resample_mosaic_grid"),),
     outputs=(Output("fields", "flatfield.npz"), Output("figures", "figures.npz", optional=True)),

@@ -9,6 +9,7 @@ from soct.steps.declaration import (
     Context,
     Input,
     Metric,
+    Need,
     Output,
     Params,
     Result,
@@ -18,9 +19,12 @@ from soct.steps.declaration import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import numpy as np
     from numpy.typing import NDArray
 
+    from soct.formats.acquisition import Acquisition
     from soct.formats.ome_zarr import VolumeReader
     from soct.registration.depth_match import DepthMatchResult
     from soct.registration.slice_pair import SlicePairResult
@@ -350,12 +354,25 @@ def _number(value: float) -> float | None:
     return float(value) if value == value and abs(value) != float("inf") else None
 
 
+def estimate(acquisition: Acquisition, slices: tuple[int, ...], params: Mapping[str, Any]) -> Need:
+    """Size of the outputs, and the memory that the unit cannot do without."""
+    from soct.steps.sizes import largest, measure_slices
+
+    most = params["register_pairwise"].max_slabs
+    needs = []
+    for size in measure_slices(acquisition, slices, params):
+        slab = 2 * size.plane * BYTES_PER_PIXEL
+        needs.append(Need(64 << 10, max(slab, min(SLAB_BYTES, most * slab)) + 16 * size.plane))
+    return largest(needs)
+
+
 STEP = Step(
     id="register_pairwise",
     version=1,
     scope=Scope.PAIR,
     params=RegisterPairwiseParams,
     run=run,
+    estimate=estimate,
     summary="Measure shift, rotation and depth between two slices.",
     inputs=(Input("compensate_attenuation"), Input("bring_to_common_space")),
     outputs=(Output("pair", "slice_z{moving:02d}_on_z{fixed:02d}"),),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from soct.steps.declaration import (
     Context,
     Input,
     Metric,
+    Need,
     Output,
     Params,
     Result,
@@ -15,6 +16,11 @@ from soct.steps.declaration import (
     Step,
     parameter,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from soct.formats.acquisition import Acquisition
 
 
 class ResampleMosaicGridParams(Params):
@@ -84,12 +90,29 @@ def run(context: Context, params: ResampleMosaicGridParams) -> Result:
     return Result(metrics=metrics)
 
 
+def estimate(acquisition: Acquisition, slices: tuple[int, ...], params: Mapping[str, Any]) -> Need:
+    """Size of the outputs, and the memory that the unit cannot do without."""
+    from soct.steps.sizes import WAITING_BYTES, largest, measure_slices
+
+    return largest(
+        [
+            Need(
+                # Equal grids are linked.
+                size.grid_tiles * size.tile_bytes if size.tile_bytes < size.native_bytes else 0,
+                min(WAITING_BYTES, size.grid_tiles * size.tile_bytes) + 3 * size.native_bytes,
+            )
+            for size in measure_slices(acquisition, slices, params)
+        ]
+    )
+
+
 STEP = Step(
     id="resample_mosaic_grid",
     version=1,
     scope=Scope.SLICE,
     params=ResampleMosaicGridParams,
     run=run,
+    estimate=estimate,
     summary="Resample every tile to the working resolution, anti-aliased.",
     inputs=(Input("create_mosaic_grid"),),
     outputs=(Output("grid", "mosaic_grid_3d_z{slice:02d}.ome.zarr"),),

@@ -10,6 +10,7 @@ from soct.steps.declaration import (
     Context,
     Input,
     Metric,
+    Need,
     Output,
     Params,
     Result,
@@ -19,9 +20,12 @@ from soct.steps.declaration import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import numpy as np
     from numpy.typing import NDArray
 
+    from soct.formats.acquisition import Acquisition
     from soct.formats.ome_zarr import VolumeReader
     from soct.mosaic.stack_rendering import SlicePlacement
     from soct.space import FloatArray, Voxel
@@ -484,12 +488,32 @@ def _write_tables(context: Context, slices: list[_Slice], canvas: _Canvas) -> No
     write_table(context.output("decisions"), StackingRow, rows)
 
 
+def estimate(acquisition: Acquisition, slices: tuple[int, ...], params: Mapping[str, Any]) -> Need:
+    """Size of the outputs, and the memory that the unit cannot do without."""
+    from soct.steps.sizes import FLOAT, PYRAMID_BAND_BYTES, measure_slices
+
+    sizes = measure_slices(acquisition, slices, params)
+    if not sizes:
+        return Need()
+    plane = max(size.plane for size in sizes)
+    kept = max(size.planes_kept(params) for size in sizes)
+    dz = min(size.voxel_z_um for size in sizes)
+    cut = 1000 * params["beam_profile_correction"].slicing_interval_mm / dz
+    planes = kept + (len(sizes) - 1) * min(float(kept), cut)
+    # Each level of the pyramid has a band of planes that fills while another is written.
+    writer = 3 * min(max(PYRAMID_BAND_BYTES, 4 * 16 * plane), 4 * planes * plane)
+    # Maps of the slices that lie at one depth, views, and a block of planes.
+    overlapping = 1 + kept / max(min(float(kept), cut), 1.0)
+    return Need(int(1.4 * FLOAT * planes * plane), int(writer + (24 * overlapping + 80) * plane))
+
+
 STEP = Step(
     id="stack",
     version=2,
     scope=Scope.RUN,
     params=StackParams,
     run=run,
+    estimate=estimate,
     summary="Stack all slices into one OME-Zarr volume.",
     inputs=(
         Input("compensate_attenuation"),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from soct.errors import InputError
 from soct.steps.declaration import (
     Context,
     Input,
     Metric,
+    Need,
     Output,
     Params,
     Result,
@@ -19,11 +20,12 @@ from soct.steps.declaration import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     import numpy as np
     from numpy.typing import NDArray
 
+    from soct.formats.acquisition import Acquisition
     from soct.formats.mosaic_grid import MosaicGrid
     from soct.mosaic.placement import Placement
     from soct.mosaic.rendering import BandPlan, BandRenderer, Shading
@@ -453,12 +455,32 @@ def _report(
     )
 
 
+def estimate(acquisition: Acquisition, slices: tuple[int, ...], params: Mapping[str, Any]) -> Need:
+    """Size of the outputs, and the memory that the unit cannot do without."""
+    from soct.steps.sizes import FLOAT, SHARD_ROWS, largest, measure_slices
+
+    slabs = params["stitch_3d_with_refinement"].match_slabs
+    needs = []
+    for size in measure_slices(acquisition, slices, params):
+        nz, h, w = size.tile
+        # The overlaps of all tiles, flat; then a block of columns with the tiles that touch it.
+        strips = 8 * size.tiles * slabs * h * w
+        block = (
+            FLOAT * nz * min(size.canvas[1], 512) * (3 * h + 4 * SHARD_ROWS) + 4 * size.tile_bytes
+        )
+        needs.append(
+            Need(FLOAT * nz * size.plane, strips + max(block, 6 * size.tile_bytes) + 8 * size.plane)
+        )
+    return largest(needs)
+
+
 STEP = Step(
     id="stitch_3d_with_refinement",
     version=1,
     scope=Scope.SLICE,
     params=StitchParams,
     run=run,
+    estimate=estimate,
     summary="Match, place and render the tiles of each slice.",
     inputs=(
         Input("resample_mosaic_grid"),

@@ -1,0 +1,141 @@
+"""How large the data of a slice will be, from names and sizes alone: what steps' estimates are made of.
+
+Estimates err on the large side: mosaics are taken with a tenth of overlap, shards of empty tiles as written.
+Nothing is imported that computes, for the main process plans with this.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from soct.steps.declaration import Need
+
+if TYPE_CHECKING:
+    from soct.formats.acquisition import Acquisition
+
+FLOAT = 4
+SHARD_ROWS = 64
+BLOCK_COLUMNS = 1024
+WAITING_BYTES = 256 << 20
+"""What a mosaic grid keeps until its files are complete."""
+PYRAMID_BAND_BYTES = 128 << 20
+"""A band of one level of the final pyramid (`soct.formats.pyramid`), unless planes are larger."""
+_STEP = 0.9
+
+
+@dataclass(frozen=True)
+class SliceSize:
+    """Sizes of one slice; shapes are ``(z, y, x)``.
+
+    Attributes
+    ----------
+    tiles : int
+        Tiles with data.
+    grid : (int, int)
+        Rows and columns of tiles.
+    native, tile : tuple of int
+        Shape of a tile as recorded (return lines included), and at the working resolution.
+    voxel_z_um : float
+        Depth of a voxel at the working resolution.
+    """
+
+    tiles: int
+    grid: tuple[int, int]
+    native: tuple[int, int, int]
+    tile: tuple[int, int, int]
+    voxel_z_um: float
+
+    @property
+    def native_bytes(self) -> int:
+        """Of one recorded tile."""
+        return FLOAT * math.prod(self.native)
+
+    @property
+    def tile_bytes(self) -> int:
+        """Of one tile at the working resolution."""
+        return FLOAT * math.prod(self.tile)
+
+    @property
+    def grid_tiles(self) -> int:
+        """Positions of the grid."""
+        return self.grid[0] * self.grid[1]
+
+    @property
+    def canvas(self) -> tuple[int, int]:
+        """Rows and columns of the stitched slice."""
+        y, x = (
+            math.ceil(n * (1 + _STEP * (count - 1)))
+            for n, count in zip(self.tile[1:], self.grid, strict=True)
+        )
+        return y, x
+
+    @property
+    def plane(self) -> int:
+        """Pixels of one plane of the stitched slice."""
+        return math.prod(self.canvas)
+
+    def planes_kept(self, params: Mapping[str, Any]) -> int:
+        """Planes below the interface that are kept."""
+        crop = params.get("crop_interface")
+        depth = crop.out_depth_um if crop is not None else math.inf
+        return int(min(self.tile[0], max(1.0, depth / self.voxel_z_um)))
+
+    def block_bytes(self, halo: int = 0) -> int:
+        """Of one float32 block of a slice as steps cut it (`soct.steps.blocks`), over the full depth."""
+        y = min(SHARD_ROWS + 2 * halo, self.canvas[0])
+        x = min(BLOCK_COLUMNS + 2 * halo, self.canvas[1])
+        return FLOAT * self.tile[0] * y * x
+
+
+def measure_slice(
+    acquisition: Acquisition, slice_id: int, params: Mapping[str, Any]
+) -> SliceSize | None:
+    """Return the sizes of a slice; None where it has no raw tile to tell them.
+
+    Parameters
+    ----------
+    acquisition : Acquisition
+    slice_id : int
+    params : mapping
+        Parameters of every step.
+    """
+    tiles = acquisition.slices[slice_id].tiles
+    if not tiles:
+        return None
+    info = tiles[0].info
+    rows = max(t.row for t in tiles) - min(t.row for t in tiles) + 1
+    cols = max(t.col for t in tiles) - min(t.col for t in tiles) + 1
+    create, resample = params.get("create_mosaic_grid"), params.get("resample_mosaic_grid")
+    axial = info.axial_resolution_um or (create.axial_resolution_um if create else 1.0)
+    voxel = (axial, info.height_um / info.ny, info.width_um / info.nx)
+    target = resample.resolution_um if resample is not None else -1.0
+    shape = (info.n_z, info.ny, info.nx)
+    tile = [
+        max(1, math.ceil(n * v / target)) if target > v else n
+        for n, v in zip(shape, voxel, strict=True)
+    ]
+    return SliceSize(
+        len(tiles),
+        (rows, cols),
+        (info.n_z, info.ny, info.nx + info.n_extra),
+        (tile[0], tile[1], tile[2]),
+        max(axial, target),
+    )
+
+
+def measure_slices(
+    acquisition: Acquisition, slices: tuple[int, ...], params: Mapping[str, Any]
+) -> list[SliceSize]:
+    """Return the sizes of those slices that tell them."""
+    sizes = (measure_slice(acquisition, s, params) for s in slices)
+    return [size for size in sizes if size is not None]
+
+
+def largest(needs: list[Need]) -> Need:
+    """Add up the disk of several needs, and take the largest memory."""
+    return Need(
+        sum(need.disk_bytes for need in needs), max((n.memory_bytes for n in needs), default=0)
+    )
