@@ -466,20 +466,18 @@ def fit_quadratic(values: Array, weight: Array, *, planar: bool = False) -> Arra
     v, w = sampled[yy, xx].astype(float), w[yy, xx].astype(float)
     scale = float(max(values.shape))
     u, t = yy * every / scale, xx * every / scale
-    terms = [np.ones_like(u), u, t] + ([] if planar else [u * u, u * t, t * t])
-    design = np.stack(terms, axis=1)
-    robust = np.ones_like(w)
-    c = np.zeros(design.shape[1])
+    terms = np.array([np.ones_like(u), u, t] + ([] if planar else [u * u, u * t, t * t]))
+    c = np.zeros(len(terms))
     c[0] = np.median(v)
     for _ in range(12):
-        residual = v - (design * c).sum(1)
+        residual = v - (terms * c[:, None]).sum(0)
         spread = 1.4826 * np.median(np.abs(residual)) + 1e-6
         robust = np.clip(1 - (residual / (4.685 * spread)) ** 2, 0, None) ** 2
         # Sums by numpy, not BLAS: their last bits do not depend on the number of threads. The coordinates lie
         # in 0 .. 1, so that squaring the condition number does no harm.
-        weighted = design * (w * robust)[:, None]
-        normal = np.array([(weighted * column[:, None]).sum(0) for column in design.T])
-        update = np.linalg.lstsq(normal, (weighted * v[:, None]).sum(0), rcond=1e-13)[0]
+        weighted = terms * (w * robust)
+        normal = np.array([[(row * column).sum() for column in terms] for row in weighted])
+        update = np.linalg.lstsq(normal, (weighted * v).sum(1), rcond=1e-13)[0]
         if np.allclose(update, c, atol=1e-5):
             c = update
             break
