@@ -34,10 +34,9 @@ class EstimateSlicePosesParams(Params):
         True, "Let shifts between slices add up; off keeps every slice near its stage position."
     )
     confidence_weight_translations: bool = parameter(True, "Weigh every pair by its confidence.")
-    reference: Literal["first", "mean", "middle"] = parameter(
-        "first",
-        "What agrees with the stage: the first slice (the sample was mounted then, and drifted since), "
-        "all slices on average, or the middle one.",
+    reference: Literal["mean", "middle", "first"] = parameter(
+        "mean",
+        "What agrees with the stage: all slices on average, the middle one, or the first one.",
     )
     motor_only: bool = parameter(False, "Trust the stage alone (for diagnosis).")
     stage_step_um: float = parameter(
