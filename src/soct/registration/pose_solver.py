@@ -201,7 +201,10 @@ def solve_plane(
 
 
 def solve_depth(
-    stage: Floats, measured: Sequence[tuple[int, int, float, float]], step_sigma: float
+    stage: Floats,
+    measured: Sequence[tuple[int, int, float, float]],
+    step_sigma: float,
+    position_sigma: float,
 ) -> Solution:
     """Solve the depth of each slice from measured steps and the stage's, robustly.
 
@@ -213,6 +216,8 @@ def solve_depth(
         Pairs by index, in voxels.
     step_sigma : float
         Standard deviation of a stage step, in voxels.
+    position_sigma : float
+        Of a stage depth itself, in voxels: keeps a small error that all pairs share from adding up.
 
     Returns
     -------
@@ -240,7 +245,7 @@ def solve_depth(
         for term in steps:
             normal.add(term, 1.0)
         for k in range(n):
-            normal.add(_position_term(k, state, stage, one / (100.0 * step_sigma)), 1.0)
+            normal.add(_position_term(k, state, stage, one / position_sigma), 1.0)
         move = normal.solve().reshape(n, 1)
         state = state + move
         if number > 12 and np.abs(move).max() < 1e-7:

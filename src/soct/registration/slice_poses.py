@@ -91,8 +91,12 @@ class PosePriors:
         Of the turn between neighbours, and of a slice's rotation.
     z_step_um : float
         Of the stage's step in depth.
-    pair_floor_um, pair_floor_deg : float
-        Error of a pair that its covariance cannot know (distortion of the cut tissue).
+    z_position_um : float
+        Of a stage depth itself. Where the stage records depth it is good to some micrometres over the whole
+        run; where a nominal thickness stands in, errors add up and this must be large.
+    pair_floor_um, pair_floor_deg, pair_floor_z_um : float
+        Error of a pair that its covariance cannot know: distortion of the cut tissue; along z, that deep
+        planes are noisier than shallow ones, which moves the match by a few micrometres the same way in all pairs.
     """
 
     step_um: float = 50.0
@@ -100,8 +104,10 @@ class PosePriors:
     rotation_step_deg: float = 0.3
     rotation_deg: float = 1.0
     z_step_um: float = 10.0
+    z_position_um: float = 1000.0
     pair_floor_um: float = 1.0
     pair_floor_deg: float = 0.01
+    pair_floor_z_um: float = 3.0
 
 
 @dataclass(frozen=True)
@@ -297,11 +303,12 @@ def solve_slice_poses(
                 where[pairs[k].fixed],
                 where[pairs[k].moving],
                 float(pairs[k].z_step or 0.0),
-                max(pairs[k].z_sigma, 1e-3),
+                math.hypot(pairs[k].z_sigma, believed.pair_floor_z_um / voxel_um.z),
             )
             for k in depth_used
         ],
         believed.z_step_um / voxel_um.z,
+        believed.z_position_um / voxel_um.z,
     )
     z = depth.state[:, 0]
     z_stage = np.array([s.position[0] for s in ordered])

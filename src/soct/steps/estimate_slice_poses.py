@@ -49,6 +49,13 @@ class EstimateSlicePosesParams(Params):
         gt=0,
         le=100_000,
     )
+    stage_depth_position_um: float | None = parameter(
+        None,
+        "Expected error of a slice's recorded depth; empty: 20 um where the stage records depth, else 1000.",
+        unit="um",
+        gt=0,
+        le=100_000,
+    )
     stage_depth_um: float = parameter(
         10.0, "Expected error of the cut thickness.", unit="um", gt=0, le=1000
     )
@@ -82,6 +89,8 @@ def _solve(
     stages: list[StagePosition],
     pairs: list[PairMeasurement],
     voxel: Voxel,
+    *,
+    depth_recorded: bool,
 ) -> SlicePoses:
     from soct.registration.slice_poses import PosePriors, solve_slice_poses
 
@@ -95,6 +104,7 @@ def _solve(
             if params.accumulate_translations
             else min(params.stage_position_um, params.stage_step_um),
             z_step_um=params.stage_depth_um,
+            z_position_um=params.stage_depth_position_um or (20.0 if depth_recorded else 1000.0),
         ),
         min_confidence=params.min_confidence,
         confidence_weight_translations=params.confidence_weight_translations,
@@ -131,7 +141,9 @@ def run(context: Context, params: EstimateSlicePosesParams) -> Result:
             continue
         content[f, m] = read_document(path / "pairwise_registration_metrics.json")
         measured.append(_measurement(f, m, content[f, m]))
-    solved = _solve(params, stages, measured, voxel)
+    solved = _solve(
+        params, stages, measured, voxel, depth_recorded=space["thickness_source"] == ["stage"]
+    )
     write_document(
         context.output("poses"),
         {
