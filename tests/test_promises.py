@@ -172,7 +172,7 @@ def test_a_changed_parameter_reruns_its_step_and_the_consumers_and_status_says_w
     assert ended.returncode == ExitCode.OK, ended.stderr
     slices = last_run(folder)
     pairs = len(list((folder / "state" / "register_pairwise").glob("*.json")))
-    assert slices["computed"] == pairs + 2
+    assert slices["computed"] == pairs + 3
     why = soct("status", folder, "--why", "register_pairwise").stdout.splitlines()
     assert len(why) == pairs
     assert all("max_rotation_deg: 5.0 -> 4.0" in line for line in why)
@@ -183,7 +183,10 @@ def test_a_changed_parameter_reruns_its_step_and_the_consumers_and_status_says_w
     assert (
         "upstream estimate_slice_poses changed" in soct("status", folder, "--why", "stack").stdout
     )
-    assert "never computed" in soct("status", folder, "--why", "normalize").stdout
+    assert (
+        "upstream register_pairwise changed" in soct("status", folder, "--why", "normalize").stdout
+    )
+    assert "never computed" in soct("status", folder, "--why", "compensate_attenuation").stdout
     # Back again: the first result, to the byte.
     assert soct("run", done.raw, folder, "--cpus", "1").returncode == ExitCode.OK
     assert checksums(folder) == expected

@@ -12,6 +12,7 @@ from soct.intensity.normalization import (
     apply_scale,
     measure_levels,
     measure_overlap_ratio,
+    refine_log_gains,
     smooth_gains,
     solve_gains,
     split_tissue,
@@ -147,3 +148,26 @@ def test_the_ratio_of_two_views_of_one_tissue_is_measured_through_speckle() -> N
 def test_scaling_takes_the_floor_off_and_caps() -> None:
     values = apply_scale(np.array([6.0, 16.0, 1000.0, np.nan]), floor=6, scale=2, cap=100)
     np.testing.assert_array_equal(values, [0, 20, 200, np.nan])
+
+
+def test_registered_overlaps_correct_single_gains_and_leave_the_course_over_the_stack() -> None:
+    rng = np.random.default_rng(4)
+    true = rng.normal(0, 0.15, 12)
+    wrong = true + rng.normal(0, 0.04, 12)
+    position = np.arange(12) * 20.0
+    bias = 0.03  # an error of the depth sensitivity's slope: the same in all pairs, per slice apart
+    ratios = [
+        OverlapRatio(i, i + k, true[i] - true[i + k] + bias * k + rng.normal(0, 0.004), 0.006)
+        for k in (1, 2)
+        for i in range(12 - k)
+    ]
+    found = refine_log_gains(wrong, position, ratios)
+
+    def wiggle(error: np.ndarray) -> float:
+        return float(np.std(error - np.polyval(np.polyfit(position, error, 1), position)))
+
+    assert wiggle(found - true) < 0.01
+    assert wiggle(wrong - true) > 0.02
+    slope = np.polyfit(np.arange(12), found - wrong, 1)[0]
+    assert abs(slope) < 0.01
+    np.testing.assert_array_equal(refine_log_gains(wrong, position, []), wrong)

@@ -283,7 +283,7 @@ def _report(context: Context, solved: SlicePoses, voxel: Voxel) -> Result:
 
 STEP = Step(
     id="estimate_slice_poses",
-    version=1,
+    version=2,
     scope=Scope.RUN,
     params=EstimateSlicePosesParams,
     run=run,

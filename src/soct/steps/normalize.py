@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from soct.steps.declaration import (
     Context,
     Decision,
@@ -14,6 +16,12 @@ from soct.steps.declaration import (
     Step,
     parameter,
 )
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from soct.intensity.normalization import OverlapRatio
 
 
 class NormalizeParams(Params):
@@ -32,12 +40,43 @@ class NormalizeParams(Params):
     max_scale: float = parameter(4.0, "Greatest factor that a slice may get.", ge=1, le=100)
 
 
+def _registered_overlaps(
+    context: Context, ids: list[int]
+) -> tuple[NDArray[np.float64], list[OverlapRatio]]:
+    """Return the expected depth of every slice, and the brightness ratios of accepted pairs."""
+    import numpy as np
+
+    from soct.formats.documents import read_document
+    from soct.intensity.normalization import OverlapRatio
+
+    expected = read_document(context.run("bring_to_common_space", "offsets"))["slices"]
+    place = {i: k for k, i in enumerate(ids)}
+    position = np.array([expected.get(str(i), {}).get("z_px", np.nan) for i in ids], np.float64)
+    known = np.isfinite(position)
+    if not known.any():
+        return np.arange(len(ids), dtype=np.float64), []
+    # Slices that are not used have no place; they take no part in any pair either.
+    position = np.interp(np.arange(len(ids)), np.flatnonzero(known), position[known])
+    ratios = []
+    for (fixed, moving), path in sorted(context.all("register_pairwise", "pair").items()):
+        found = read_document(path / "pairwise_registration_metrics.json").get("brightness")
+        if found and fixed in place and moving in place:
+            ratios.append(
+                OverlapRatio(place[fixed], place[moving], found["log_ratio"], found["sigma"])
+            )
+    return position, ratios
+
+
 def run(context: Context, params: NormalizeParams) -> Result:
     """Write each slice's floor, cap and scale."""
     import numpy as np
 
     from soct.formats.documents import write_document
-    from soct.intensity.normalization import IntensityHistogram, measure_levels
+    from soct.intensity.normalization import (
+        IntensityHistogram,
+        measure_levels,
+        refine_log_gains,
+    )
 
     with np.load(context.run("beam_profile_correction", "profile")) as saved:
         log_gain = dict(zip(saved["slice_ids"].tolist(), saved["log_gain"].tolist(), strict=True))
@@ -53,7 +92,10 @@ def run(context: Context, params: NormalizeParams) -> Result:
                 min_contrast=params.normalize_min_contrast,
             )
         )
-    gain = np.array([np.exp(-log_gain.get(i, 0.0)) for i in ids])
+    refined = refine_log_gains(
+        np.array([log_gain.get(i, 0.0) for i in ids]), *_registered_overlaps(context, ids)
+    )
+    gain = np.exp(-refined)
     empty = np.array([level.empty for level in levels])
     gain[empty] = 1.0
     limited = np.clip(gain, params.min_scale, params.max_scale)
@@ -112,12 +154,17 @@ def run(context: Context, params: NormalizeParams) -> Result:
 
 STEP = Step(
     id="normalize",
-    version=2,
+    version=3,
     scope=Scope.RUN,
     params=NormalizeParams,
     run=run,
     summary="Bring all slices to one scale of brightness.",
-    inputs=(Input("compensate_attenuation"), Input("beam_profile_correction")),
+    inputs=(
+        Input("compensate_attenuation"),
+        Input("beam_profile_correction"),
+        Input("bring_to_common_space"),
+        Input("register_pairwise"),
+    ),
     outputs=(
         Output("normalization", "normalization.json"),
         Output("figures", "figures.npz", optional=True),

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from soct.formats.ome_zarr import VolumeReader
     from soct.registration.depth_match import DepthMatchResult
     from soct.registration.slice_pair import SlicePairResult
+    from soct.registration.transforms import AffineTransform2D, RigidTransform2D
     from soct.space import FloatArray
 
     BoolArray = NDArray[np.bool_]
@@ -67,6 +68,9 @@ class RegisterPairwiseParams(Params):
 SLAB_BYTES = 1 << 30
 """What the slabs of a pair may take. A constant: the number of slabs must not follow the memory at hand."""
 BYTES_PER_PIXEL = 24
+
+
+BRIGHTNESS_SLABS = 6
 
 
 @dataclass(frozen=True)
@@ -177,6 +181,55 @@ def _register(
         max_rotation_deg=params.max_rotation_deg,
         transform=params.transform,
     )
+
+
+def _measure_brightness(
+    params: RegisterPairwiseParams,
+    sides: tuple[_Side, _Side],
+    offset: float,
+    transform: RigidTransform2D | AffineTransform2D,
+) -> dict[str, float] | None:
+    """How bright the same tissue is in the fixed slice over the moving one (natural logarithm)."""
+    import numpy as np
+    from scipy import ndimage as ndi
+
+    from soct.intensity.normalization import measure_overlap_ratio
+
+    fixed, moving = sides
+    voxel = fixed.volume.voxel_um
+    thickness = max(1, round(params.slab_um / voxel.z))
+    starts = _slab_starts(
+        _depth_range(fixed),
+        _depth_range(moving),
+        offset,
+        thickness,
+        round(params.margin_um / voxel.z),
+        BRIGHTNESS_SLABS,
+    )
+    matrix = transform.matrix()
+    found = []
+    for z in starts:
+        (f, f_valid), (m, m_valid) = fixed.slab(z + offset, thickness), moving.slab(z, thickness)
+        m, m_valid = (
+            ndi.affine_transform(
+                np.where(m_valid, image, 0).astype(np.float32),
+                matrix[:2, :2],
+                matrix[:2, 2],
+                output_shape=f.shape,
+                order=1,
+            )
+            for image in (m, m_valid)
+        )
+        with np.errstate(divide="ignore", invalid="ignore"):
+            m = np.where(m_valid > 0.99, m / m_valid, np.nan)
+        ratio, sigma = measure_overlap_ratio(np.where(f_valid, f, np.nan), m)
+        if np.isfinite(ratio) and np.isfinite(sigma):
+            found.append((ratio, sigma))
+    if not found:
+        return None
+    ratios, sigmas = np.array(found).T
+    # Slabs share what the depth correction leaves, so more of them do not make the mean much surer.
+    return {"log_ratio": float(np.mean(ratios)), "sigma": float(max(sigmas.mean(), 0.005))}
 
 
 def _match_depth(
@@ -301,6 +354,9 @@ def run(context: Context, params: RegisterPairwiseParams) -> Result:
             "shift_px": [float(v) for v in found.shift],
             "centre_px": [float(v) for v in found.centre],
         },
+        "brightness": _measure_brightness(params, sides, offset, found.transform)
+        if found.accepted
+        else None,
         "covariance": covariance.tolist() if np.isfinite(covariance).all() else None,
         "depth": {
             "offset_px": depth_px,
@@ -368,7 +424,7 @@ def estimate(acquisition: Acquisition, slices: tuple[int, ...], params: Mapping[
 
 STEP = Step(
     id="register_pairwise",
-    version=1,
+    version=2,
     scope=Scope.PAIR,
     params=RegisterPairwiseParams,
     run=run,

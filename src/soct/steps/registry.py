@@ -22,11 +22,11 @@ STEP_IDS: tuple[str, ...] = (
     "crop_interface",
     "beam_profile_correction",
     "compensate_attenuation",
-    "normalize",
     "detect_rehoming_events",
     "bring_to_common_space",
     "register_pairwise",
     "estimate_slice_poses",
+    "normalize",
     "stack",
 )
 
