@@ -44,7 +44,7 @@ class Chain:
             for source in step.inputs:
                 if self.sets.get(source.step, {}).get("enabled", True):
                     if STEPS[source.step].scope is Scope.PAIR:
-                        inputs = {(source.step, o.name): {} for o in STEPS[source.step].outputs}
+                        inputs |= {(source.step, o.name): {} for o in STEPS[source.step].outputs}
                     for slices, result in self.run(source.step).items():
                         for name, path in result.outputs.items():
                             inputs.setdefault((source.step, name), {})[slices] = path
