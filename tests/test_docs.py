@@ -90,7 +90,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shell = Shell(folder)
     shell("soct simulate made --preset tiny --slices 2")
     (folder / "made" / "raw").rename(folder / "INPUT")
-    shell("soct run INPUT RUN --profile conservative")
+    shell("soct run INPUT RUN")
     return folder
 
 

@@ -57,7 +57,7 @@ def run_demo(out: Path, machine: Mapping[str, Any], seed: int) -> int:
 def _what_next(out: Path) -> tuple[str, ...]:
     return (
         f"Open {out / 'run' / 'demo_quality_report.html'} in a browser.",
-        "Your own data: soct run INPUT OUTPUT --profile conservative",
+        "Your own data: soct run INPUT OUTPUT",
     )
 
 

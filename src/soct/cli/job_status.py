@@ -47,7 +47,8 @@ def _tell(status: RunStatus) -> None:
 
 
 def _progress(step: StepStatus) -> str:
-    counts = [f"{step.done:>4} of {step.units:<4} done"]
+    waiting = step.done == 0 and not (step.running or step.failed or step.blocked)
+    counts = [f"{step.done:>4} of {step.units:<4} {'waiting' if waiting else 'done'}"]
     others = (("running", step.running), ("failed", step.failed), ("blocked", step.blocked))
     counts += [f"{number} {name}" for name, number in others if number]
     if step.done:

@@ -176,11 +176,12 @@ ADVICE: dict[str, Advice] = {
         (("detect_rehoming_events.rehoming_max_shift_mm", "a smaller value"), *_REGISTRATION),
     ),
     "slice_residual_p95_um": Advice(
-        "Slice pairs contradict each other",
-        "Small jumps in the reslices.",
-        "Wrong pairs that were trusted: look at the pairs with the largest residual.",
-        "Contradicting pairs were given little weight.",
-        _CONFIDENCE,
+        "Slices do not lie where the pairs of images put them",
+        "Jumps in the reslices.",
+        "A profile that keeps the stage's positions (apply_rotation_only) although the images agree, or wrong "
+        "pairs that were trusted: the table of pairs shows which.",
+        "The pairs and the weight that each was given are in the table of slice alignment.",
+        (("estimate_slice_poses.apply_rotation_only", "false, where it is true"), *_CONFIDENCE),
     ),
     "cumulative_drift_um": Advice(
         "Curved brain: the solved poses leave the stage far behind",

@@ -111,7 +111,7 @@ METHODS: dict[str, Method] = {
         (("stitch_blending_method", "blending"),),
     ),
     "beam_profile_correction": Method(
-        "The axial profile of the beam was estimated over the run and divided out",
+        "The sensitivity over depth was solved for the whole run, from tissue that overlapping slices see at two depths",
         (),
         (("method", "method"),),
     ),
@@ -121,11 +121,13 @@ METHODS: dict[str, Method] = {
         (("out_depth_um", "depth kept"),),
     ),
     "compensate_attenuation": Method(
-        "Attenuation was estimated with depth resolution and compensated",
-        ("vermeer2014",),
-        (("method", "method"), ("strength", "strength")),
+        "The loss of light over depth was compensated",
+        (),
+        (("method", "method"),),
     ),
-    "normalize": Method("Brightness was matched between slices by one smooth gain per slice"),
+    "normalize": Method(
+        "Brightness was matched between slices by one gain per slice, from tissue that two slices see"
+    ),
     "detect_rehoming_events": Method(
         "Stage glitches were detected and corrected",
         (),
@@ -137,7 +139,9 @@ METHODS: dict[str, Method] = {
         (("max_rotation_deg", "rotation at most"), ("max_translation_um", "translation at most")),
     ),
     "estimate_slice_poses": Method(
-        "The poses of all slices were solved together from all pairs with robust weights, with the stage as a weak prior"
+        "The poses of all slices were solved together from all pairs, robustly weighted, and the stage's positions",
+        (),
+        (("apply_rotation_only", "rotations alone from the images"),),
     ),
     "stack": Method(
         "Slices were interpolated once into the final volume, blended where they overlap, and written as OME-Zarr with a pyramid",

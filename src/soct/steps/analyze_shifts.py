@@ -23,6 +23,9 @@ class AnalyzeShiftsParams(Params):
     )
 
 
+LEAST_PAIRS = 8
+
+
 def run(context: Context, params: AnalyzeShiftsParams) -> Result:
     """Write the drift report."""
     import dataclasses
@@ -35,7 +38,15 @@ def run(context: Context, params: AnalyzeShiftsParams) -> Result:
         read_shifts(context.run("estimate_xy_shifts", "shifts")), iqr_factor=params.iqr_factor
     )
     write_document(context.output("report"), _finite(dataclasses.asdict(report)))
-    warnings = [f"the stage step between slices {f} and {m} stands out" for f, m in report.outliers]
+    shifts = read_shifts(context.run("estimate_xy_shifts", "shifts"))
+    size = {(s.fixed_id, s.moving_id): max(map(abs, s.shift_mm)) for s in shifts}
+    # Quartiles of a handful of steps say nothing about which of them is odd.
+    warnings = [
+        f"the stage step between slices {f} and {m}, {size[f, m]:.2f} mm, is unusual for this run; it is kept"
+        " unless the next step takes it back"
+        for f, m in report.outliers
+        if report.n_pairs >= LEAST_PAIRS
+    ]
     return Result(
         metrics=(
             Metric(

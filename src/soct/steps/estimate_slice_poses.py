@@ -163,7 +163,7 @@ def run(context: Context, params: EstimateSlicePosesParams) -> Result:
         },
     )
     _write_figures(context, stages, solved, measured, content, voxel)
-    return _report(context, solved, voxel)
+    return _report(params, context, solved, voxel)
 
 
 def _write_figures(
@@ -218,7 +218,9 @@ def _write_figures(
     )
 
 
-def _report(context: Context, solved: SlicePoses, voxel: Voxel) -> Result:
+def _report(
+    params: EstimateSlicePosesParams, context: Context, solved: SlicePoses, voxel: Voxel
+) -> Result:
     import numpy as np
 
     used = [r for r in solved.pairs if r.weight > 0 and np.isfinite(r.residual_px)]
@@ -236,6 +238,12 @@ def _report(context: Context, solved: SlicePoses, voxel: Voxel) -> Result:
     if len(solved.groups) > 1:
         warnings.append(
             f"no accepted pair joins the groups of slices {[list(g) for g in solved.groups]}: the stage does"
+        )
+
+    if params.apply_rotation_only and len(residual) and np.percentile(residual, 95) > 25:
+        warnings.append(
+            f"the images place slices up to {residual.max():.0f} um from the stage; apply_rotation_only keeps "
+            "the stage's positions (the default profile follows the images)"
         )
 
     def p95(values: Any) -> float | None:
