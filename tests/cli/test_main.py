@@ -111,8 +111,10 @@ def test_without_a_writable_folder_there_is_no_crash_file_and_no_second_error(
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_ends_a_command_with_its_code(number: signal.Signals, code: int) -> None:
+    # A shell starts background jobs with Ctrl-C ignored, and children inherit that: undo it.
     script = (
-        "import time, soct.cli.main as m\n"
+        "import signal, time, soct.cli.main as m\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "def work(given):\n    print('ready', flush=True)\n    time.sleep(60)\n    return 0\n"
         "m._run_app = work\nm.main([])"
     )
