@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from soct.cli import doctor
 from soct.cli.app import run_app
+from soct.cli.command_index import read_step_index, read_tool_index
 from soct.cli.main import run_guarded
-from soct.cli.step_index import read_step_index
+from soct.cli.tools import doctor
 from soct.errors import ExitCode
 from soct.steps.registry import load_steps
 from tests.pipeline.fake_pipeline import STEPS, make_input, open_fake
@@ -35,6 +35,18 @@ def test_the_list_of_commands_is_that_of_the_declarations() -> None:
     assert {entry.id: (entry.command, entry.summary) for entry in index.values()} == {
         step.id: (step.command, step.summary) for step in load_steps().values()
     }
+
+
+@pytest.mark.parametrize("tool", sorted(read_tool_index()))
+def test_the_help_of_a_tool_begins_as_the_list_of_commands_says(
+    soct: Soct, tool: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "400")
+    monkeypatch.setattr("typer.rich_utils.MAX_WIDTH", 400)
+    assert soct(*tool.split(" "), "--help") == ExitCode.OK
+    page = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert (summary := read_tool_index()[tool].summary)
+    assert summary in page
 
 
 @pytest.mark.parametrize("command", sorted(read_step_index()))

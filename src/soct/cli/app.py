@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 from typing import Annotated, Any
 
@@ -9,10 +10,11 @@ import typer
 from typer.core import TyperGroup
 
 import soct
-from soct.cli import job, profiles, tools
+from soct.cli import job, profiles
+from soct.cli.command_index import ToolEntry, read_step_index, read_tool_index
 from soct.cli.help_page import draw_page
 from soct.cli.options import STEPS, TOOLS
-from soct.cli.step_index import read_step_index
+from soct.cli.tools import GROUPS
 from soct.errors import ExitCode
 
 _MEANING = {
@@ -55,11 +57,29 @@ class Commands(TyperGroup):
             from soct.cli.step_command import build_step_command
 
             command = build_step_command(entry.id)
-        elif name == "simulate":
-            from soct.cli.simulate_command import build_simulate_command
-
-            command = build_simulate_command()
+        elif (tool := read_tool_index().get(name or "")) is not None:
+            command = _build_tool(tool)
         return name, command, rest
+
+
+class GroupOfTools(TyperGroup):
+    """Tools whose names begin with the same word."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Return the tool that the arguments name, with all its parameters."""
+        name, command, rest = super().resolve_command(ctx, args)
+        tool = read_tool_index().get(f"{ctx.info_name} {name}")
+        return name, _build_tool(tool) if tool is not None else command, rest
+
+
+def _build_tool(tool: ToolEntry) -> Any:
+    """Return a tool's command, importing its module."""
+    module = importlib.import_module(tool.module)
+    if hasattr(module, "build"):
+        return module.build()
+    app = typer.Typer(add_completion=False, rich_markup_mode="rich")
+    app.command(tool.name.rsplit(" ", 1)[-1])(module.command)
+    return typer.main.get_command(app)
 
 
 def _show_version(asked: bool) -> None:
@@ -80,7 +100,7 @@ def _root(
 
 
 def _unbuilt() -> None:
-    """Stand in the list of commands for a step's command, which is built when it is called."""
+    """Stand in the list of commands for a command, which is built when it is called."""
 
 
 def build_app() -> typer.Typer:
@@ -98,9 +118,23 @@ def build_app() -> typer.Typer:
     job.register(app)
     for entry in read_step_index().values():
         app.command(entry.command, help=entry.summary, rich_help_panel=STEPS)(_unbuilt)
-    tools.register(app)
+    groups: dict[str, typer.Typer] = {}
+    for tool in read_tool_index().values():
+        *group, name = tool.name.split(" ")
+        parent = _group(app, groups, group[0]) if group else app
+        parent.command(name, help=tool.summary, rich_help_panel=TOOLS)(_unbuilt)
     app.add_typer(profiles.build_profiles(), name="profiles", rich_help_panel=TOOLS)
     return app
+
+
+def _group(app: typer.Typer, groups: dict[str, typer.Typer], name: str) -> typer.Typer:
+    """Return the group of that name, made and added when it is first asked for."""
+    if name not in groups:
+        groups[name] = typer.Typer(
+            cls=GroupOfTools, help=GROUPS[name], no_args_is_help=True, rich_markup_mode="rich"
+        )
+        app.add_typer(groups[name], name=name, rich_help_panel=TOOLS)
+    return groups[name]
 
 
 def run_app(arguments: list[str]) -> int:

@@ -1,4 +1,4 @@
-"""What ``soct doctor`` looks at."""
+"""Check this machine: processors, memory, disk, caches, compiled kernels, GPU, file locks."""
 
 from __future__ import annotations
 
@@ -12,9 +12,12 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+import typer
 
 import soct
+from soct.cli import options
 from soct.cli.terminal import data, data_json
 from soct.errors import ExitCode
 from soct.pipeline.quantities import format_size
@@ -31,6 +34,16 @@ class Check:
     status: Literal["ok", "warning", "error"]
     found: str
     hint: str = ""
+
+
+def command(
+    folder: Annotated[
+        Path, typer.Option("--folder", metavar="FOLDER", help="Check disk and locks here.")
+    ] = Path(),
+    as_json: options.Json = False,
+) -> int:
+    """Check this machine: processors, memory, disk, caches, compiled kernels, GPU, file locks."""
+    return tell_health(folder, as_json=as_json)
 
 
 def tell_health(folder: Path, *, as_json: bool) -> int:

@@ -1,7 +1,7 @@
-"""The steps' names and summaries for ``soct --help``, read without importing any step.
+"""The names and summaries of steps and tools for ``soct --help``, read without importing any of them.
 
-Importing the sixteen modules would cost more than the rest of the command line, so their declarations are
-read from the syntax tree. A test compares this with the real ones.
+Importing every module would cost more than the rest of the command line, so their declarations are read
+from the syntax tree. A test compares this with the real ones.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 
 import soct
+from soct.cli.tools import TOOLS
 from soct.steps.registry import STEP_IDS
 
 
@@ -24,6 +25,16 @@ class StepEntry:
     summary: str
 
 
+@dataclass(frozen=True)
+class ToolEntry:
+    """One tool as the list of commands shows it."""
+
+    name: str
+    """As typed: one word, or the group's name and the command's."""
+    module: str
+    summary: str
+
+
 @cache
 def read_step_index() -> dict[str, StepEntry]:
     """Return the entries of all steps by command name, in pipeline order."""
@@ -32,19 +43,36 @@ def read_step_index() -> dict[str, StepEntry]:
     return {entry.command: entry for entry in entries}
 
 
+@cache
+def read_tool_index() -> dict[str, ToolEntry]:
+    """Return the entries of all tools by name, in the order in which they are listed."""
+    return {name: _read_tool(name) for name in TOOLS}
+
+
+def _read_tool(name: str) -> ToolEntry:
+    module = name.replace(" ", "_").replace("-", "_")
+    tree = _parse(Path(__file__).parent / "tools" / f"{module}.py")
+    text = ast.get_docstring(tree) or "" if tree is not None else ""
+    return ToolEntry(name, f"soct.cli.tools.{module}", " ".join(text.split("\n\n")[0].split()))
+
+
 def _read_entry(file: Path, step: str) -> StepEntry:
     declared = _declaration(file)
     command = declared.get("cli_name") or step.replace("_", "-")
     return StepEntry(step, command, declared.get("summary", ""))
 
 
+def _parse(file: Path) -> ast.Module | None:
+    try:
+        return ast.parse(file.read_bytes())
+    except (OSError, SyntaxError):
+        return None
+
+
 def _declaration(file: Path) -> dict[str, str]:
     """Return the constant keywords of the ``Step(...)`` call in a step module."""
-    try:
-        tree = ast.parse(file.read_bytes())
-    except (OSError, SyntaxError):
-        return {}
-    for statement in tree.body:
+    tree = _parse(file)
+    for statement in tree.body if tree is not None else ():
         value = getattr(statement, "value", None)
         if isinstance(value, ast.Call) and _name(value.func) == "Step":
             return {

@@ -1,4 +1,7 @@
-"""``soct simulate``: a subcommand generated from the models of the simulator."""
+"""Write a simulated acquisition in the raw format, with its truth.
+
+The command is generated from the models of the simulator.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,7 @@ _TEXT = (
 )
 
 
-def build_simulate_command() -> Any:
+def build() -> Any:
     """Return the command, importing the simulator's models."""
     from soct.simulate.faults import Faults
     from soct.simulate.spec import AcquisitionSpec

@@ -1,0 +1,23 @@
+"""Score a volume against the truth of a simulated acquisition."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from soct.cli import options
+
+
+def command(
+    volume: Annotated[Path, typer.Argument(metavar="VOLUME", help="OME-Zarr volume.")],
+    acquisition: Annotated[
+        Path, typer.Argument(metavar="ACQUISITION", help="Folder that `soct simulate` wrote.")
+    ],
+    as_json: options.Json = False,
+) -> int:
+    """Score a volume against the truth of a simulated acquisition."""
+    from soct.cli import demonstration
+
+    return demonstration.tell_score(volume, acquisition, as_json=as_json)
