@@ -14,6 +14,7 @@ import numpy as np
 from soct.formats.acquisition import open_acquisition
 from soct.formats.ome_zarr import open_volume
 from soct.formats.tables import TilePositionRow, read_table
+from soct.pipeline.graph import is_enabled
 from soct.pipeline.single_step import SingleResult, SingleStep, run_single_step
 from soct.registration.transforms import rotation_matrix
 from soct.simulate.microscope import Simulation
@@ -42,7 +43,7 @@ class Chain:
             step = STEPS[step_id]
             inputs: dict[tuple[str, str], dict[tuple[int, ...], Path]] = {}
             for source in step.inputs:
-                if self.sets.get(source.step, {}).get("enabled", True):
+                if is_enabled(STEPS[source.step].params(**self.sets.get(source.step, {}))):
                     if STEPS[source.step].scope is Scope.PAIR:
                         inputs |= {(source.step, o.name): {} for o in STEPS[source.step].outputs}
                     for slices, result in self.run(source.step).items():

@@ -72,8 +72,11 @@ class SliceConfigRow:
 
     @property
     def is_stacked(self) -> bool:
-        """Whether the slice's own image goes into the volume."""
-        return self.use and not self.auto_excluded
+        """Whether the slice's own image goes into the volume.
+
+        A step may keep a slice out of the registration and stack it where the stage puts it: column ``placement``.
+        """
+        return self.use and (not self.auto_excluded or self.extra.get("placement") == "stage")
 
 
 @dataclass(frozen=True)

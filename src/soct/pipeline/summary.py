@@ -232,7 +232,7 @@ def _ledger(folder: Path, status: RunStatus) -> Iterator[LedgerRow]:
         if slice_id not in present:
             yield LedgerRow(slice_id, used=False, reason="it was not acquired", missing=True)
             continue
-        excluded = row.get("auto_excluded", "").lower() in _TRUE
+        excluded = row.get("auto_excluded", "").lower() in _TRUE and row.get("placement") != "stage"
         column = "auto_excluded" if excluded else "use"
         used = row.get("use", "true").lower() in _TRUE and not excluded
         yield LedgerRow(

@@ -286,7 +286,10 @@ _CORRECTIONS: dict[str, tuple[str, str]] = {
         "Interpolated slice",
         "These planes are made from the neighbours: no measurement.",
     ),
-    "auto_excluded": ("Slice set aside", "It does not enter the volume."),
+    "auto_excluded": (
+        "Slice kept out of the registration",
+        "It lies where the stage puts it, and holds no other slice in place.",
+    ),
 }
 
 

@@ -118,6 +118,7 @@ def run(context: Context, params: EstimateSlicePosesParams) -> Result:
     from soct.formats.documents import read_document, write_document
     from soct.registration.slice_poses import StagePosition
     from soct.space import Voxel
+    from soct.steps.exclusions import read_exclusions
 
     space = read_document(context.run("bring_to_common_space", "offsets"))
     voxel = Voxel(*space["voxel_um"])
@@ -135,9 +136,10 @@ def run(context: Context, params: EstimateSlicePosesParams) -> Result:
             "no slice is used: there is nothing to stack",
             hint="look at slice_config.csv for the reasons",
         )
+    excluded = {i: e for i, e in read_exclusions(context).items() if i in shapes}
     measured, content = [], {}
     for (f, m), path in sorted(context.all("register_pairwise", "pair").items()):
-        if f not in shapes or m not in shapes:
+        if f not in shapes or m not in shapes or f in excluded or m in excluded:
             continue
         content[f, m] = read_document(path / "pairwise_registration_metrics.json")
         measured.append(_measurement(f, m, content[f, m]))
@@ -157,13 +159,15 @@ def run(context: Context, params: EstimateSlicePosesParams) -> Result:
                     "shape": shapes[i],
                     "confidence": float(p.confidence),
                     "stage_px": [float(v) for v in stages[k].position],
+                    "stacked": i not in excluded or excluded[i].treatment == "stage",
+                    "excluded": excluded[i].reason if i in excluded else "",
                 }
                 for k, (i, p) in enumerate(solved.poses.items())
             },
         },
     )
     _write_figures(context, stages, solved, measured, content, voxel)
-    return _report(params, context, solved, voxel)
+    return _report(params, solved, voxel, frozenset(excluded))
 
 
 def _write_figures(
@@ -219,7 +223,7 @@ def _write_figures(
 
 
 def _report(
-    params: EstimateSlicePosesParams, context: Context, solved: SlicePoses, voxel: Voxel
+    params: EstimateSlicePosesParams, solved: SlicePoses, voxel: Voxel, excluded: frozenset[int]
 ) -> Result:
     import numpy as np
 
@@ -231,14 +235,13 @@ def _report(
     rotations = np.array([p.rotation_deg for p in solved.poses.values()])
     depth = correction[:, 0]
     warnings = []
-    if solved.stage_only and len(solved.poses) > 1:
-        warnings.append(
-            f"slices {list(solved.stage_only)} are placed by the stage alone: no pair holds them"
-        )
-    if len(solved.groups) > 1:
-        warnings.append(
-            f"no accepted pair joins the groups of slices {[list(g) for g in solved.groups]}: the stage does"
-        )
+    # Excluded slices are told by the step that excludes them.
+    alone = [i for i in solved.stage_only if i not in excluded] if len(solved.poses) > 1 else []
+    groups = [list(g) for g in solved.groups if not excluded.issuperset(g)]
+    if alone:
+        warnings.append(f"slices {alone} are placed by the stage alone: no pair holds them")
+    if len(groups) > 1:
+        warnings.append(f"no accepted pair joins the groups of slices {groups}: the stage does")
 
     if params.apply_rotation_only and len(residual) and np.percentile(residual, 95) > 25:
         warnings.append(
@@ -283,19 +286,23 @@ def _report(
         warnings=tuple(warnings),
         decisions=tuple(
             Decision(i, "notes", "placed by the stage alone", "no accepted pair holds the slice")
-            for i in solved.stage_only
-            if len(solved.poses) > 1
+            for i in alone
         ),
     )
 
 
 STEP = Step(
     id="estimate_slice_poses",
-    version=2,
+    version=3,
     scope=Scope.RUN,
     params=EstimateSlicePosesParams,
     run=run,
     summary="Solve the poses of all slices from all pairs and the stage.",
-    inputs=(Input("register_pairwise"), Input("bring_to_common_space")),
+    inputs=(
+        Input("register_pairwise"),
+        Input("bring_to_common_space"),
+        Input("auto_assess_quality", optional=True),
+        Input("auto_exclude_slices", optional=True),
+    ),
     outputs=(Output("poses", "slice_poses.json"), Output("figures", "figures.npz", optional=True)),
 )

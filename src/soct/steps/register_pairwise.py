@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from soct.steps.declaration import (
@@ -17,21 +16,15 @@ from soct.steps.declaration import (
     Step,
     parameter,
 )
+from soct.steps.slice_planes import SliceSide, depth_range, open_side, slab_starts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import numpy as np
-    from numpy.typing import NDArray
-
     from soct.formats.acquisition import Acquisition
-    from soct.formats.ome_zarr import VolumeReader
     from soct.registration.depth_match import DepthMatchResult
     from soct.registration.slice_pair import SlicePairResult
     from soct.registration.transforms import AffineTransform2D, RigidTransform2D
-    from soct.space import FloatArray
-
-    BoolArray = NDArray[np.bool_]
 
 
 class RegisterPairwiseParams(Params):
@@ -73,78 +66,9 @@ BYTES_PER_PIXEL = 24
 BRIGHTNESS_SLABS = 6
 
 
-@dataclass(frozen=True)
-class _Side:
-    """One slice of the pair, read slab by slab."""
-
-    volume: VolumeReader
-    valid: NDArray[np.int16]
-
-    def plane(self, z: int) -> tuple[FloatArray, BoolArray]:
-        data = self.volume.read((z, z + 1))[0]
-        return data, (self.valid[0] <= z) & (z < self.valid[1])
-
-    def slab(self, z: float, thickness: int) -> tuple[FloatArray, BoolArray]:
-        """Mean of `thickness` planes from `z` on; between planes for a fractional start."""
-        import numpy as np
-
-        low = int(np.floor(z + 1e-9))
-        t = np.float32(max(z - low, 0.0))
-        stop = min(low + thickness + (1 if t > 1e-6 else 0), self.volume.shape[0])
-        planes = self.volume.read((low, stop))
-        if t > 1e-6 and len(planes) > 1:
-            planes = (1 - t) * planes[:-1] + t * planes[1:]
-        good = (self.valid[0] <= low) & (self.valid[1] >= stop)
-        return planes.mean(axis=0, dtype=np.float32), good
-
-
-def _open(context: Context, slice_id: int) -> _Side:
-    from soct.formats.ome_zarr import open_volume
-
-    volume = open_volume(
-        context.of_slice("compensate_attenuation", "slice", slice_id), threads=context.threads
-    )
-    return _Side(volume, volume.read_valid())
-
-
-def _depth_range(side: _Side) -> tuple[int, int]:
-    """Planes on which at least half of the slice's footprint holds data."""
-    import numpy as np
-
-    footprint = side.valid[1] > side.valid[0]
-    if not footprint.any():
-        return 0, 0
-    return (
-        int(np.median(side.valid[0][footprint])),
-        int(np.median(side.valid[1][footprint])),
-    )
-
-
-def _slab_starts(
-    fixed: tuple[int, int],
-    moving: tuple[int, int],
-    offset: float,
-    thickness: int,
-    margin: int,
-    most: int,
-) -> list[int]:
-    """Return the moving planes at which slabs start that lie well within both slices."""
-    import numpy as np
-
-    low = max(moving[0] + margin, int(np.ceil(fixed[0] + margin - offset)))
-    high = min(moving[1] - margin, int(np.floor(fixed[1] - margin - offset))) - thickness
-    if high < low:
-        low = max(moving[0], int(np.ceil(fixed[0] - offset)))
-        high = min(moving[1], int(np.floor(fixed[1] - offset))) - thickness - 1
-    if high < low:
-        return []
-    count = min(most, (high - low) // thickness + 1)
-    return [int(v) for v in np.unique(np.linspace(low, high, count).round())]
-
-
 def _register(
     params: RegisterPairwiseParams,
-    sides: tuple[_Side, _Side],
+    sides: tuple[SliceSide, SliceSide],
     offset: float,
     shift: tuple[float, float],
 ) -> SlicePairResult | None:
@@ -159,9 +83,9 @@ def _register(
     margin = round(params.margin_um / voxel.z)
     pixels = fixed.valid[0].size + moving.valid[0].size
     affordable = max(1, SLAB_BYTES // (pixels * BYTES_PER_PIXEL))
-    starts = _slab_starts(
-        _depth_range(fixed),
-        _depth_range(moving),
+    starts = slab_starts(
+        depth_range(fixed),
+        depth_range(moving),
         offset,
         thickness,
         margin,
@@ -185,7 +109,7 @@ def _register(
 
 def _measure_brightness(
     params: RegisterPairwiseParams,
-    sides: tuple[_Side, _Side],
+    sides: tuple[SliceSide, SliceSide],
     offset: float,
     transform: RigidTransform2D | AffineTransform2D,
 ) -> dict[str, float] | None:
@@ -198,9 +122,9 @@ def _measure_brightness(
     fixed, moving = sides
     voxel = fixed.volume.voxel_um
     thickness = max(1, round(params.slab_um / voxel.z))
-    starts = _slab_starts(
-        _depth_range(fixed),
-        _depth_range(moving),
+    starts = slab_starts(
+        depth_range(fixed),
+        depth_range(moving),
         offset,
         thickness,
         round(params.margin_um / voxel.z),
@@ -234,7 +158,7 @@ def _measure_brightness(
 
 def _match_depth(
     params: RegisterPairwiseParams,
-    sides: tuple[_Side, _Side],
+    sides: tuple[SliceSide, SliceSide],
     offset: float,
     found: SlicePairResult,
 ) -> DepthMatchResult:
@@ -249,8 +173,8 @@ def _match_depth(
         offset,
         params.allowed_drifting_mm * 1000 / fixed.volume.voxel_um.z,
         transform=found.transform,
-        fixed_range=_depth_range(fixed),
-        moving_range=_depth_range(moving),
+        fixed_range=depth_range(fixed),
+        moving_range=depth_range(moving),
     )
 
 
@@ -322,7 +246,7 @@ def run(context: Context, params: RegisterPairwiseParams) -> Result:
         },
         "depth": {"offset_px": offset, "sigma_px": None, "measured": False},
     }
-    sides = (_open(context, f), _open(context, m))
+    sides = (open_side(context, f), open_side(context, m))
     found = _register(params, sides, offset, shift)
     context.progress(0.5)
     if found is None:

@@ -159,7 +159,9 @@ def _open_slices(context: Context, params: StackParams) -> tuple[list[_Slice], _
 
     poses = read_document(context.run("estimate_slice_poses", "poses"))
     levels = read_document(context.run("normalize", "normalization"))["slices"]
-    poses["slices"] = {i: row for i, row in poses["slices"].items() if levels[i]["cap"] > 0}
+    poses["slices"] = {
+        i: row for i, row in poses["slices"].items() if levels[i]["cap"] > 0 and row["stacked"]
+    }
     if not poses["slices"]:
         raise StepError(
             "no slice holds any signal: there is nothing to stack",
@@ -481,7 +483,7 @@ def _write_tables(context: Context, slices: list[_Slice], canvas: _Canvas) -> No
                 applied_dy_px=float(applied[0]),
                 applied_dx_px=float(applied[1]),
                 applied_rotation_deg=row["rotation_deg"],
-                reason="" if held else "no accepted pair holds the slice",
+                reason="" if held else row["excluded"] or "no accepted pair holds the slice",
             )
         )
         before = s.slice_id
@@ -509,7 +511,7 @@ def estimate(acquisition: Acquisition, slices: tuple[int, ...], params: Mapping[
 
 STEP = Step(
     id="stack",
-    version=2,
+    version=3,
     scope=Scope.RUN,
     params=StackParams,
     run=run,

@@ -1,0 +1,87 @@
+"""Planes and slabs of compensated slices, read as steps compare them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from soct.formats.ome_zarr import VolumeReader
+    from soct.space import FloatArray
+    from soct.steps.declaration import Context
+
+    BoolArray = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class SliceSide:
+    """One slice, read plane by plane or slab by slab."""
+
+    volume: VolumeReader
+    valid: NDArray[np.int16]
+
+    def plane(self, z: int) -> tuple[FloatArray, BoolArray]:
+        """One plane, and where it holds data."""
+        data = self.volume.read((z, z + 1))[0]
+        return data, (self.valid[0] <= z) & (z < self.valid[1])
+
+    def slab(self, z: float, thickness: int) -> tuple[FloatArray, BoolArray]:
+        """Mean of `thickness` planes from `z` on; between planes for a fractional start."""
+        import numpy as np
+
+        low = int(np.floor(z + 1e-9))
+        t = np.float32(max(z - low, 0.0))
+        stop = min(low + thickness + (1 if t > 1e-6 else 0), self.volume.shape[0])
+        planes = self.volume.read((low, stop))
+        if t > 1e-6 and len(planes) > 1:
+            planes = (1 - t) * planes[:-1] + t * planes[1:]
+        good = (self.valid[0] <= low) & (self.valid[1] >= stop)
+        return planes.mean(axis=0, dtype=np.float32), good
+
+
+def open_side(context: Context, slice_id: int) -> SliceSide:
+    """Open a slice as `compensate_attenuation` wrote it."""
+    from soct.formats.ome_zarr import open_volume
+
+    volume = open_volume(
+        context.of_slice("compensate_attenuation", "slice", slice_id), threads=context.threads
+    )
+    return SliceSide(volume, volume.read_valid())
+
+
+def depth_range(side: SliceSide) -> tuple[int, int]:
+    """Planes on which at least half of the slice's footprint holds data."""
+    import numpy as np
+
+    footprint = side.valid[1] > side.valid[0]
+    if not footprint.any():
+        return 0, 0
+    return (
+        int(np.median(side.valid[0][footprint])),
+        int(np.median(side.valid[1][footprint])),
+    )
+
+
+def slab_starts(
+    fixed: tuple[int, int],
+    moving: tuple[int, int],
+    offset: float,
+    thickness: int,
+    margin: int,
+    most: int,
+) -> list[int]:
+    """Return the moving planes at which slabs start that lie well within both slices."""
+    import numpy as np
+
+    low = max(moving[0] + margin, int(np.ceil(fixed[0] + margin - offset)))
+    high = min(moving[1] - margin, int(np.floor(fixed[1] - margin - offset))) - thickness
+    if high < low:
+        low = max(moving[0], int(np.ceil(fixed[0] - offset)))
+        high = min(moving[1], int(np.floor(fixed[1] - offset))) - thickness - 1
+    if high < low:
+        return []
+    count = min(most, (high - low) // thickness + 1)
+    return [int(v) for v in np.unique(np.linspace(low, high, count).round())]
