@@ -1,4 +1,4 @@
-"""Opening an input folder: raw tiles in any layout, or the mosaic grids of its slices.
+"""Opening an input folder: raw tiles in any layout, Thorlabs `.oct` files, or the mosaic grids of its slices.
 
 Only names, sizes and the small text files are read, so 25,000 tiles take seconds. Whatever cannot be used
 becomes a `Problem`; only an input with nothing usable at all is an error.
@@ -14,6 +14,7 @@ from pathlib import Path
 
 from soct.errors import InputError
 from soct.formats.session import read_session
+from soct.formats.thorlabs_search import collect_slices
 from soct.formats.tile_check import check_tile, split_inconsistent
 from soct.formats.tile_search import Findings, TileFolder, search
 from soct.formats.tiles import (
@@ -198,8 +199,8 @@ def open_acquisition(path: Path) -> Acquisition:
     Parameters
     ----------
     path : Path
-        Tile folders ``tile_x<int>_y<int>_z<int>`` at any depth, or mosaic grids
-        ``mosaic_grid_3d_z<NN>.ome.zarr``.
+        Tile folders ``tile_x<int>_y<int>_z<int>`` at any depth, Thorlabs `.oct` files with their `.scan`
+        files, or mosaic grids ``mosaic_grid_3d_z<NN>.ome.zarr``.
 
     Returns
     -------
@@ -220,18 +221,18 @@ def open_acquisition(path: Path) -> Acquisition:
         slice_id: _collect_slice(slice_id, list(group), root)
         for slice_id, group in groupby(findings.tiles, key=lambda t: t.slice_id)
     }
+    if findings.octs and not slices:
+        slices = collect_slices(findings.octs, findings.scans, root)
+    elif findings.octs:
+        problems.append(
+            _mixed(findings.octs[0], f"{len(findings.octs)} .oct files", findings, root)
+        )
     kind = "raw" if any(record.tiles for record in slices.values()) or not grids else "grid"
     if kind == "grid":
         slices, problems = grids, [*problems, *grid_problems]
     elif grids:
         problems.append(
-            Problem(
-                "mixed_input",
-                "The input holds raw tiles and mosaic grids; the raw tiles are used",
-                shown(findings.grids[0][1].relative_to(root)),
-                expected="raw tiles or mosaic grids",
-                found=f"{len(findings.tiles)} tile folders and {len(findings.grids)} grids",
-            )
+            _mixed(findings.grids[0][1], f"{len(findings.grids)} grids", findings, root)
         )
     problems += _missing_slices(slices)
     for record in slices.values():
@@ -249,9 +250,28 @@ def open_acquisition(path: Path) -> Acquisition:
     )
 
 
+def _mixed(other: Path, what: str, findings: Findings, root: Path) -> Problem:
+    raw = (
+        f"{len(findings.tiles)} tile folders"
+        if findings.tiles
+        else f"{len(findings.octs)} .oct files"
+    )
+    return Problem(
+        "mixed_input",
+        "The input holds several kinds of data; the raw tiles are used",
+        shown(other.relative_to(root)),
+        expected="raw tiles, .oct files or mosaic grids",
+        found=f"{raw} and {what}",
+    )
+
+
 def _nothing_usable(root: Path, findings: Findings, problems: list[Problem]) -> InputError:
     what = (
-        f"{len(findings.tiles)} tile folders, none usable" if findings.tiles else "no such folder"
+        f"{len(findings.tiles)} tile folders, none usable"
+        if findings.tiles
+        else f"{len(findings.octs)} .oct files, none usable"
+        if findings.octs
+        else "no such folder"
     )
     if problems:
         first = problems[0]
@@ -261,7 +281,7 @@ def _nothing_usable(root: Path, findings: Findings, problems: list[Problem]) -> 
         "The input holds no usable tile",
         file=shown(root),
         expected="folders named tile_x<int>_y<int>_z<int> with info.txt and image_*.bin, at any depth, "
-        "or mosaic_grid_3d_z<NN>.ome.zarr",
+        ".oct files with a .scan file, or mosaic_grid_3d_z<NN>.ome.zarr",
         found=what,
         hint="Point soct at the folder that holds the tile folders or their per-slice folders.",
     )
@@ -277,6 +297,10 @@ def _describe(path: Path) -> str:
     return f"{status.st_size}:{status.st_mtime_ns}"
 
 
+def _raw_files(tile: TileRecord) -> tuple[Path, ...]:
+    return tile.files if tile.data_type == "psoct" else (tile.folder / "info.txt", *tile.files)
+
+
 def fingerprint_slice(record: SliceRecord) -> dict[str, str]:
     """Describe the raw files of a slice so that any change to them shows.
 
@@ -289,5 +313,5 @@ def fingerprint_slice(record: SliceRecord) -> dict[str, str]:
     if record.grid is not None:
         files = [Path(folder) / name for folder, _, names in os.walk(record.grid) for name in names]
     else:
-        files = [file for tile in record.tiles for file in (tile.folder / "info.txt", *tile.files)]
+        files = [file for tile in record.tiles for file in _raw_files(tile)]
     return {shown(file.relative_to(record.root)): _describe(file) for file in sorted(files)}

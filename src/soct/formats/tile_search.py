@@ -33,6 +33,8 @@ class Findings:
 
     tiles: list[TileFolder] = field(default_factory=list)
     grids: list[tuple[int, Path]] = field(default_factory=list)
+    octs: list[Path] = field(default_factory=list)
+    scans: list[Path] = field(default_factory=list)
     state: Path | None = None
     slice_metadata: dict[int, Path] = field(default_factory=dict)
     tables: dict[str, Path] = field(default_factory=dict)
@@ -85,6 +87,8 @@ def _take_file(path: Path, root: Path, findings: Findings) -> None:
         findings.tables[path.name] = path
     elif path.name == "metadata.json" and (found := _SLICE_FOLDER.fullmatch(parent.name)):
         findings.slice_metadata[int(found[1])] = path
+    elif (suffix := path.suffix.lower()) in (".oct", ".scan") and not path.name.startswith("."):
+        (findings.octs if suffix == ".oct" else findings.scans).append(path)
     else:
         findings.ignore(path.relative_to(root))
 
@@ -156,5 +160,6 @@ def search(root: Path) -> Findings:
                 findings.ignore(path.relative_to(root))
     findings.tiles.sort(key=lambda t: (t.slice_id, t.row, t.col, t.path))
     findings.grids.sort()
+    findings.scans.sort()
     findings.ignored.sort()
     return findings

@@ -26,7 +26,7 @@ class Problem:
     ----------
     kind : str
         ``missing_slice``, ``missing_tile``, ``duplicate``, ``truncated``, ``wrong_size``, ``no_data``,
-        ``missing_info``, ``malformed_info``, ``inconsistent``, ``too_large``, ``symlink``, ``unreadable``,
+        ``missing_info``, ``malformed_info``, ``malformed_oct``, ``malformed_scan``, ``inconsistent``, ``too_large``, ``symlink``, ``unreadable``,
         ``implausible_grid``, ``no_usable_tile`` or ``mixed_input``.
     message : str
         One sentence.
@@ -119,13 +119,17 @@ class TileRecord:
     slice_id, row, col : int
         Index of the slice, and ``tile_y``, ``tile_x``.
     folder : Path
-        Absolute.
+        Absolute; the first `.oct` file where there is no folder.
     files : tuple of Path
-        The ``image_*.bin`` files in the order of their frames.
+        The ``image_*.bin`` files in the order of their frames, or one ``.oct`` file per angle.
     info : TileInfo
-        What `info.txt` says.
+        What `info.txt`, or the header of the `.oct` file, says.
     stage_mm : tuple
         Stage position ``(x, y, z)``, None where it was not recorded.
+    data_type : {"oct", "psoct"}
+        Raw spectral-domain tile, or Thorlabs polarisation-sensitive `.oct` files.
+    angles : tuple of int
+        The angle of each `.oct` file.
     """
 
     slice_id: int
@@ -135,6 +139,14 @@ class TileRecord:
     files: tuple[Path, ...]
     info: TileInfo
     stage_mm: StagePosition = (None, None, None)
+    data_type: Literal["oct", "psoct"] = "oct"
+    angles: tuple[int, ...] = ()
+
+    @property
+    def n_bytes(self) -> int:
+        """Size of the samples on disk; of one polarisation where there are two."""
+        n = self.info.frame_bytes * self.info.n_frames
+        return n if self.data_type == "oct" else 2 * n * len(self.files)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +165,7 @@ class SliceRecord:
     @property
     def n_bytes(self) -> int:
         """Size of the samples of all usable raw tiles."""
-        return sum(tile.info.frame_bytes * tile.info.n_frames for tile in self.tiles)
+        return sum(tile.n_bytes for tile in self.tiles)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from soct.steps.declaration import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from soct.formats.acquisition import Acquisition, SliceRecord
+    from soct.formats.acquisition import Acquisition, SliceRecord, TileRecord
     from soct.geometry.galvo import GalvoDecision
     from soct.space import FloatArray, Voxel
 
@@ -52,6 +52,22 @@ class CreateMosaicGridParams(Params):
         "auto",
         "Lateral axis order of mosaic grids given as input; auto: xy unless soct wrote them.",
     )
+    data_type: Literal["auto", "oct", "psoct"] = parameter(
+        "auto",
+        "What the input must be: raw spectral-domain tiles (oct), or Thorlabs .oct files (psoct).",
+    )
+    polarisation: Literal[0, 1, "both"] = parameter(
+        0, "Detector of .oct files; both: the root of the summed powers of the two."
+    )
+    angle: int = parameter(
+        0, "Which angle of .oct files that hold several at every position.", ge=0, le=1000
+    )
+    crop_start_px: int = parameter(
+        320, "First depth sample of .oct files that is kept.", unit="px", ge=0, le=10**6
+    )
+    crop_stop_px: int = parameter(
+        750, "One past the last depth sample of .oct files that is kept.", unit="px", ge=1, le=10**6
+    )
     codec: Literal["none", "zstd"] = parameter(
         "none", "Compression on disk; speckle hardly compresses, so none is faster."
     )
@@ -65,9 +81,54 @@ def _voxel(record: SliceRecord, params: CreateMosaicGridParams) -> Voxel:
     return Voxel(axial, info.height_um / info.ny, info.width_um / info.nx)
 
 
+def _kept_depth(tile: TileRecord, params: CreateMosaicGridParams) -> int:
+    """Return how many depth samples of a tile are kept."""
+    if tile.data_type == "oct":
+        return tile.info.n_z
+    from soct.formats.thorlabs import crop_range
+
+    crop = (params.crop_start_px, params.crop_stop_px)
+    start, stop = crop_range(tile.info.n_z, crop, tile.files[0])
+    return stop - start
+
+
+def _read(tile: TileRecord, params: CreateMosaicGridParams) -> FloatArray:
+    """Return the samples of a tile, ``(z, y, x)`` with the return lines inside."""
+    if tile.data_type == "oct":
+        from soct.formats.raw import read_tile
+
+        return read_tile(tile)
+    from soct.formats.thorlabs import read_magnitude
+
+    if params.angle not in tile.angles:
+        raise InputError(
+            "A tile was not imaged at the chosen angle",
+            file=tile.files[0],
+            expected=f"one of {tile.angles}",
+            found=f"create_mosaic_grid.angle = {params.angle}",
+        )
+    return read_magnitude(
+        tile.files[tile.angles.index(params.angle)],
+        polarisation=params.polarisation,
+        crop=(params.crop_start_px, params.crop_stop_px),
+    )
+
+
+def _check_data_type(tile: TileRecord, params: CreateMosaicGridParams) -> None:
+    if params.data_type in ("auto", tile.data_type):
+        return
+    names = {"oct": "raw spectral-domain tiles", "psoct": "Thorlabs .oct files"}
+    raise InputError(
+        "The input is not of the type that the profile names",
+        file=tile.folder,
+        expected=names[params.data_type],
+        found=names[tile.data_type],
+        hint="Set create_mosaic_grid.data_type to auto, or give the other input.",
+    )
+
+
 def _decide_galvo(record: SliceRecord, params: CreateMosaicGridParams) -> GalvoDecision:
     """Find the return lines from the central tiles, once for the slice."""
-    from soct.formats.raw import read_tile
     from soct.geometry.galvo import choose_central_tiles, detect_galvo_return
 
     n_extra = record.tiles[0].info.n_extra
@@ -75,7 +136,7 @@ def _decide_galvo(record: SliceRecord, params: CreateMosaicGridParams) -> GalvoD
     if n_extra > 0 and params.fix_galvo_shift:
         for k in choose_central_tiles([(t.row, t.col) for t in record.tiles]):
             try:
-                aips.append(read_tile(record.tiles[k]).mean(axis=0))
+                aips.append(_read(record.tiles[k], params).mean(axis=0))
             except InputError:
                 continue  # named below, when the tile's turn comes
     return detect_galvo_return(
@@ -145,7 +206,7 @@ def run(context: Context, params: CreateMosaicGridParams) -> Result:
     import numpy as np
 
     from soct.formats.mosaic_grid import GridTile, MosaicGridWriter
-    from soct.formats.raw import read_tile, to_legacy_orientation
+    from soct.formats.raw import to_legacy_orientation
     from soct.geometry.galvo import apply_galvo_shift
 
     slice_id = context.unit.slices[0]
@@ -169,6 +230,8 @@ def run(context: Context, params: CreateMosaicGridParams) -> Result:
             hint=f"leave it out with --slices, or restore its tiles; {len(record.problems)} problems are listed by `soct plan`",
         )
     first = record.tiles[0].info
+    _check_data_type(record.tiles[0], params)
+    n_z = _kept_depth(record.tiles[0], params)
     decision = _decide_galvo(record, params)
     row0, col0 = min(t.row for t in record.tiles), min(t.col for t in record.tiles)
     rows = max(t.row for t in record.tiles) - row0 + 1
@@ -182,7 +245,7 @@ def run(context: Context, params: CreateMosaicGridParams) -> Result:
         context.output("grid"),
         rows,
         cols,
-        (first.n_z, ny, nx),
+        (n_z, ny, nx),
         _voxel(record, params),
         sharding_factor=params.sharding_factor,
         codec=params.codec,
@@ -195,7 +258,7 @@ def run(context: Context, params: CreateMosaicGridParams) -> Result:
                 writer.skip_tile(*position)
         for done, tile in enumerate(record.tiles):
             try:
-                raw = read_tile(tile)
+                raw = _read(tile, params)
             except InputError as error:
                 if params.missing_tiles == "fail":
                     raise
@@ -229,7 +292,7 @@ def run(context: Context, params: CreateMosaicGridParams) -> Result:
         if not written:
             # A slice without any signal goes on as an empty one: later steps say so and leave it out.
             for place in silent:
-                writer.write_tile(place.row, place.col, np.zeros((first.n_z, ny, nx), np.float32))
+                writer.write_tile(place.row, place.col, np.zeros((n_z, ny, nx), np.float32))
             written = silent
         if not written:
             raise StepError(

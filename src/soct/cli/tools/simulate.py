@@ -39,9 +39,11 @@ def build() -> Any:
     sizes = [key for key in AcquisitionSpec.model_fields if key not in _NOT_OPTIONS]
     faults = list(Faults.model_fields)
 
-    def command(out: Path, preset: str, perfect: bool, threads: int | None, **given: Any) -> None:
+    def command(
+        out: Path, preset: str, perfect: bool, threads: int | None, data_type: str, **given: Any
+    ) -> None:
         typed = typed_values(given, {key: key for key in (*sizes, *faults)})
-        _run(out, preset, perfect=perfect, threads=threads, typed=typed)
+        _run(out, preset, data_type, perfect=perfect, threads=threads, typed=typed)
 
     parameters = [
         keyword(
@@ -66,6 +68,18 @@ def build() -> Any:
             Annotated[int | None, typer.Option("--threads", min=1, max=4096, metavar="N")],
             None,
         ),
+        keyword(
+            "data_type",
+            Annotated[
+                str,
+                typer.Option(
+                    "--data-type",
+                    metavar="oct|psoct",
+                    help="psoct: also store the tiles as Thorlabs .oct files, in OUT/psoct.",
+                ),
+            ],
+            "oct",
+        ),
         *(p for key in sizes for p in options_of_field(AcquisitionSpec, key, key, PANEL_SIZE)),
         *(p for key in faults for p in options_of_field(Faults, key, key, PANEL_FAULTS)),
     ]
@@ -73,22 +87,40 @@ def build() -> Any:
 
 
 def _run(
-    out: Path, name: str, *, perfect: bool, threads: int | None, typed: Mapping[str, Any]
+    out: Path,
+    name: str,
+    data_type: str,
+    *,
+    perfect: bool,
+    threads: int | None,
+    typed: Mapping[str, Any],
 ) -> None:
     from soct.cli.terminal import data, words
     from soct.compute import caches
     from soct.pipeline.quantities import format_size
 
     caches.prepare()
+    from soct.errors import UsageError
     from soct.pipeline.run_folder import telling_of_writes
     from soct.simulate.microscope import simulate
+    from soct.simulate.thorlabs import store_as_oct
 
+    if data_type not in ("oct", "psoct"):
+        raise UsageError("--data-type is not known", expected="oct or psoct", found=data_type)
+    if data_type == "psoct":
+        # Such microscopes record no return lines.
+        typed = {"n_extra": "0", "galvo_return_px": "null", **typed}
     spec = _spec(name, perfect, typed)
     with telling_of_writes(out):
         made = simulate(spec, out, threads=threads)
+        raw = made.raw
+        if data_type == "psoct":
+            raw = out / "psoct"
+            if not raw.exists():
+                store_as_oct(made.raw, raw)
     state = "was there already" if made.reused else "written"
     words(f"{made.slices} slices, {made.tiles} tiles, {format_size(made.raw_bytes)}: {state}")
-    data(str(made.raw))
+    data(str(raw))
 
 
 def _spec(name: str, perfect: bool, typed: Mapping[str, Any]) -> Any:
