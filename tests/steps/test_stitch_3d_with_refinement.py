@@ -10,7 +10,7 @@ import pytest
 
 from soct.formats.ome_zarr import open_volume
 from soct.formats.tables import TilePositionRow, read_table
-from soct.steps.stitch_3d_with_refinement import choose_slabs
+from soct.steps.grid_tiles import choose_slabs
 from tests.steps.chain import Chain, Made, copy_raw, read_whole, rewrite, tile_folder
 
 STITCH = "stitch_3d_with_refinement"

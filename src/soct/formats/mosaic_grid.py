@@ -239,6 +239,11 @@ class MosaicGrid:
     _array: ZarrArray
     _transposed: bool
 
+    @property
+    def is_transposed(self) -> bool:
+        """Whether the array's second axis is x."""
+        return self._transposed
+
     def _ranges(self, row: int, col: int) -> list[Range]:
         if not (0 <= row < self.rows and 0 <= col < self.cols):
             raise ValueError(
@@ -257,6 +262,17 @@ class MosaicGrid:
         if not any((self._array.folder / name).exists() for name in names):
             return False
         return bool(self._array.read(ranges).any())
+
+    def stored_tiles(self) -> list[tuple[int, int]]:
+        """Return the positions ``(row, col)`` that may hold data, from names alone: others have no file."""
+        there = self._array.stored()
+        return [
+            (row, col)
+            for row in range(self.rows)
+            for col in range(self.cols)
+            if (not self.tiles or self.tiles[row * self.cols + col].status == "ok")
+            and any(there[i] for i in self._array.shards_in(self._ranges(row, col)))
+        ]
 
     def read_tile(self, row: int, col: int) -> FloatArray:
         """Read one tile, ``(z, y, x)`` float32.

@@ -155,7 +155,7 @@ def detect_galvo_return(
         return _keep_frames(n_extra, "no band of steps was found", profile, len(tiles))
     contrasts, consistent = [], 0
     for i, own_steps, own_breaks in zip(usable, steps, breaks, strict=True):
-        contrasts.append(_band_confidence(tiles[i], position, n_extra))
+        contrasts.append(band_confidence(tiles[i], position, n_extra))
         own_score = _band_score(own_steps, n_extra) + _break_score(own_breaks, n_extra)
         near = own_score.take(np.arange(position - 1, position + 2), mode="wrap").max()
         consistent += bool(near > 0 and near >= 0.5 * own_score.max())
@@ -236,26 +236,34 @@ def roll_columns(tile: Array, shift: int, *, undo: bool = False) -> Array:
 
 @dataclass(frozen=True)
 class DarkRun:
-    """A band of dark columns inside the tiles of an assembled mosaic.
+    """A band of dark (or bright) columns inside the tiles of an assembled mosaic.
 
     Attributes
     ----------
     start, width : int
         First column and number of columns, within one tile.
     deficit : float
-        Sum over the band of the missing brightness relative to the baseline, in columns.
+        Sum over the band of the missing (or surplus) brightness relative to the baseline, in columns.
     shift : int
         Roll (towards higher x) that brings the band to the tile's end.
+    bright : bool
+        Whether the band is brighter than the tissue beside it.
     """
 
     start: int
     width: int
     deficit: float
     shift: int
+    bright: bool = False
 
 
 def detect_dark_run(
-    profile: Array, *, dark_fraction: float = 0.6, max_gap: int = 2, max_width_fraction: float = 0.2
+    profile: Array,
+    *,
+    dark_fraction: float = 0.6,
+    max_gap: int = 2,
+    max_width_fraction: float = 0.2,
+    bright: bool = False,
 ) -> DarkRun | None:
     """Find return lines that an earlier tool left inside the tiles of an assembled mosaic.
 
@@ -269,6 +277,8 @@ def detect_dark_run(
         Runs separated by at most this many columns are one.
     max_width_fraction : float
         A wider run is tissue or background, not the return.
+    bright : bool
+        Look for columns brighter than the baseline over `dark_fraction` instead.
 
     Returns
     -------
@@ -281,19 +291,21 @@ def detect_dark_run(
     if baseline <= 0:
         return None
     relative = np.where(np.isfinite(values), values / baseline, 1.0)
-    dark = ndi.binary_closing(
-        np.pad(relative < dark_fraction, max_gap + 1), structure=np.ones(max_gap + 1)
-    )[max_gap + 1 : -max_gap - 1]
+    odd = relative > 1 / dark_fraction if bright else relative < dark_fraction
+    dark = ndi.binary_closing(np.pad(odd, max_gap + 1), structure=np.ones(max_gap + 1))[
+        max_gap + 1 : -max_gap - 1
+    ]
     labels, count = ndi.label(dark)
     best: DarkRun | None = None
     for label in range(1, count + 1):
         columns = np.flatnonzero(labels == label)
-        deficit = float((1 - relative[columns]).sum())
+        deficit = float(np.abs(1 - relative[columns]).sum())
         if columns.size > max_width_fraction * values.size:
             continue
         if best is None or deficit > best.deficit:
             start, width = int(columns[0]), int(columns.size)
-            best = DarkRun(start, width, deficit, (values.size - start - width) % values.size)
+            shift = (values.size - start - width) % values.size
+            best = DarkRun(start, width, deficit, shift, bright)
     return best
 
 
@@ -350,7 +362,7 @@ def _distinctness(score: FloatArray, position: int) -> float:
     return float(np.clip(2 * (1 - others.max() / score[position]), 0, 1))
 
 
-def _band_confidence(tile: FloatArray, position: int, n_extra: int) -> float:
+def band_confidence(tile: FloatArray, position: int, n_extra: int) -> float:
     """Confidence of one tile that its band differs from the columns on either side."""
     width = tile.shape[1]
     band = np.arange(position, position + n_extra) % width

@@ -46,7 +46,7 @@ def nominal_positions(
     stage_yx_mm: Positions,
     pixel_um: tuple[float, float],
     tile_shape: tuple[int, int],
-    overlap_fraction: float,
+    overlap_fraction: float | tuple[float, float],
 ) -> NominalPositions:
     """Turn stage positions, or where they are absent the tile index, into expected pixel positions.
 
@@ -60,8 +60,8 @@ def nominal_positions(
         Pixel size along ``(y, x)``.
     tile_shape : tuple of int
         Tile height and width in pixels.
-    overlap_fraction : float
-        Overlap of neighbours, used only without stage positions.
+    overlap_fraction : float or (float, float)
+        Overlap of neighbours (along y and x), used only without stage positions.
 
     Returns
     -------
@@ -69,7 +69,7 @@ def nominal_positions(
     """
     index = np.stack([rows, cols], axis=1).astype(np.int64)
     size = np.asarray(tile_shape, np.float64)
-    pitch = size * (1.0 - overlap_fraction)
+    pitch = size * (1.0 - np.asarray(overlap_fraction, np.float64))
     if not np.isfinite(stage_yx_mm).all():
         px = index * pitch
         px -= px.min(axis=0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,7 +49,31 @@ def read_findings(run_folder: Path) -> Mapping[str, Any]:
     return document if isinstance(document, dict) else {}
 
 
+def _grid(path: Path) -> dict[str, Any]:
+    """Return what the names of a mosaic grid's files tell."""
+    from soct.errors import InputError
+    from soct.formats.mosaic_grid import open_mosaic_grid
+
+    try:
+        grid = open_mosaic_grid(path)
+    except InputError:  # create_mosaic_grid says so when the slice's turn comes
+        return {"first_row": 0, "first_col": 0, "rows": 0, "cols": 0, "found": [], "bytes": 0}
+    heights = [t.stage_mm[2] for t in grid.tiles if t.stage_mm[2] is not None]
+    found = grid.stored_tiles()
+    return {
+        "first_row": 0,
+        "first_col": 0,
+        "rows": grid.rows,
+        "cols": grid.cols,
+        "found": found,
+        "bytes": len(found) * 4 * math.prod(grid.tile_shape),
+        "stage_z_mm": heights[0] if heights else None,
+    }
+
+
 def _slice(record: SliceRecord) -> dict[str, Any]:
+    if record.grid is not None:
+        return _grid(record.grid)
     places = [(tile.row, tile.col) for tile in record.tiles]
     absent = [(p.row, p.col) for p in record.problems if p.row is not None and p.col is not None]
     rows = [row for row, _ in places + absent]

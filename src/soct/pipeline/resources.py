@@ -104,11 +104,12 @@ def check_gpu(wanted: str) -> None:
 
 
 def raw_bytes(acquisition: Acquisition) -> int:
-    """Return the size of all usable raw tiles."""
+    """Return the size of all usable raw tiles, or of the files of the mosaic grids."""
     return sum(
-        tile.info.frame_bytes * tile.info.n_frames
+        record.n_bytes
+        if record.grid is None
+        else sum(file.stat().st_size for file in record.grid.rglob("*") if file.is_file())
         for record in acquisition.slices.values()
-        for tile in record.tiles
     )
 
 

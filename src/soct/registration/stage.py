@@ -89,21 +89,23 @@ def place_by_index(
     *,
     tile_um: tuple[float, float],
     pixel_um: tuple[float, float],
-    overlap_fraction: float,
+    overlap_fraction: float | tuple[float, float],
+    z_mm: Sequence[float] | None = None,
 ) -> StageSlice:
     """Build the positions that index and overlap imply, for data without stage positions.
 
-    Every tile lies at ``index * tile_um * (1 - overlap_fraction)``.
+    Every tile lies at ``index * tile_um * (1 - overlap_fraction)``; two fractions are those along y and x.
+    Stage z, where it was recorded, is kept.
     """
     r, c = np.asarray(rows, np.int64), np.asarray(cols, np.int64)
-    pitch = np.asarray(tile_um, np.float64) * (1 - overlap_fraction) / 1000
+    pitch = np.asarray(tile_um, np.float64) * (1 - np.asarray(overlap_fraction)) / 1000
     return StageSlice(
         slice_id,
         r,
         c,
         (r * pitch[0]).astype(np.float64),
         (c * pitch[1]).astype(np.float64),
-        np.full(r.shape, np.nan),
+        np.full(r.shape, np.nan) if z_mm is None else np.asarray(z_mm, np.float64),
         tile_um,
         pixel_um,
         "nominal",

@@ -36,12 +36,12 @@ class CommonSpace:
 
 
 def measure_origins(slices: Mapping[int, StageSlice]) -> dict[int, tuple[float, float]]:
-    """Return the stage position (y, x, in mm) of each mosaic's first row and column.
+    """Return the stage position (y, x, in mm) of each mosaic's first row and column, where it was recorded.
 
     With it, a mosaic that grew on its low side is placed by where its first pixel is, not by the edge that
     stayed.
     """
-    return {i: find_edges(s)["low"] for i, s in slices.items()}
+    return {i: find_edges(s)["low"] for i, s in slices.items() if s.source == "stage"}
 
 
 def common_space_offsets(
@@ -65,7 +65,7 @@ def common_space_offsets(
         Directions in which index and stage grow; +1 where omitted.
     origins_mm : mapping of int to (float, float), optional
         Stage position of each mosaic's first row and column (`measure_origins`). Corrections of glitches are
-        applied on top. Without it the first pixels of two mosaics are taken to lie on the tracked edge.
+        applied on top. Where one of two slices has none, their first pixels are taken to lie on the tracked edge.
     excluded_slice_mode : {"keep", "local_median", "median", "zero"}
         What stands in for a step from or to an excluded slice: itself, the median of the steps between used
         slices within `window` steps of it, the median of all those, or no motion.
@@ -129,7 +129,7 @@ def _canvas_steps(
     steps = np.zeros((len(shifts), 2))
     for k, s in enumerate(shifts):
         step = -np.asarray(s.shift_mm)
-        if origins_mm is not None:
+        if origins_mm is not None and s.fixed_id in origins_mm and s.moving_id in origins_mm:
             correction = np.asarray(s.raw_mm) - np.asarray(s.shift_mm)
             # A mosaic whose shape changed really begins elsewhere: growth is then no error of the stage.
             grown = s.corrected == "growth" and not s.reliable_in

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from soct.errors import InputError, StepError
@@ -144,63 +143,6 @@ def _decide_galvo(record: SliceRecord, params: CreateMosaicGridParams) -> GalvoD
     )
 
 
-def _import_grid(context: Context, params: CreateMosaicGridParams, record: SliceRecord) -> Result:
-    """Rewrite a mosaic grid that came as input in soct's own form."""
-    from soct.formats.mosaic_grid import MosaicGridWriter, open_mosaic_grid
-
-    assert record.grid is not None
-    axes = None if params.grid_axes == "auto" else params.grid_axes
-    source = open_mosaic_grid(record.grid, grid_axes=axes)
-    with MosaicGridWriter(
-        context.output("grid"),
-        source.rows,
-        source.cols,
-        source.tile_shape,
-        source.voxel_um,
-        sharding_factor=params.sharding_factor,
-        codec=params.codec,
-        attributes={"slice_id": record.slice_id},
-        threads=context.threads,
-    ) as writer:
-        for row in range(source.rows):
-            for col in range(source.cols):
-                if source.has(row, col):
-                    writer.write_tile(row, col, source.read_tile(row, col))
-        writer.close(source.tiles)
-    return Result(
-        metrics=(
-            Metric("tiles_expected", source.rows * source.cols, "", "positions of the grid"),
-            Metric("tiles_found", len(source.tiles), "", "tiles with data"),
-        ),
-        warnings=("the input is a mosaic grid: galvo and raw-file checks do not apply",),
-    )
-
-
-@dataclass(frozen=True)
-class _BadSamples:
-    """What is wrong with the samples of a tile."""
-
-    message: str
-    silent: bool
-    """Whether the tile shows nothing at all: a detector that was off or saturated throughout."""
-
-
-def _check_samples(raw: FloatArray) -> _BadSamples | None:
-    import numpy as np
-
-    with np.errstate(invalid="ignore"):
-        low, high = float(raw.min()), float(raw.max())
-    if np.isfinite(low) and np.isfinite(high) and low < high:
-        return None
-    finite = raw[np.isfinite(raw)]
-    if finite.size == 0:
-        return _BadSamples("holds no finite sample: it is left out", silent=True)
-    if finite.min() == finite.max():
-        return _BadSamples("holds the same value everywhere: it is left out", silent=True)
-    bad = raw.size - finite.size
-    return _BadSamples(f"holds {bad} samples that are not finite: taken as 0", silent=False)
-
-
 def run(context: Context, params: CreateMosaicGridParams) -> Result:
     """Write the mosaic grid of one slice."""
     import numpy as np
@@ -208,12 +150,24 @@ def run(context: Context, params: CreateMosaicGridParams) -> Result:
     from soct.formats.mosaic_grid import GridTile, MosaicGridWriter
     from soct.formats.raw import to_legacy_orientation
     from soct.geometry.galvo import apply_galvo_shift
+    from soct.steps.tile_samples import check_samples
 
     slice_id = context.unit.slices[0]
     assert context.acquisition is not None
     record = context.acquisition.slices[slice_id]
     if record.grid is not None:
-        return _import_grid(context, params, record)
+        from soct.steps.grid_import import import_grid
+
+        return import_grid(
+            context,
+            record,
+            grid_axes=params.grid_axes,
+            fix_galvo_shift=params.fix_galvo_shift,
+            galvo_confidence_threshold=params.galvo_confidence_threshold,
+            missing_tiles=params.missing_tiles,
+            sharding_factor=params.sharding_factor,
+            codec=params.codec,
+        )
     if record.problems and params.missing_tiles == "fail":
         problem = record.problems[0]
         raise InputError(
@@ -274,7 +228,7 @@ def run(context: Context, params: CreateMosaicGridParams) -> Result:
                 galvo_shift=decision.shift,
                 galvo_confidence=decision.confidence,
             )
-            if bad := _check_samples(raw):
+            if bad := check_samples(raw):
                 if params.missing_tiles == "fail":
                     raise InputError(f"a tile {bad.message}", file=tile.folder)
                 warnings.append(f"{tile.folder.name} {bad.message}")
@@ -337,7 +291,7 @@ def estimate(acquisition: Acquisition, slices: tuple[int, ...], params: Mapping[
 
 STEP = Step(
     id="create_mosaic_grid",
-    version=2,
+    version=3,
     scope=Scope.SLICE,
     params=CreateMosaicGridParams,
     run=run,

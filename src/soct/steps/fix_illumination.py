@@ -46,9 +46,9 @@ class FixIlluminationParams(Params):
     smoothness_flatfield: float | None = parameter(
         None, "Standard errors that a fine detail must reach to count; empty: automatic.", ge=0
     )
-    overlap_fraction: float = parameter(
-        0.2,
-        "Overlap of neighbouring tiles, used only where no stage position was recorded.",
+    overlap_fraction: float | None = parameter(
+        None,
+        "Overlap of neighbouring tiles where no stage position was recorded; empty: as estimate_xy_shifts found it.",
         ge=0,
         lt=0.9,
     )
@@ -115,14 +115,18 @@ def run(context: Context, params: FixIlluminationParams) -> Result:
         estimate_illumination,
         reduce_projection,
     )
-    from soct.steps.grid_tiles import expected_positions, present_tiles, tile_loader
+    from soct.steps.grid_tiles import (
+        expected_positions,
+        present_tiles,
+        tile_loader,
+        tile_overlap,
+    )
 
     paths = context.all("resample_mosaic_grid", "grid")
     grids = {ids[0]: open_mosaic_grid(path) for ids, path in sorted(paths.items())}
     tiles = {s: present_tiles(g) for s, g in grids.items()}
-    expected = {
-        s: expected_positions(g, tiles[s], params.overlap_fraction).px for s, g in grids.items()
-    }
+    overlap = tile_overlap(context, params.overlap_fraction)
+    expected = {s: expected_positions(g, tiles[s], overlap).px for s, g in grids.items()}
     loaders = {s: tile_loader(context, g, tiles[s]) for s, g in grids.items()}
     wanted = [(s, k) for s in grids for k in range(len(tiles[s]))]
     chosen = [wanted[i] for i in choose_samples(len(wanted), params.max_samples)]
@@ -194,6 +198,6 @@ STEP = Step(
     run=run,
     estimate=estimate,
     summary="Estimate the flat field that all tiles share.",
-    inputs=(Input("resample_mosaic_grid"),),
+    inputs=(Input("estimate_xy_shifts"), Input("resample_mosaic_grid")),
     outputs=(Output("fields", "flatfield.npz"), Output("figures", "figures.npz", optional=True)),
 )

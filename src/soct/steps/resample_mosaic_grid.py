@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, Literal
 
 from soct.steps.declaration import (
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from soct.formats.acquisition import Acquisition
+    from soct.formats.mosaic_grid import MosaicGrid
 
 
 class ResampleMosaicGridParams(Params):
@@ -38,6 +40,16 @@ class ResampleMosaicGridParams(Params):
     codec: Literal["none", "zstd"] = parameter(
         "none", "Compression on disk; speckle hardly compresses, so none is faster."
     )
+
+
+def _attributes(grid: MosaicGrid, n_x: int) -> dict[str, Any]:
+    """Keep what the grid says of itself; columns without data count in new pixels."""
+    kept = {k: grid.attributes[k] for k in ("slice_id", "row0", "col0") if k in grid.attributes}
+    if "no_data_columns" in grid.attributes:
+        first, stop = grid.attributes["no_data_columns"]
+        factor = n_x / grid.tile_shape[2]
+        kept["no_data_columns"] = [math.floor(first * factor), math.ceil(stop * factor)]
+    return kept
 
 
 def run(context: Context, params: ResampleMosaicGridParams) -> Result:
@@ -72,9 +84,7 @@ def run(context: Context, params: ResampleMosaicGridParams) -> Result:
         voxel,
         sharding_factor=params.sharding_factor,
         codec=params.codec,
-        attributes={
-            k: grid.attributes[k] for k in ("slice_id", "row0", "col0") if k in grid.attributes
-        },
+        attributes=_attributes(grid, plan.shape[2]),
         threads=context.threads,
     ) as writer:
         tiles = present_tiles(grid)
@@ -108,7 +118,7 @@ def estimate(acquisition: Acquisition, slices: tuple[int, ...], params: Mapping[
 
 STEP = Step(
     id="resample_mosaic_grid",
-    version=1,
+    version=2,
     scope=Scope.SLICE,
     params=ResampleMosaicGridParams,
     run=run,

@@ -9,11 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import cache
+from typing import TYPE_CHECKING, Any, Literal
 
 from soct.steps.declaration import Need
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from soct.formats.acquisition import Acquisition
 
 FLOAT = 4
@@ -93,7 +96,7 @@ class SliceSize:
 def measure_slice(
     acquisition: Acquisition, slice_id: int, params: Mapping[str, Any]
 ) -> SliceSize | None:
-    """Return the sizes of a slice; None where it has no raw tile to tell them.
+    """Return the sizes of a slice; None where it has no tile to tell them.
 
     Parameters
     ----------
@@ -102,28 +105,42 @@ def measure_slice(
     params : mapping
         Parameters of every step.
     """
-    tiles = acquisition.slices[slice_id].tiles
-    if not tiles:
-        return None
-    info = tiles[0].info
-    rows = max(t.row for t in tiles) - min(t.row for t in tiles) + 1
-    cols = max(t.col for t in tiles) - min(t.col for t in tiles) + 1
+    record = acquisition.slices[slice_id]
     create, resample = params.get("create_mosaic_grid"), params.get("resample_mosaic_grid")
-    axial = info.axial_resolution_um or (create.axial_resolution_um if create else 1.0)
-    voxel = (axial, info.height_um / info.ny, info.width_um / info.nx)
+    if record.grid is not None:
+        axes = create.grid_axes if create else "auto"
+        count, grid, native, voxel = _measure_grid(record.grid, None if axes == "auto" else axes)
+        shape = native
+    elif record.tiles:
+        tiles, info = record.tiles, record.tiles[0].info
+        rows = max(t.row for t in tiles) - min(t.row for t in tiles) + 1
+        cols = max(t.col for t in tiles) - min(t.col for t in tiles) + 1
+        axial = info.axial_resolution_um or (create.axial_resolution_um if create else 1.0)
+        count, grid, voxel = len(tiles), (rows, cols), (axial, *info.pixel_um)
+        shape, native = (info.n_z, info.ny, info.nx), info.shape
+    else:
+        return None
     target = resample.resolution_um if resample is not None else -1.0
-    shape = (info.n_z, info.ny, info.nx)
     tile = [
         max(1, math.ceil(n * v / target)) if target > v else n
         for n, v in zip(shape, voxel, strict=True)
     ]
-    return SliceSize(
-        len(tiles),
-        (rows, cols),
-        (info.n_z, info.ny, info.nx + info.n_extra),
-        (tile[0], tile[1], tile[2]),
-        max(axial, target),
-    )
+    return SliceSize(count, grid, native, (tile[0], tile[1], tile[2]), max(voxel[0], target))
+
+
+@cache
+def _measure_grid(
+    path: Path, axes: Literal["yx", "xy"] | None
+) -> tuple[int, tuple[int, int], tuple[int, int, int], tuple[float, float, float]]:
+    """Tiles, rows and columns, tile shape and voxel of a mosaic grid; of one voxel where it is broken."""
+    from soct.errors import InputError
+    from soct.formats.mosaic_grid import open_mosaic_grid
+
+    try:
+        grid = open_mosaic_grid(path, axes)
+    except InputError:  # create_mosaic_grid says so when the slice's turn comes
+        return 1, (1, 1), (1, 1, 1), (1.0, 1.0, 1.0)
+    return grid.rows * grid.cols, (grid.rows, grid.cols), grid.tile_shape, tuple(grid.voxel_um)  # type: ignore[return-value]
 
 
 def measure_slices(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import TYPE_CHECKING, Any, Literal
 
 from soct.errors import InputError
@@ -54,9 +53,9 @@ class StitchParams(Params):
         unit="um",
         gt=0,
     )
-    overlap_fraction: float = parameter(
-        0.2,
-        "Overlap of neighbouring tiles, used only where no stage position was recorded.",
+    overlap_fraction: float | None = parameter(
+        None,
+        "Overlap of neighbouring tiles where no stage position was recorded; empty: as estimate_xy_shifts found it.",
         ge=0,
         lt=0.9,
     )
@@ -64,40 +63,6 @@ class StitchParams(Params):
         False, "Trust the stage alone (for diagnosis): no image is matched."
     )
     codec: Literal["none", "zstd"] = parameter("none", "Compression of the stitched slice on disk.")
-
-
-def choose_slabs(profile: NDArray[np.float64], count: int) -> list[tuple[int, int]]:
-    """Cut the depths that carry signal into `count` slabs of equal thickness.
-
-    Parameters
-    ----------
-    profile : ndarray (nz,)
-        Mean brightness over depth.
-    count : int
-        Slabs wanted; fewer where the depths do not suffice.
-    """
-    import numpy as np
-
-    floor, peak = float(np.min(profile)), float(np.max(profile))
-    good = np.flatnonzero(profile > floor + 0.1 * (peak - floor))
-    if peak <= floor or good.size == 0:
-        return [(0, len(profile))]
-    low, high = int(good[0]), int(good[-1]) + 1
-    edges = np.unique(np.linspace(low, high, min(count, high - low) + 1).round().astype(int))
-    return list(itertools.pairwise(int(e) for e in edges))
-
-
-def _choose_matched_slabs(load: TileLoader, count: int) -> list[tuple[int, int]]:
-    """Slabs to match on, from up to five tiles spread over the list; only planes without gaps."""
-    import numpy as np
-
-    n = len(load.tiles)
-    chosen = sorted({round((k + 0.5) * n / 5 - 0.5) for k in range(5)} & set(range(n)))
-    first, stop = load.whole_planes
-    profile = np.mean(
-        [load(i)[first:stop].mean(axis=(1, 2), dtype=np.float64) for i in chosen], axis=0
-    )
-    return [(first + a, first + b) for a, b in choose_slabs(profile, count)]
 
 
 def _shading(context: Context) -> Shading | None:
@@ -127,20 +92,21 @@ def _place(
     import numpy as np
 
     from soct.mosaic.tile_placement import TileOptions, place_tiles
+    from soct.steps.grid_tiles import choose_matched_slabs, project_slabs
 
-    slabs = _choose_matched_slabs(load, params.match_slabs)
+    slabs = choose_matched_slabs(load, params.match_slabs)
     n = len(nominal)
     thumbnails.extend(np.zeros((0, 0), np.float32) for _ in range(n))
 
     def project(i: int) -> FloatArray:
         tile = load(i)
-        images = np.stack([np.mean(tile[a:b], axis=0) for a, b in slabs])
+        images = project_slabs(tile, slabs)
         if shading is not None:
             dark = 0.0 if shading.dark is None else shading.dark
-            images = (images - dark) / np.maximum(shading.flat, 1e-6)
+            images = ((images - dark) / np.maximum(shading.flat, 1e-6)).astype(np.float32)
         thumbnails[i] = images.mean(axis=0)[::step, ::step].astype(np.float32)
         context.progress(0.4 * (i + 1) / n)
-        return images.astype(np.float32)
+        return images
 
     search = None
     if params.max_tile_shift_um is not None:
@@ -290,14 +256,19 @@ def run(context: Context, params: StitchParams) -> Result:
     from soct.formats.mosaic_grid import open_mosaic_grid
     from soct.formats.tables import TilePositionRow, write_table
     from soct.mosaic.rendering import BandRenderer, plan_bands
-    from soct.steps.grid_tiles import expected_positions, present_tiles, tile_loader
+    from soct.steps.grid_tiles import (
+        expected_positions,
+        present_tiles,
+        tile_loader,
+        tile_overlap,
+    )
 
     grid = open_mosaic_grid(context.mine("resample_mosaic_grid", "grid"))
     tiles = present_tiles(grid)
     if not tiles:
         raise InputError("a slice has no tile with data", file=grid.path)
-    load = tile_loader(context, grid, tiles)
-    expected = expected_positions(grid, tiles, params.overlap_fraction)
+    load = tile_loader(context, grid, tiles, mark_gap=True)
+    expected = expected_positions(grid, tiles, tile_overlap(context, params.overlap_fraction))
     nominal = expected.px
     shading = _shading(context)
     tile_shape = (grid.tile_shape[1], grid.tile_shape[2])
@@ -476,13 +447,14 @@ def estimate(acquisition: Acquisition, slices: tuple[int, ...], params: Mapping[
 
 STEP = Step(
     id="stitch_3d_with_refinement",
-    version=1,
+    version=2,
     scope=Scope.SLICE,
     params=StitchParams,
     run=run,
     estimate=estimate,
     summary="Match, place and render the tiles of each slice.",
     inputs=(
+        Input("estimate_xy_shifts"),
         Input("resample_mosaic_grid"),
         Input("fix_focal_curvature", optional=True),
         Input("fix_illumination", optional=True),
