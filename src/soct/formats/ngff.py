@@ -221,3 +221,35 @@ def parse_image(folder: Path) -> Image:
     except (KeyError, IndexError, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise _malformed(folder, f"{type(error).__name__}: {error}") from error
     return Image(tuple(levels), version, own, stored)
+
+
+def image_orientation(folder: Path) -> str | None:
+    """Return what z, y and x of an image grow towards, None where it does not say it.
+
+    Raises
+    ------
+    InputError
+        There is no image.
+    """
+    attributes = read_group(folder)
+    letters = {name: letter for letter, name in _ORIENTATIONS.items()}
+    try:
+        own = attributes.get(NAMESPACE, {}).get("orientation")
+        axes = attributes.get("ome", attributes)["multiscales"][0]["axes"][-3:]
+        told = [axis.get("orientation", {}).get("value") for axis in axes]
+        code = own if isinstance(own, str) else "".join(letters[value] for value in told)
+        orientation_names(code)
+    except (KeyError, IndexError, TypeError, AttributeError, ValueError):
+        return None
+    return code
+
+
+def image_window(folder: Path) -> tuple[float, float] | None:
+    """Return the values that an image is to be shown with, black and white, where it says them."""
+    attributes = read_group(folder)
+    try:
+        channel = attributes.get("ome", attributes)["omero"]["channels"][0]["window"]
+        start, end = float(channel["start"]), float(channel["end"])
+    except (KeyError, IndexError, TypeError, AttributeError, ValueError):
+        return None
+    return (start, end) if math.isfinite(start) and math.isfinite(end) and start < end else None

@@ -67,7 +67,7 @@ def level_factors(voxel_um: Voxel, level_um: Sequence[float]) -> tuple[Shape, ..
 
 
 @dataclass(frozen=True)
-class _Layout:
+class Layout:
     """Shape of a level, and of its chunks and shards; one shard high bands are written at a time."""
 
     shape: Shape
@@ -75,7 +75,8 @@ class _Layout:
     shards: Shape
 
 
-def _layout(shape: Shape) -> _Layout:
+def volume_layout(shape: Shape) -> Layout:
+    """Choose chunks and shards of a level that is written in bands of planes."""
     n_z, n_y, n_x = shape
     plane = 4 * n_y * n_x
     height = _MOST_HEIGHT
@@ -87,7 +88,7 @@ def _layout(shape: Shape) -> _Layout:
     side = max(1, math.isqrt(_SHARD_BYTES // (4 * math.prod(chunks))))
     per_axis = (balanced(-(-n // c), side) for n, c in zip((n_y, n_x), chunks[1:], strict=True))
     y, x = (c * n for c, n in zip(chunks[1:], per_axis, strict=True))
-    return _Layout(shape, chunks, (z, y, x))
+    return Layout(shape, chunks, (z, y, x))
 
 
 def _shape_of(shape: Sequence[int], factor: Shape) -> Shape:
@@ -101,7 +102,7 @@ def pyramid_memory(
     """Return how many bytes a `PyramidWriter` holds, without the planes given to it."""
     total = 0
     for number, factor in enumerate(level_factors(voxel_um, level_um)):
-        layout = _layout(_shape_of(shape, factor))
+        layout = volume_layout(_shape_of(shape, factor))
         plane = layout.shape[1] * layout.shape[2]
         band = 5 * layout.shards[0] * plane
         total += 2 * band + (12 * plane if number else 0)
@@ -112,7 +113,7 @@ class _Band:
     """One level: collects planes up to the height of a shard, then writes them all at once."""
 
     def __init__(
-        self, layout: _Layout, data: ZarrArray, mask: ZarrArray | None, dtype: np.dtype[Any]
+        self, layout: Layout, data: ZarrArray, mask: ZarrArray | None, dtype: np.dtype[Any]
     ) -> None:
         self.layout = layout
         self.array = data
@@ -277,7 +278,7 @@ class PyramidWriter:
     def _band(
         self, name: str, shape: Shape, validity: bool, codec: Codec, threads: int | None
     ) -> _Band:
-        layout = _layout(shape)
+        layout = volume_layout(shape)
         blocks = (layout.chunks, layout.shards)
         data = create_array(self.path / name, shape, self.dtype, *blocks, codec, threads=threads)
         mask = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -189,6 +189,20 @@ def _through_itk(header: VolumeHeader, factors: Shape, labels: bool, cause: Exce
     return reduce_blocks(data.reshape(header.shape), factors, labels=labels)
 
 
+def ome_metadata(voxel_um: Sequence[float], orientation: str | None) -> dict[str, Any]:
+    """Return what tifffile turns into the OME-XML of a volume: voxel size, and orientation where it is known."""
+    sizes = {
+        key: value
+        for axis, size in zip("ZYX", voxel_um, strict=True)
+        for key, value in (
+            (f"PhysicalSize{axis}", float(f"{size:.9g}")),
+            (f"PhysicalSize{axis}Unit", "µm"),
+        )
+    }
+    told = {} if orientation is None else {"Description": f"soct orientation={orientation}"}
+    return {"axes": "ZYX", "UUID": _CONSTANT_UUID, **told, **sizes}
+
+
 def write_tiff(path: Path, volume: OrientedVolume) -> None:
     """Write a volume as OME-TIFF, deflated: voxel size in micrometres, orientation in the description.
 
@@ -200,20 +214,6 @@ def write_tiff(path: Path, volume: OrientedVolume) -> None:
     data = volume.data.astype(np.uint8) if volume.data.dtype == np.bool_ else volume.data
     if data.dtype.kind not in "uif" or data.dtype.itemsize > 8 - 4 * (data.dtype.kind in "ui"):
         raise UsageError(f"voxels of type {data.dtype} cannot be written as TIFF", file=shown(path))
-    z, y, x = volume.voxel_um
-    metadata = {
-        "axes": "ZYX",
-        "UUID": _CONSTANT_UUID,
-        "Description": f"soct orientation={volume.orientation}",
-        **{
-            key: value
-            for axis, size in zip("ZYX", (z, y, x), strict=True)
-            for key, value in (
-                (f"PhysicalSize{axis}", float(f"{size:.9g}")),
-                (f"PhysicalSize{axis}Unit", "µm"),
-            )
-        },
-    }
     with publish(path) as file:
         tifffile.imwrite(
             file,
@@ -221,5 +221,5 @@ def write_tiff(path: Path, volume: OrientedVolume) -> None:
             ome=True,
             photometric="minisblack",
             compression="zlib",
-            metadata=metadata,
+            metadata=ome_metadata(volume.voxel_um, volume.orientation),
         )

@@ -14,6 +14,7 @@ TOOLS: tuple[str, ...] = (
     "simulate",
     "evaluate",
     "doctor",
+    "convert",
 )
 
 GROUPS: dict[str, str] = {}
