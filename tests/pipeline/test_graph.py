@@ -7,10 +7,16 @@ from dataclasses import replace
 import pytest
 
 from soct.errors import ConfigurationError, UsageError
-from soct.pipeline.graph import build_graph, in_reading_order, parse_unit, slice_pairs
+from soct.pipeline.graph import (
+    build_graph,
+    in_reading_order,
+    parse_unit,
+    slice_pairs,
+    slices_left_out,
+)
 from soct.pipeline.request import Selection
 from soct.steps.declaration import Input, Unit
-from tests.pipeline.fake_pipeline import N_UNITS, STEPS, make_params
+from tests.pipeline.fake_pipeline import N_UNITS, STEPS, make_input, make_params, open_fake
 
 
 def graph_of(changes=None, slices=(1, 2, 4, 5), selection=None):
@@ -24,6 +30,20 @@ def test_pairs_bridge_a_missing_slice_and_no_number_shifts():
 @pytest.mark.parametrize(("slices", "pairs"), [((), ()), ((7,), ()), ((3, 9), ((3, 9),))])
 def test_few_slices_make_few_pairs(slices, pairs):
     assert slice_pairs(slices) == pairs
+
+
+def test_a_slice_that_a_step_leaves_out_has_no_units_and_is_bridged(tmp_path):
+    steps = {
+        **STEPS,
+        "read": replace(STEPS["read"], leaves_out=lambda acquisition, params: {2: "torn"}),
+    }
+    left_out = slices_left_out(steps, make_params(), open_fake(make_input(tmp_path / "raw")))
+    assert left_out == {2: "torn"}
+    graph = build_graph(steps, make_params(), (1, 2, 4, 5), None, left_out)
+    assert graph.slices == (1, 4, 5)
+    assert Unit("register", (1, 4)) in graph.upstream
+    with pytest.raises(UsageError, match="Slice 2 cannot be used: torn"):
+        build_graph(steps, make_params(), (1, 2, 4), Selection(slices=(2,)), left_out)
 
 
 def test_a_slice_unit_waits_for_its_slice_and_for_run_units():

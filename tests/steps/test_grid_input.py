@@ -13,6 +13,7 @@ from soct.errors import InputError
 from soct.formats.acquisition import open_acquisition
 from soct.formats.mosaic_grid import open_mosaic_grid
 from soct.pipeline.findings import write_findings
+from soct.pipeline.single_step import SingleStep, run_single_step
 from soct.simulate.linumpy_grids import write_linumpy_grids
 from soct.steps.registry import load_steps
 from soct.steps.sizes import measure_slice
@@ -167,3 +168,26 @@ def test_the_size_of_a_run_on_grids_is_known_before_it_starts(
     assert (size.tiles, size.grid, size.native) == (4, (2, 2), (40, 44, 44))
     write_findings(tmp_path, acquisition)
     assert '"rows": 2' in (tmp_path / "state/acquisition.json").read_text()
+
+
+def test_a_grid_that_cannot_be_opened_is_a_slice_left_out_and_a_damaged_one_is_an_empty_slice(
+    plain: Made, converted: Chain, tmp_path: Path
+) -> None:
+    shutil.copytree(converted.raw, tmp_path / "grids")
+    (tmp_path / "grids/mosaic_grid_3d_z01.ome.zarr/.zattrs").write_text("{}")
+    for chunk in (tmp_path / "grids/mosaic_grid_3d_z02.ome.zarr/0").rglob("*"):
+        if chunk.is_file() and chunk.name != ".zarray":
+            chunk.write_bytes(b"torn")
+    acquisition = open_acquisition(tmp_path / "grids")
+    step = load_steps()["create_mosaic_grid"]
+    assert step.leaves_out is not None
+    left_out = step.leaves_out(acquisition, step.params())
+    assert list(left_out) == [1]
+    assert "mosaic grid cannot be used" in left_out[1]
+    (made,) = run_single_step(
+        SingleStep(
+            step, step.params(), {}, tmp_path / "out", acquisition=acquisition, units=((2,),)
+        )
+    )
+    assert any("slice 2 shows nothing" in w for w in made.result.warnings)
+    assert sum("is left out" in w for w in made.result.warnings) == 4

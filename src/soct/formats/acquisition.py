@@ -170,8 +170,27 @@ def _collect_grids(findings: Findings, root: Path) -> tuple[dict[int, SliceRecor
                 )
             )
             continue
-        slices[slice_id] = SliceRecord(slice_id, grid=path, root=root)
+        slices[slice_id] = _check_grid(slice_id, path, root)
     return slices, problems
+
+
+def _check_grid(slice_id: int, path: Path, root: Path) -> SliceRecord:
+    """Open a grid's metadata; one that cannot be opened is a slice without tiles."""
+    from soct.formats.mosaic_grid import open_mosaic_grid
+
+    try:
+        open_mosaic_grid(path, threads=1)
+    except InputError as error:
+        problem = Problem(
+            "no_usable_tile",
+            f"A slice's mosaic grid cannot be used: {error.message}",
+            shown(path.relative_to(root)),
+            slice_id,
+            expected=error.expected or "",
+            found=error.found or "",
+        )
+        return SliceRecord(slice_id, problems=(problem,), root=root)
+    return SliceRecord(slice_id, grid=path, root=root)
 
 
 def _resolve(path: Path) -> Path:

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from soct.errors import ConfigurationError, UsageError
 from soct.pipeline.request import Selection
 from soct.steps.declaration import Params, Scope, Step, Unit
+
+if TYPE_CHECKING:
+    from soct.formats.acquisition import Acquisition
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,7 @@ def build_graph(
     params: Mapping[str, Params],
     slice_ids: Iterable[int],
     selection: Selection | None = None,
+    left_out: Mapping[int, str] | None = None,
 ) -> Graph:
     """Expand steps to units.
 
@@ -71,6 +75,8 @@ def build_graph(
         The slices that the input holds.
     selection : Selection, optional
         Which steps, slices or unit may run.
+    left_out : mapping of int to str, optional
+        Slices of the input that have no units, and why (`slices_left_out`).
 
     Raises
     ------
@@ -80,7 +86,9 @@ def build_graph(
         The selection names a step, slice or unit that is not there.
     """
     selection = selection or Selection()
-    slices = _chosen_slices(tuple(sorted(set(slice_ids))), selection)
+    left_out = left_out or {}
+    present = tuple(sorted(set(slice_ids) - set(left_out)))
+    slices = _chosen_slices(present, selection, left_out)
     active = {name: step for name, step in steps.items() if is_enabled(params[name])}
     inputs = {name: _inputs(step, steps, active) for name, step in active.items()}
     units = {name: _units(step.scope, name, slices) for name, step in active.items()}
@@ -94,6 +102,18 @@ def build_graph(
         for unit in step_units
     }
     return Graph(slices, active, inputs, units, upstream, _selected(selection, tuple(steps), units))
+
+
+def slices_left_out(
+    steps: Mapping[str, Step[Any]], params: Mapping[str, Params], acquisition: Acquisition
+) -> dict[int, str]:
+    """Return the slices that a step says cannot be part of a run, with its reasons."""
+    found: dict[int, str] = {}
+    for name, step in steps.items():
+        if step.leaves_out is not None and is_enabled(params[name]):
+            for slice_id, reason in step.leaves_out(acquisition, params[name]).items():
+                found.setdefault(slice_id, reason)
+    return found
 
 
 def is_enabled(params: Params) -> bool:
@@ -125,9 +145,17 @@ def in_reading_order(steps: Mapping[str, Step[Any]]) -> dict[str, Step[Any]]:
     return ordered
 
 
-def _chosen_slices(present: tuple[int, ...], selection: Selection) -> tuple[int, ...]:
+def _chosen_slices(
+    present: tuple[int, ...], selection: Selection, left_out: Mapping[int, str]
+) -> tuple[int, ...]:
     if selection.slices is None:
         return present
+    for slice_id in sorted(set(selection.slices) & set(left_out)):
+        raise UsageError(
+            f"Slice {slice_id} cannot be used: {left_out[slice_id]}",
+            expected=f"slices among {_ranges(present)}",
+            hint="Correct --slices, or mend the slice's files.",
+        )
     absent = sorted(set(selection.slices) - set(present))
     if absent:
         raise UsageError(

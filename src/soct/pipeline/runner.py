@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from soct import __version__
 from soct.compute.threads import worker_environment
-from soct.errors import ExitCode
+from soct.errors import ExitCode, InputError
 from soct.pipeline.desk import Desk, Surroundings
 from soct.pipeline.events import Listener, Notice, RunEnded, RunPlanned, ignore
 from soct.pipeline.executors import LocalExecutor
 from soct.pipeline.findings import write_findings
-from soct.pipeline.graph import Graph, build_graph, in_reading_order
+from soct.pipeline.graph import Graph, build_graph, in_reading_order, slices_left_out
 from soct.pipeline.keys import KeyMaker, digest_of
 from soct.pipeline.ledger import write_ledger
 from soct.pipeline.lock import hold, myself
@@ -135,7 +135,15 @@ def _prepare(request: RunRequest) -> _Prepared:
 
         acquisition = acquisition or open_acquisition(request.input)
         fingerprint = fingerprint or fingerprint_slice
-    graph = build_graph(steps, request.params, acquisition.slices, request.selection)
+    left_out = slices_left_out(steps, request.params, acquisition)
+    graph = build_graph(steps, request.params, acquisition.slices, request.selection, left_out)
+    if left_out and not graph.slices:
+        slice_id, why = next(iter(left_out.items()))
+        raise InputError(
+            "No slice of the input can be used",
+            file=request.input,
+            found=f"{len(left_out)} slices; slice {slice_id}: {why}",
+        )
     raw = {s: fingerprint(acquisition.slices[s]) for s in graph.slices}
     tables = {name: _content_digest(path) for name, path in acquisition.tables.items()}
     keys = KeyMaker(

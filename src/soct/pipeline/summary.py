@@ -227,10 +227,12 @@ def _ledger(folder: Path, status: RunStatus) -> Iterator[LedgerRow]:
         for d in u.record.result.decisions
     }
     rows = _ledger_rows(folder / LEDGER)
-    for slice_id in range(present[0], present[-1] + 1) if present else ():
+    listed = sorted({*present, *rows})
+    for slice_id in range(listed[0], listed[-1] + 1) if present else ():
         row = rows.get(slice_id, {})
         if slice_id not in present:
-            yield LedgerRow(slice_id, used=False, reason="it was not acquired", missing=True)
+            reason = row.get("exclude_reason") or "it was not acquired"
+            yield LedgerRow(slice_id, used=False, reason=reason, missing=True)
             continue
         excluded = row.get("auto_excluded", "").lower() in _TRUE and row.get("placement") != "stage"
         column = "auto_excluded" if excluded else "use"
@@ -259,7 +261,8 @@ def _acquisition(document: RunDocument, findings: Mapping[str, Any]) -> Acquisit
         if problem.get("slice_id") is not None:
             first = findings.get("slices", {}).get(str(problem["slice_id"]), {})
             problems.setdefault(problem["slice_id"], []).append(_problem(problem, first))
-    ids = sorted(int(s) for s in document.slices)
+    unusable = {p["slice_id"] for p in document.problems if p.get("kind") == "no_usable_tile"}
+    ids = sorted({int(s) for s in document.slices} | unusable)
     return AcquisitionView(
         kind=findings.get("kind", "raw"),
         path=document.input,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from soct.errors import InputError, StepError
+from soct.errors import InputError
 from soct.steps.declaration import (
     Context,
     Metric,
@@ -18,9 +18,9 @@ from soct.steps.declaration import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-    from soct.formats.acquisition import Acquisition, SliceRecord, TileRecord
+    from soct.formats.acquisition import Acquisition, Problem, SliceRecord, TileRecord
     from soct.geometry.galvo import GalvoDecision
     from soct.space import FloatArray, Voxel
 
@@ -211,14 +211,6 @@ def run(context: Context, params: CreateMosaicGridParams) -> Result:
             if position not in there:
                 writer.skip_tile(*position)
         for done, tile in enumerate(record.tiles):
-            try:
-                raw = _read(tile, params)
-            except InputError as error:
-                if params.missing_tiles == "fail":
-                    raise
-                writer.skip_tile(tile.row - row0, tile.col - col0)
-                warnings.append(str(error).replace("\n", "; "))
-                continue
             place = GridTile(
                 row=tile.row - row0,
                 col=tile.col - col0,
@@ -228,6 +220,14 @@ def run(context: Context, params: CreateMosaicGridParams) -> Result:
                 galvo_shift=decision.shift,
                 galvo_confidence=decision.confidence,
             )
+            try:
+                raw = _read(tile, params)
+            except InputError as error:
+                if params.missing_tiles == "fail":
+                    raise
+                warnings.append(str(error).replace("\n", "; "))
+                silent.append(place)
+                continue
             if bad := check_samples(raw):
                 if params.missing_tiles == "fail":
                     raise InputError(f"a tile {bad.message}", file=tile.folder)
@@ -245,17 +245,14 @@ def run(context: Context, params: CreateMosaicGridParams) -> Result:
             context.progress((done + 1) / len(record.tiles))
         if not written:
             # A slice without any signal goes on as an empty one: later steps say so and leave it out.
+            warnings.append(f"slice {slice_id} shows nothing: none of its tiles holds data")
             for place in silent:
                 writer.write_tile(place.row, place.col, np.zeros((n_z, ny, nx), np.float32))
             written = silent
-        if not written:
-            raise StepError(
-                f"no tile of slice {slice_id} could be read", file=context.acquisition.root
-            )
         writer.close(written)
     np.savez(
         context.output("figures"),
-        profile=(profile / len(written)).astype(np.float32),
+        profile=(profile / max(1, len(written))).astype(np.float32),
         shift=np.int64(decision.shift),
         confidence=np.float64(decision.confidence),
     )
@@ -271,6 +268,26 @@ def run(context: Context, params: CreateMosaicGridParams) -> Result:
         ),
         warnings=tuple(warnings),
     )
+
+
+def leaves_out(acquisition: Acquisition, params: CreateMosaicGridParams) -> dict[int, str]:
+    """Name the slices without a usable tile, unless missing tiles are fatal."""
+    if params.missing_tiles == "fail":
+        return {}
+    return {
+        slice_id: describe_unusable(record.problems)
+        for slice_id, record in acquisition.slices.items()
+        if not record.tiles and record.grid is None
+    }
+
+
+def describe_unusable(problems: Sequence[Problem]) -> str:
+    """Say in one line why a slice has no usable tile."""
+    tiles = [p for p in problems if p.kind != "no_usable_tile"]
+    if not tiles:
+        return next((p.message for p in problems if p.file), "no readable tile")
+    first = tiles[0]
+    return f"no readable tile ({len(tiles)} problems; the first: {first.message}, {first.file})"
 
 
 def estimate(acquisition: Acquisition, slices: tuple[int, ...], params: Mapping[str, Any]) -> Need:
@@ -296,6 +313,7 @@ STEP = Step(
     params=CreateMosaicGridParams,
     run=run,
     estimate=estimate,
+    leaves_out=leaves_out,
     summary="Raw tiles to one mosaic grid per slice, galvo return removed.",
     outputs=(
         Output("grid", "mosaic_grid_3d_z{slice:02d}.ome.zarr"),

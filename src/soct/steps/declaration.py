@@ -230,6 +230,9 @@ class Step(Generic[P]):
     estimate: Callable[[Acquisition, tuple[int, ...], Mapping[str, Any]], Need] | None = None
     """``(acquisition, slices the unit covers, parameters of every step by id) -> Need``, for the check of disk
     and memory before a run; from names and sizes alone. None: next to nothing."""
+    leaves_out: Callable[[Acquisition, P], Mapping[int, str]] | None = None
+    """``(acquisition, parameters) -> slice -> reason``: slices that cannot be part of a run, from names and sizes
+    alone. They have no units and are bridged like slices that were never acquired."""
     cli_name: str | None = None
     """A shorter name for the subcommand; the default is the id with dashes."""
 

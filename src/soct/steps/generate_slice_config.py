@@ -52,13 +52,14 @@ def run(context: Context, params: GenerateSliceConfigParams) -> Result:
     """Write the first state of the ledger."""
     from soct.formats.tables import SliceConfigRow, read_table, write_table
     from soct.registration.stage import detect_calibration_slices
+    from soct.steps.create_mosaic_grid import describe_unusable
 
     assert context.acquisition is not None
     records = context.acquisition.slices
     reasons: dict[int, str] = {}
     ids = list(records)
     if params.exclude_first_slices == "auto":
-        depths = {i: _depth_um(r) for i, r in records.items()}
+        depths = {i: _depth_um(r) for i, r in records.items() if r.tiles or r.grid is not None}
         for i in detect_calibration_slices(depths, ratio=params.calibration_depth_ratio):
             reasons[i] = f"calibration slice: {depths[i]:.0f} um deep"
     else:
@@ -66,9 +67,13 @@ def run(context: Context, params: GenerateSliceConfigParams) -> Result:
             reasons[i] = "among the first slices (exclude_first_slices)"
     for i in params.exclude:
         reasons[i] = "named in generate_slice_config.exclude"
-    for i, record in records.items():
-        if record.grid is None and not record.tiles:
-            reasons[i] = "no readable tile"
+    # Slices without a usable tile have no units; here they stay in the ledger.
+    unusable = {p.slice_id for p in context.acquisition.problems if p.kind == "no_usable_tile"} | {
+        i for i, record in records.items() if record.grid is None and not record.tiles
+    }
+    for i in sorted(i for i in unusable if i is not None):
+        reasons[i] = describe_unusable([p for p in context.acquisition.problems if p.slice_id == i])
+        ids = sorted({*ids, i})
     given = context.acquisition.tables.get("slice_config.csv")
     rows = {i: SliceConfigRow(i) for i in ids}
     warnings = []
@@ -101,7 +106,7 @@ def run(context: Context, params: GenerateSliceConfigParams) -> Result:
 
 STEP = Step(
     id="generate_slice_config",
-    version=1,
+    version=2,
     scope=Scope.RUN,
     params=GenerateSliceConfigParams,
     run=run,

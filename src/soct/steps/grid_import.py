@@ -110,6 +110,10 @@ def import_grid(
         threads=context.threads,
     ) as writer:
         tiles, warnings = _copy(context, source, writer, band, (first, stop), missing_tiles)
+        if not any(t.status == "ok" for t in tiles):
+            # It goes on as an empty slice: later steps say so and leave it out.
+            warnings.append(f"slice {record.slice_id} shows nothing: none of its tiles holds data")
+            tiles[0] = replace(tiles[0], status="ok")
         writer.close(tiles)
     found = sum(t.status == "ok" for t in tiles)
     profile = np.zeros(0, np.float32) if band is None else band.profile
