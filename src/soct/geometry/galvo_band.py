@@ -48,6 +48,8 @@ class BandFix:
         Tiles that were looked at.
     profile : ndarray (n_columns,) float32
         Mean brightness of the sampled tiles along x, relative to each tile's own mean.
+    in_place : bool
+        Whether the columns are where they belong already.
     """
 
     n_columns: int
@@ -58,12 +60,15 @@ class BandFix:
     confidence: float
     sampled: int
     profile: FloatArray
+    in_place: bool = False
 
     @property
     def order(self) -> NDArray[np.int64]:
         """Column of the tile as it is that comes to each column of the fixed tile."""
         n, stop = self.n_columns, self.start + self.width
         columns = np.arange(n)
+        if self.in_place:
+            return columns
         if self.frames == "whole" or stop > n:
             return np.roll(columns, (n - stop) % n)
         if self.start == 0 or stop == n:

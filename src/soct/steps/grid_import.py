@@ -63,6 +63,26 @@ def find_band(
     )
 
 
+def _band_of(source: MosaicGrid, threshold: float) -> tuple[BandFix | None, str]:
+    """Return the band that `soct fix-galvo-shift` left in a grid, or else look for one."""
+    import numpy as np
+
+    from soct.formats.grid_columns import read_change
+    from soct.geometry.galvo_band import BandFix
+
+    change = read_change(source.path)
+    if change is None or change.details.get("tool") != "fix-galvo-shift":
+        return find_band(source, threshold)
+    first, stop = (int(v) for v in change.details["band"])
+    n = source.tile_shape[2]
+    at_edge = first == 0 or stop == n
+    band = BandFix(
+        n, first, stop - first, False, "cropped", 1.0, 0, np.zeros(0, np.float32), in_place=True
+    )
+    what = "cut off" if at_edge else "no data"
+    return band, f"soct fix-galvo-shift put the return lines to columns {first} to {stop}: {what}"
+
+
 def import_grid(
     context: Context,
     record: SliceRecord,
@@ -90,7 +110,7 @@ def import_grid(
     if not source.tiles:
         decision = "fix_galvo_shift is off: tiles are left as they are"
         if fix_galvo_shift:
-            band, decision = find_band(source, galvo_confidence_threshold)
+            band, decision = _band_of(source, galvo_confidence_threshold)
     first, stop = (0, source.tile_shape[2]) if band is None else band.kept
     attributes: dict[str, object] = {"slice_id": record.slice_id}
     for name in ("row0", "col0", "no_data_columns"):

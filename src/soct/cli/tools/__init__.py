@@ -15,6 +15,7 @@ TOOLS: tuple[str, ...] = (
     "evaluate",
     "doctor",
     "convert",
+    "fix-galvo-shift",
 )
 
 GROUPS: dict[str, str] = {}
