@@ -111,17 +111,28 @@ def measure_seams(
         if not store.has(p) or (which is not None and not which[p]):
             continue
         i, j = store.pairs[p]
-        sides = _aligned_sides(store, p, positions_px[j] - positions_px[i], smooth_px)
+        sides = aligned_sides(store, p, positions_px[j] - positions_px[i], smooth_px)
         if sides is not None:
             metrics = seam_metrics(*sides)
             l1[p], pearson[p] = metrics.l1, metrics.pearson
     return MosaicSeams(store.pairs, l1, pearson)
 
 
-def _aligned_sides(
+def aligned_sides(
     store: StripStore, pair: int, offset: NDArray[np.float64], smooth_px: float
 ) -> tuple[FloatArray, FloatArray] | None:
-    """Both strips on the first one's pixels, mean over channels, within what the strips cover."""
+    """Both sides of an overlap on the first tile's pixels, mean over channels, smoothed; None where less than 4 pixels meet.
+
+    Parameters
+    ----------
+    store : StripStore
+    pair : int
+        Number of the overlap in the store.
+    offset : ndarray (2,)
+        Position of the second tile minus that of the first.
+    smooth_px : float
+        Gaussian that averages over speckle.
+    """
     (ay, by, ax, bx), (cy, dy, cx, dx) = store.boxes[pair]
     # Pixels of the first tile that the second one's strip covers, with one to spare for interpolation.
     y0, y1 = max(ay, int(np.ceil(cy + offset[0]))), min(by, int(np.floor(dy - 1 + offset[0])) + 1)

@@ -261,6 +261,7 @@ def _legend(series: Sequence[Series]) -> Markup:
                 s.label,
             )
             for s in series
+            if s.label
         )
     )
 

@@ -77,6 +77,13 @@ class Faults(BaseModel):
         0.1, "Standard deviation of each slice's rotation, which the stage does not see.", "deg",
         ge=0, le=45,
     )  # fmt: skip
+    slice_rotation_drift_deg: float = _fault(
+        0.0,
+        "Steady rotation from slice to slice, which the stage does not see.",
+        "deg",
+        ge=-5,
+        le=5,
+    )
     cut_jitter_um: float = _fault(4.0, "Standard deviation of the cut thickness.", "um", ge=0)
     cut_jitter_seen: bool = _fault(True, "Whether stage z tells the true cut thickness.")
     glitches: tuple[Glitch, ...] = _fault((), "Encoder glitches at given slices.")

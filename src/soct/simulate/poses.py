@@ -103,6 +103,7 @@ def _draw_slices(spec: AcquisitionSpec) -> dict[int, SlicePose]:
     cut = np.maximum(spec.thickness_um + f.cut_jitter_um * rng.standard_normal(n), spec.axial_um)
     steps = f.slice_drift_um / spec.pixel_um * rng.standard_normal((n, 2))
     rotation = f.slice_rotation_deg * rng.standard_normal(n)
+    rotation += f.slice_rotation_drift_deg * np.arange(n)
     roi = np.round(rng.uniform(-f.roi_move_px, f.roi_move_px, (n, 2)))
     gain = np.exp(f.gain_drift * rng.standard_normal(n))
     surface = spec.surface_sample + f.surface_jitter_um / spec.axial_um * rng.standard_normal(n)
