@@ -53,6 +53,7 @@ def test_a_stretch_of_one_percent_is_found_within_a_twentieth(turned: Made) -> N
 
 def test_without_stage_positions_the_overlap_is_suggested(tmp_path: Path) -> None:
     made = make(tmp_path, seed=3, slices=1, faults={"stage_xy_absent": True, "tile_jitter_px": 0.0})
+    made.chain.sets = {"stitch_3d_with_refinement": {"overlap_fraction": 0.22}}
     line = made.chain.document(DILATION, "report")["suggestion"]
     key, value = line.split(": ")
     assert key == "stitch_3d_with_refinement.overlap_fraction"

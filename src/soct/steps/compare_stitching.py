@@ -169,30 +169,29 @@ def _strips(
 
     from soct.formats.mosaic_grid import open_mosaic_grid
     from soct.mosaic.strips import collect_strips, find_neighbours, overlap_boxes
-    from soct.steps.grid_tiles import present_tiles, tile_loader
+    from soct.steps.grid_tiles import (
+        choose_matched_slabs,
+        present_tiles,
+        project_slabs,
+        tile_loader,
+    )
     from soct.steps.motor_mosaic import read_shading
-    from soct.steps.stitch_3d_with_refinement import choose_slabs
 
     grid = open_mosaic_grid(context.mine("resample_mosaic_grid", "grid"))
     tiles = present_tiles(grid)
-    load = tile_loader(context, grid, tiles)
+    load = tile_loader(context, grid, tiles, mark_gap=True)
     shape = (grid.tile_shape[1], grid.tile_shape[2])
     pairs = find_neighbours(nominal, shape)
     steps = nominal[pairs[:, 1]] - nominal[pairs[:, 0]]
     change = positions[pairs[:, 1]] - positions[pairs[:, 0]] - steps
     margins = np.ceil(np.abs(change).max(axis=1, initial=0.0)) + 2
     boxes = [overlap_boxes(tuple(d), shape, float(m)) for d, m in zip(steps, margins, strict=True)]
-    first, stop = load.whole_planes
+    slabs = choose_matched_slabs(load, 1)
     n = len(tiles)
-    sample = sorted({0, n // 2, n - 1})
-    profile = np.mean(
-        [load(i)[first:stop].mean(axis=(1, 2), dtype=np.float64) for i in sample], axis=0
-    )
-    z0, z1 = choose_slabs(profile, 1)[0]
     shading = read_shading(context)
 
     def project(i: int) -> FloatArray:
-        image = load(i)[first + z0 : first + z1].mean(axis=0)
+        image = project_slabs(load(i), slabs)[0]
         if shading is not None:
             image = (image - (0.0 if shading.dark is None else shading.dark)) / shading.flat
         context.progress(0.8 * (i + 1) / n)

@@ -46,7 +46,7 @@ def read_shading(context: Context) -> Shading | None:
 
 
 def render_motor_mosaic(
-    context: Context, grid_path: Path, resolution_um: float, overlap_fraction: float
+    context: Context, grid_path: Path, resolution_um: float, overlap_fraction: float | None
 ) -> MotorMosaic:
     """Shrink every tile to the resolution and lay it where the stage says; nothing is matched or blended.
 
@@ -58,21 +58,26 @@ def render_motor_mosaic(
     resolution_um : float
         An axis that is coarser keeps its sampling.
     overlap_fraction : float
-        Used only where no stage position was recorded.
+        Used only where no stage position was recorded; None: as the run measured it.
     """
     import numpy as np
 
     from soct.formats.mosaic_grid import open_mosaic_grid
     from soct.geometry.resampling import plan_resampling, resample_tile
     from soct.mosaic.rendering import BandRenderer, plan_bands
-    from soct.steps.grid_tiles import expected_positions, present_tiles, tile_loader
+    from soct.steps.grid_tiles import (
+        expected_positions,
+        present_tiles,
+        tile_loader,
+        tile_overlap,
+    )
 
     grid = open_mosaic_grid(grid_path)
     tiles = present_tiles(grid)
     if not tiles:
         raise InputError("a slice has no tile with data", file=grid.path)
-    load = tile_loader(context, grid, tiles)
-    nominal = expected_positions(grid, tiles, overlap_fraction).px
+    load = tile_loader(context, grid, tiles, mark_gap=True)
+    nominal = expected_positions(grid, tiles, tile_overlap(context, overlap_fraction)).px
     coarse = plan_resampling(grid.tile_shape, grid.voxel_um, resolution_um)
     shading = read_shading(context)
 

@@ -44,9 +44,9 @@ class MotorOnlyStackParams(Params):
         gt=0,
         le=1000,
     )
-    overlap_fraction: float = parameter(
-        0.2,
-        "Overlap of neighbouring tiles, used only where no stage position was recorded.",
+    overlap_fraction: float | None = parameter(
+        None,
+        "Overlap of neighbouring tiles where no stage position was recorded; empty: as estimate_xy_shifts found it.",
         ge=0,
         lt=0.9,
     )
@@ -215,7 +215,7 @@ def _extent(
     from soct.formats.mosaic_grid import open_mosaic_grid
     from soct.formats.ome_zarr import open_volume
     from soct.geometry.resampling import plan_resampling
-    from soct.steps.grid_tiles import expected_positions, present_tiles
+    from soct.steps.grid_tiles import expected_positions, present_tiles, tile_overlap
 
     low, high = [], []
     voxel = None
@@ -227,7 +227,8 @@ def _extent(
             voxel = voxel or volume.voxel_um
         else:
             grid = open_mosaic_grid(context.of_slice("resample_mosaic_grid", "grid", i))
-            px = expected_positions(grid, present_tiles(grid), params.overlap_fraction).px
+            overlap = tile_overlap(context, params.overlap_fraction)
+            px = expected_positions(grid, present_tiles(grid), overlap).px
             size = (px.max(axis=0) + grid.tile_shape[1:]) * np.array(grid.voxel_um[1:])
             corner = places.offset[i]
             voxel = (
@@ -271,6 +272,7 @@ STEP = Step(
     estimate=estimate,
     summary="Diagnosis: the whole stack by stage positions alone, coarse.",
     inputs=(
+        Input("estimate_xy_shifts"),
         Input("resample_mosaic_grid"),
         Input("fix_focal_curvature", optional=True),
         Input("fix_illumination", optional=True),

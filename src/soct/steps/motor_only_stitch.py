@@ -35,9 +35,9 @@ class MotorOnlyStitchParams(Params):
     resolution_um: float = parameter(
         25.0, "Voxel edge; an axis that is coarser keeps its sampling.", unit="um", gt=0, le=1000
     )
-    overlap_fraction: float = parameter(
-        0.2,
-        "Overlap of neighbouring tiles, used only where no stage position was recorded.",
+    overlap_fraction: float | None = parameter(
+        None,
+        "Overlap of neighbouring tiles where no stage position was recorded; empty: as estimate_xy_shifts found it.",
         ge=0,
         lt=0.9,
     )
@@ -118,6 +118,7 @@ STEP = Step(
     estimate=estimate,
     summary="Diagnosis: every slice stitched by stage positions alone, coarse.",
     inputs=(
+        Input("estimate_xy_shifts"),
         Input("resample_mosaic_grid"),
         Input("fix_focal_curvature", optional=True),
         Input("fix_illumination", optional=True),
