@@ -377,6 +377,7 @@ def run(context: Context, params: StackParams) -> Result:
     from soct.formats.pyramid import PyramidWriter
     from soct.formats.validation import validate_volume
     from soct.quality.metrics import measure_banding
+    from soct.report.screenshot import draw_views, take_views
 
     slices, canvas = _open_slices(context, params)
     renderer = _Renderer(context, params, slices, canvas)
@@ -390,7 +391,11 @@ def run(context: Context, params: StackParams) -> Result:
         params.pyramid_levels_um,
         orientation=params.orientation or None,
         codec=params.codec,
-        attributes={"subject": context.subject, "slices": [s.slice_id for s in slices]},
+        attributes={
+            "subject": context.subject,
+            "slices": [s.slice_id for s in slices],
+            "slice_starts": [[s.slice_id, int(s.placement.z_range[0])] for s in slices],
+        },
         threads=context.threads,
     ) as writer:
         for z0 in range(0, nz, depth):
@@ -419,6 +424,8 @@ def run(context: Context, params: StackParams) -> Result:
         plane_valid_fraction=views.fraction,
     )
     write_png(context.output("preview"), to_grey(views.ortho_z))
+    picture = draw_views(take_views(context.output("volume")), context.subject)
+    write_png(context.output("annotated"), picture)
     _write_tables(context, slices, canvas)
     banding = measure_banding(views.median, views.starts, valid_fraction=views.fraction)
     gaps = int(np.count_nonzero(views.fraction == 0))
@@ -511,7 +518,7 @@ def estimate(acquisition: Acquisition, slices: tuple[int, ...], params: Mapping[
 
 STEP = Step(
     id="stack",
-    version=3,
+    version=4,
     scope=Scope.RUN,
     params=StackParams,
     run=run,
@@ -525,6 +532,7 @@ STEP = Step(
     outputs=(
         Output("volume", "{subject}.ome.zarr"),
         Output("preview", "{subject}.png"),
+        Output("annotated", "{subject}_annotated.png"),
         Output("z_matches", "z_matches.csv"),
         Output("decisions", "stacking_decisions.csv"),
         Output("figures", "figures.npz", optional=True),

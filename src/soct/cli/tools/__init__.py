@@ -16,6 +16,8 @@ TOOLS: tuple[str, ...] = (
     "doctor",
     "convert",
     "fix-galvo-shift",
+    "screenshot",
+    "view",
 )
 
 GROUPS: dict[str, str] = {}
