@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from soct.formats.mosaic_grid import open_mosaic_grid
 from soct.simulate.linumpy_grids import write_linumpy_grids
@@ -78,3 +79,15 @@ def test_a_folder_without_grids_is_refused(tmp_path: Path, soct: Run) -> None:
     ended = soct("fix-galvo-shift", str(tmp_path))
     assert ended.code == 4
     assert "There is no mosaic grid" in ended.err
+
+
+def test_a_quick_mosaic_is_written_as_picture_or_as_numbers(
+    raw: Path, tmp_path: Path, soct: Run
+) -> None:
+    for name, mode in (("slice.png", "L"), ("slice.tif", "F")):
+        ended = soct("quick-stitch", str(raw), name, "--slice", "1")
+        assert ended.code == 0, ended.err
+        assert ended.out.strip() == name
+        assert "slice 1: 4 tiles" in ended.err
+        assert Image.open(tmp_path / name).mode == mode
+    assert soct("quick-stitch", str(raw), "slice.jpg").code == 2

@@ -33,6 +33,17 @@ def parsed_by(parse: Callable[[str], Any]) -> Callable[[Any], Any]:
     return parser
 
 
+def one_of(*choices: str) -> Callable[[Any], Any]:
+    """Return a parser that takes these words only."""
+
+    def check(text: str) -> str:
+        if text not in choices:
+            raise ValueError(f"{text!r} is not one of {', '.join(choices)}")
+        return text
+
+    return parsed_by(check)
+
+
 def _gpu(text: str) -> str:
     if text not in ("auto", "off", "require"):
         raise ValueError(f"{text!r} is not one of auto, off, require")

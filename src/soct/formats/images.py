@@ -48,3 +48,13 @@ def encode_png(grey: NDArray[np.uint8]) -> bytes:
 def write_png(path: Path, grey: NDArray[np.uint8]) -> None:
     """Write a plane ``(Y, X)``, or colours ``(Y, X, 3)``, as a PNG file in one step."""
     write_bytes(Path(path), encode_png(grey))
+
+
+def write_float_tiff(path: Path, plane: NDArray[np.float32], pixel_um: tuple[float, float]) -> None:
+    """Write a plane ``(Y, X)`` as a 32-bit TIFF with its pixel size, in one step; NaN is kept."""
+    buffer = io.BytesIO()
+    per_cm = tuple(10_000.0 / size for size in reversed(pixel_um))
+    # Tags: resolution along x and y, per centimetre.
+    tags = {282: per_cm[0], 283: per_cm[1], 296: 3}
+    Image.fromarray(np.ascontiguousarray(plane, np.float32)).save(buffer, "TIFF", tiffinfo=tags)
+    write_bytes(Path(path), buffer.getvalue())

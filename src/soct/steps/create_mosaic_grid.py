@@ -91,7 +91,7 @@ def _kept_depth(tile: TileRecord, params: CreateMosaicGridParams) -> int:
     return stop - start
 
 
-def _read(tile: TileRecord, params: CreateMosaicGridParams) -> FloatArray:
+def read_samples(tile: TileRecord, params: CreateMosaicGridParams) -> FloatArray:
     """Return the samples of a tile, ``(z, y, x)`` with the return lines inside."""
     if tile.data_type == "oct":
         from soct.formats.raw import read_tile
@@ -126,7 +126,7 @@ def _check_data_type(tile: TileRecord, params: CreateMosaicGridParams) -> None:
     )
 
 
-def _decide_galvo(record: SliceRecord, params: CreateMosaicGridParams) -> GalvoDecision:
+def decide_galvo(record: SliceRecord, params: CreateMosaicGridParams) -> GalvoDecision:
     """Find the return lines from the central tiles, once for the slice."""
     from soct.geometry.galvo import choose_central_tiles, detect_galvo_return
 
@@ -135,7 +135,7 @@ def _decide_galvo(record: SliceRecord, params: CreateMosaicGridParams) -> GalvoD
     if n_extra > 0 and params.fix_galvo_shift:
         for k in choose_central_tiles([(t.row, t.col) for t in record.tiles]):
             try:
-                aips.append(_read(record.tiles[k], params).mean(axis=0))
+                aips.append(read_samples(record.tiles[k], params).mean(axis=0))
             except InputError:
                 continue  # named below, when the tile's turn comes
     return detect_galvo_return(
@@ -186,7 +186,7 @@ def run(context: Context, params: CreateMosaicGridParams) -> Result:
     first = record.tiles[0].info
     _check_data_type(record.tiles[0], params)
     n_z = _kept_depth(record.tiles[0], params)
-    decision = _decide_galvo(record, params)
+    decision = decide_galvo(record, params)
     row0, col0 = min(t.row for t in record.tiles), min(t.col for t in record.tiles)
     rows = max(t.row for t in record.tiles) - row0 + 1
     cols = max(t.col for t in record.tiles) - col0 + 1
@@ -221,7 +221,7 @@ def run(context: Context, params: CreateMosaicGridParams) -> Result:
                 galvo_confidence=decision.confidence,
             )
             try:
-                raw = _read(tile, params)
+                raw = read_samples(tile, params)
             except InputError as error:
                 if params.missing_tiles == "fail":
                     raise

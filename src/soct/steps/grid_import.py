@@ -63,7 +63,7 @@ def find_band(
     )
 
 
-def _band_of(source: MosaicGrid, threshold: float) -> tuple[BandFix | None, str]:
+def band_of(source: MosaicGrid, threshold: float) -> tuple[BandFix | None, str]:
     """Return the band that `soct fix-galvo-shift` left in a grid, or else look for one."""
     import numpy as np
 
@@ -110,7 +110,7 @@ def import_grid(
     if not source.tiles:
         decision = "fix_galvo_shift is off: tiles are left as they are"
         if fix_galvo_shift:
-            band, decision = _band_of(source, galvo_confidence_threshold)
+            band, decision = band_of(source, galvo_confidence_threshold)
     first, stop = (0, source.tile_shape[2]) if band is None else band.kept
     attributes: dict[str, object] = {"slice_id": record.slice_id}
     for name in ("row0", "col0", "no_data_columns"):

@@ -18,6 +18,7 @@ TOOLS: tuple[str, ...] = (
     "fix-galvo-shift",
     "screenshot",
     "view",
+    "quick-stitch",
 )
 
 GROUPS: dict[str, str] = {}

@@ -8,7 +8,7 @@ array, so that `--undo` gives it back bit for bit, until `--discard-originals` f
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,18 +19,7 @@ if TYPE_CHECKING:
     from soct.geometry.galvo_band import BandFix
     from soct.report.contact_sheet import SheetRow
 
-_Axes = Literal["auto", "yx", "xy"]
-_Frames = Literal["auto", "whole", "cropped"]
 _PICTURES = 3
-
-
-def _choice(kind: Any) -> Any:
-    def parse(text: str) -> str:
-        if text not in get_args(kind):
-            raise ValueError(f"{text!r} is not one of {', '.join(get_args(kind))}")
-        return text
-
-    return options.parsed_by(parse)
 
 
 def command(
@@ -61,7 +50,7 @@ def command(
         typer.Option(
             "--frames",
             metavar="auto|whole|cropped",
-            parser=_choice(_Frames),
+            parser=options.one_of("auto", "whole", "cropped"),
             help="What the tiles are: whole frames, or frames cut to the kept A-lines. auto finds out.",
         ),
     ] = "auto",
@@ -70,7 +59,7 @@ def command(
         typer.Option(
             "--grid-axes",
             metavar="auto|yx|xy",
-            parser=_choice(_Axes),
+            parser=options.one_of("auto", "yx", "xy"),
             help="Order of the lateral axes; auto: xy unless soct wrote the grid.",
         ),
     ] = "auto",
