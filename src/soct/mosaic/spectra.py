@@ -30,10 +30,10 @@ def fast_shape(shape: tuple[int, int]) -> tuple[int, int]:
 
 
 @njit(cache=True, nogil=True)
-def _taper(n: int, length: float, out: Any) -> None:  # pragma: no cover - compiled
-    """Fill in a raised cosine over `length` samples at both ends, 1 between."""
+def _taper(n: int, length: float, shift: float, out: Any) -> None:  # pragma: no cover - compiled
+    """Fill in a raised cosine over `length` samples at both ends, 1 between, `shift` samples further left."""
     for i in range(n):
-        d = min(i, n - 1 - i) + 0.5
+        d = max(min(i + shift, n - 1 - i - shift) + 0.5, 0.0)
         out[i] = 1.0 if d >= length else 0.5 - 0.5 * np.cos(np.pi * d / length)
 
 
@@ -58,13 +58,21 @@ def _solve6(matrix: Any, rhs: Any) -> None:  # pragma: no cover - compiled
 
 @njit(cache=True, nogil=True)
 def _prepare_one(
-    raw: Any, h: int, w: int, offset: float, taper_y: float, taper_x: float, out: Any
+    raw: Any,
+    h: int,
+    w: int,
+    offset: float,
+    taper_y: float,
+    taper_x: float,
+    shift_y: float,
+    shift_x: float,
+    out: Any,
 ) -> tuple[float, float]:  # pragma: no cover - compiled
     """Logarithm, quadratic trend and taper of one image; returns (valid fraction, variance)."""
     wy = np.empty(h)
     wx = np.empty(w)
-    _taper(h, taper_y, wy)
-    _taper(w, taper_x, wx)
+    _taper(h, taper_y, shift_y, wy)
+    _taper(w, taper_x, shift_x, wx)
     out[:, :] = 0.0
     matrix = np.zeros((6, 6))
     rhs = np.zeros(6)
@@ -73,7 +81,7 @@ def _prepare_one(
     # The trend is smooth: every second row and column of a big window fit it as well as all do.
     step = 2 if h * w > 4096 else 1
     for y in range(h):
-        v = 2.0 * (y + 0.5) / h - 1.0
+        v = 2.0 * (y + shift_y + 0.5) / h - 1.0
         for x in range(w):
             value = raw[y, x]
             if not np.isfinite(value):
@@ -82,7 +90,7 @@ def _prepare_one(
             value = np.log(max(value + offset, 1e-3 * offset))
             out[y, x] = value
             if y % step == 0 and x % step == 0:
-                u = 2.0 * (x + 0.5) / w - 1.0
+                u = 2.0 * (x + shift_x + 0.5) / w - 1.0
                 g = wy[y] * wx[x]
                 basis[0] = 1.0
                 basis[1] = v
@@ -107,14 +115,14 @@ def _prepare_one(
     variance = 0.0
     weight = 0.0
     for y in range(h):
-        v = 2.0 * (y + 0.5) / h - 1.0
+        v = 2.0 * (y + shift_y + 0.5) / h - 1.0
         c0 = rhs[0] + rhs[1] * v + rhs[3] * v * v
         c1 = rhs[2] + rhs[4] * v
         for x in range(w):
             if not np.isfinite(raw[y, x]):
                 out[y, x] = 0.0
                 continue
-            u = 2.0 * (x + 0.5) / w - 1.0
+            u = 2.0 * (x + shift_x + 0.5) / w - 1.0
             g = wy[y] * wx[x]
             value = out[y, x] - (c0 + c1 * u + rhs[5] * u * u)
             variance += g * value * value
@@ -125,7 +133,14 @@ def _prepare_one(
 
 @njit(cache=True, nogil=True, parallel=True)
 def _prepare_batch(
-    raw: Any, shapes: Any, offsets: Any, taper: float, limit: float, out: Any, stats: Any
+    raw: Any,
+    shapes: Any,
+    offsets: Any,
+    taper: float,
+    limit: float,
+    shifts: Any,
+    out: Any,
+    stats: Any,
 ) -> None:  # pragma: no cover - compiled
     n, k = raw.shape[:2]
     for item in prange(n * k):
@@ -135,7 +150,9 @@ def _prepare_batch(
         w = shapes[b, 1]
         ty = max(1.0, min(taper * h, limit))
         tx = max(1.0, min(taper * w, limit))
-        fraction, variance = _prepare_one(raw[b, c], h, w, offsets[c], ty, tx, out[b, c])
+        fraction, variance = _prepare_one(
+            raw[b, c], h, w, offsets[c], ty, tx, shifts[b, 0], shifts[b, 1], out[b, c]
+        )
         stats[b, c, 0] = fraction
         stats[b, c, 1] = variance
 
@@ -147,6 +164,7 @@ def prepare_windows(
     fft_shape: tuple[int, int],
     taper: float = 0.25,
     taper_limit: float = 32.0,
+    shifts: NDArray[np.float64] | None = None,
 ) -> tuple[FloatArray, NDArray[np.float64]]:
     """Bring windows into the form that is correlated, zero-padded to the FFT.
 
@@ -164,6 +182,9 @@ def prepare_windows(
         Fraction of a side, at each end, under the raised cosine.
     taper_limit : float
         Longest taper, pixels.
+    shifts : ndarray (n, 2), optional
+        How far the taper and the trend lie to the upper left of each window, pixels: two windows that are
+        a fraction of a pixel apart can then be tapered over the very same tissue.
 
     Returns
     -------
@@ -174,7 +195,8 @@ def prepare_windows(
     n, k = raw.shape[:2]
     out = np.empty((n, k, *fft_shape), np.float32)
     stats = np.zeros((n, k, 2))
-    _prepare_batch(raw, shapes, offsets, taper, taper_limit, out, stats)
+    moves = np.zeros((n, 2)) if shifts is None else np.ascontiguousarray(shifts, np.float64)
+    _prepare_batch(raw, shapes, offsets, taper, taper_limit, moves, out, stats)
     return out, stats
 
 
@@ -196,7 +218,7 @@ def window_autocorrelation(size: int, length: int, taper: float, limit: float = 
         1 at lag 0; negative lags wrap around.
     """
     window = np.empty(size)
-    _taper(size, max(1.0, min(taper * size, limit)), window)
+    _taper(size, max(1.0, min(taper * size, limit)), 0.0, window)
     spectrum = scipy.fft.rfft(window, length)
     correlation = scipy.fft.irfft(np.abs(spectrum) ** 2, length)
     result: FloatArray = (correlation / correlation[0]).astype(np.float32)
