@@ -6,18 +6,24 @@ applies the flat field, the gain and the blending weight. Beyond the tile's edge
 so a ramp is reproduced exactly. Threads share planes, never a voxel: the result does not depend on their number.
 
 "No data" is NaN and never a value: a voxel that one tile lacks is left to the others.
+
+On a GPU (`Backend.xp`) a tile goes up once, bands are summed there and come down finished; the kernels are those of
+`soct.mosaic.rendering_arrays`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
 
+from soct.compute.backend import CPU, Backend
+from soct.mosaic import rendering_arrays
 from soct.mosaic.blending import BlendMethod, check_method, tile_weight
 from soct.space import FloatArray
 
@@ -361,7 +367,8 @@ class Shading:
 
 @dataclass
 class _Tile:
-    data: FloatArray
+    data: Any
+    """On the backend."""
     gaps: bool
 
 
@@ -385,6 +392,8 @@ class BandRenderer:
         Factor per tile.
     columns : (int, int), optional
         Render only these columns of the canvas, to bound memory on wide mosaics: pixels are the same.
+    backend : Backend
+        What computes.
     """
 
     def __init__(
@@ -397,6 +406,7 @@ class BandRenderer:
         shading: Shading | None = None,
         gains: NDArray[np.float64] | None = None,
         columns: tuple[int, int] | None = None,
+        backend: Backend = CPU,
     ) -> None:
         check_method(blending)
         interpolation_taps(0.0, interpolation)
@@ -419,6 +429,8 @@ class BandRenderer:
             self._dark = np.zeros_like(flat)
             if shading.dark is not None:
                 self._dark = np.ascontiguousarray(shading.dark, np.float32)
+        self._backend = backend
+        self._dark, self._scale = backend.up(self._dark), backend.up(self._scale)
         self._tiles: dict[int, _Tile | None] = {}
         self._weights: dict[int, FloatArray] = {}
         self._depth: int | None = None
@@ -454,19 +466,24 @@ class BandRenderer:
             part = self._weight(i)[a0 - a : b0 - a, c0 - c : d0 - c]
             total[a0 - y0 : b0 - y0, c0 - x0 : d0 - x0] += part
             parts.append((i, (a0, b0, c0, d0), part))
-        out = np.zeros((self._depth or 1, y1 - y0, x1 - x0), np.float32)
+        xp = np if self._backend.compiled else self._backend.xp
+        out = xp.zeros((self._depth or 1, y1 - y0, x1 - x0), np.float32)
         gaps = any(tile.gaps for tile in self._tiles.values() if tile is not None)
-        have = np.zeros(out.shape if gaps else (0, 1, 1), np.float32)
+        have = xp.zeros(out.shape if gaps else (0, 1, 1), np.float32)
         for i, (a, b, c, d), part in parts:
             there = (slice(a - y0, b - y0), slice(c - x0, d - x0))
             whole = np.where(total[there] > 0, total[there], np.float32(1.0))
-            share = (part / whole).astype(np.float32)
+            share = self._backend.up((part / whole).astype(np.float32))
             tile = self._tiles[i]
             if tile is None:
                 continue
             self._add(i, tile, (a, c), share, out[:, *there], have, there)
-        _settle(out, total, have)
-        return out
+        if self._backend.compiled:
+            _settle(out, total, have)
+        else:
+            rendering_arrays.settle(xp, out, self._backend.up(total), have)
+        done: FloatArray = self._backend.down(out)
+        return done
 
     def covered(self, y0: int, y1: int) -> NDArray[np.bool_]:
         """Pixels of canvas rows ``y0 .. y1`` that some tile covers, ``(y1 - y0, columns)``.
@@ -485,9 +502,9 @@ class BandRenderer:
         i: int,
         tile: _Tile,
         corner: tuple[int, int],
-        share: FloatArray,
-        out: FloatArray,
-        have: FloatArray,
+        share: Any,
+        out: Any,
+        have: Any,
         there: tuple[slice, slice],
     ) -> None:
         start = np.array(corner) - self.plan.positions_px[i]
@@ -507,10 +524,16 @@ class BandRenderer:
             share,
             out,
         )
+        add: Callable[..., None] = _add_tile
+        add_with_gaps: Callable[..., None] = _add_tile_with_gaps
+        if not self._backend.compiled:
+            xp = self._backend.xp
+            add = partial(rendering_arrays.add_tile, xp)
+            add_with_gaps = partial(rendering_arrays.add_tile_with_gaps, xp)
         if tile.gaps:
-            _add_tile_with_gaps(*arguments, have[(slice(None), *there)])
+            add_with_gaps(*arguments, have[(slice(None), *there)])
         else:
-            _add_tile(*arguments)
+            add(*arguments)
             if have.size:
                 have[(slice(None), *there)] += share
 
@@ -535,7 +558,7 @@ class BandRenderer:
             raise ValueError(f"tile {i} has {data.shape[0]} planes, the others {self._depth}")
         flags = np.zeros(data.shape[0], np.bool_)
         _planes_with_gaps(data, flags)
-        return _Tile(data, bool(flags.any()))
+        return _Tile(self._backend.up(data), bool(flags.any()))
 
     def _weight(self, i: int) -> FloatArray:
         if i not in self._weights:

@@ -16,12 +16,16 @@ Arrays follow the convention of `soct.space`; matrices ``(2, 3)`` map output ``(
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
+
+from soct.compute.backend import CPU, Backend
+from soct.mosaic import rendering_arrays
 
 FloatArray = NDArray[np.float32]
 
@@ -238,8 +242,8 @@ def _accumulate(
 
 
 def add_slice(
-    numerator: FloatArray,
-    denominator: FloatArray,
+    numerator: Any,
+    denominator: Any,
     block: FloatArray,
     valid: NDArray[np.int16],
     lateral: FloatArray,
@@ -252,13 +256,14 @@ def add_slice(
     y0: int,
     ramp_px: float,
     cubic: bool = True,
+    backend: Backend = CPU,
 ) -> None:
     """Add one slice's part to a block of output planes.
 
     Parameters
     ----------
     numerator, denominator : float32 ndarray (bz, by, nx)
-        Weighted sum and sum of weights of output planes ``z0 ..`` and rows ``y0 ..``; changed in place.
+        Weighted sum and sum of weights of output planes ``z0 ..`` and rows ``y0 ..``, on the backend; changed in place.
     block : float32 ndarray (sz, sy, nx_slice)
         The slice's planes ``block_z0 ..`` and rows ``row0 ..``.
     valid : int16 ndarray (2, sy, nx_slice)
@@ -275,20 +280,29 @@ def add_slice(
         Length of the raised cosine at the top and bottom of each A-line.
     cubic : bool
         Keys' cubic in the plane (sharp), else bilinear. Linear along z either way.
+    backend : Backend
+        What computes.
     """
     shape = numerator.shape[1:]
-    cached: dict[int, tuple[FloatArray, FloatArray]] = {}
+    cached: dict[int, tuple[Any, Any]] = {}
+    xp: Any = np
+    resample, mix = _resample_plane, _accumulate
+    if not backend.compiled:
+        xp = backend.xp
+        resample = partial(rendering_arrays.resample_plane, xp)
+        mix = partial(rendering_arrays.accumulate, xp)
+        block, valid, lateral = (backend.up(a) for a in (block, valid, lateral))
 
-    def plane(k: int) -> tuple[FloatArray, FloatArray]:
+    def plane(k: int) -> tuple[Any, Any]:
         if k not in cached:
             for old in [n for n in cached if n < k - 1]:
                 del cached[old]
-            values = np.zeros(shape, np.float32)
-            weights = np.zeros(shape, np.float32)
+            values = xp.zeros(shape, np.float32)
+            weights = xp.zeros(shape, np.float32)
             cached[k] = values, weights
             if not 0 <= k - block_z0 < block.shape[0]:
                 return cached[k]
-            _resample_plane(
+            resample(
                 block[k - block_z0],
                 k,
                 valid,
@@ -317,7 +331,7 @@ def add_slice(
         low = plane(k)
         high = low if fraction == 0.0 else plane(k + 1)
         depth = min(max(round(source), 0), len(snr_weights) - 1)
-        _accumulate(*low, *high, fraction, snr_weights[depth], numerator[i], denominator[i])
+        mix(*low, *high, fraction, snr_weights[depth], numerator[i], denominator[i])
 
 
 def finish(numerator: FloatArray, denominator: FloatArray) -> tuple[FloatArray, NDArray[np.bool_]]:
