@@ -115,12 +115,16 @@ class CoarseField:
         out : ndarray float32, optional
             Written and returned.
         """
-        taps = [
-            _taps(centres, np.arange(start, stop))
-            for centres, (start, stop) in zip(self.centres, (z, y, x), strict=True)
-        ]
+        return self.evaluate_at(np.arange(*z), np.arange(*y), np.arange(*x), out)
+
+    def evaluate_at(
+        self, z: Array, y: Array, x: Array, out: FloatArray | None = None
+    ) -> FloatArray:
+        """Return the logarithm of the field on a grid of positions, in voxels."""
+        positions = zip(self.centres, (z, y, x), strict=True)
+        taps = [_taps(centres, at) for centres, at in positions]
         if out is None:
-            out = np.empty((z[1] - z[0], y[1] - y[0], x[1] - x[0]), np.float32)
+            out = np.empty((len(z), len(y), len(x)), np.float32)
         (iz, wz), (iy, wy), (ix, wx) = taps
         _expand(self._coefficients, iz, wz, iy, wy, ix, wx, out)
         return out
@@ -145,12 +149,19 @@ def _taps(centres: Array, at: Array) -> tuple[Array, Array]:
     if n == 1:
         weights[:, 0] = 1
         return np.zeros(len(at), np.int64), weights
+    at = np.asarray(at, np.float64)
     knots = make_interp_spline(centres, np.zeros(n), k=k).t
-    # Half a block beyond the outer centres the field is held.
-    held = np.clip(np.asarray(at, np.float64), centres[0], centres[-1])
-    rows = BSpline.design_matrix(held, knots, k).toarray()
+    held = np.clip(at, centres[0], centres[-1])
     span = np.clip(np.searchsorted(knots, held, side="right") - 1, k, n - 1)
     first = span - k
+    rows = BSpline.design_matrix(held, knots, k).toarray()
+    # Half a block beyond the outer centres the field goes on straight.
+    for end, inner, beyond in (
+        (centres[0], centres[1], np.maximum(centres[0] - at, 0)),
+        (centres[-1], centres[-2], np.maximum(at - centres[-1], 0)),
+    ):
+        edge, before = BSpline.design_matrix(np.array([end, inner]), knots, k).toarray()
+        rows += (beyond / abs(end - inner))[:, None] * (edge - before)
     for tap in range(k + 1):
         weights[:, tap] = np.take_along_axis(rows, (first + tap)[:, None], axis=1)[:, 0]
     return first.astype(np.int64), weights
