@@ -229,6 +229,8 @@ class PyramidWriter:
         Where the centre of the first voxel lies.
     threads : int, optional
         Threads for the disk; the default is all processors. Kernels use numba's current number.
+    factors : sequence of (int, int, int), optional
+        Factors of the levels in place of `level_um`, the base level first: those of another volume, say.
     """
 
     def __init__(
@@ -244,6 +246,7 @@ class PyramidWriter:
         codec: Codec = "zstd",
         translation_um: Sequence[float] = (0.0, 0.0, 0.0),
         threads: int | None = None,
+        factors: Sequence[Shape] | None = None,
     ) -> None:
         self.path = Path(path)
         self.dtype = np.dtype(dtype)
@@ -256,7 +259,7 @@ class PyramidWriter:
         self.shape = (shape[0], shape[1], shape[2])
         self._attributes = dict(attributes or {})
         self._orientation = orientation
-        factors = level_factors(voxel_um, level_um)
+        factors = tuple(factors) if factors is not None else level_factors(voxel_um, level_um)
         origin = Voxel(*translation_um)
         self.levels = tuple(
             _level(str(i), voxel_um, origin, factor) for i, factor in enumerate(factors)

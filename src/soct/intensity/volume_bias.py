@@ -113,7 +113,7 @@ class ShrunkVolume:
 
     def blocks(self) -> Shrunk:
         """Return the copy for the fits."""
-        mean: Array = np.zeros(self._total.shape)
+        mean = np.zeros(self._total.shape)
         np.divide(self._total, self._count, out=mean, where=self._count > 0)
         image = np.asarray(mean, np.float32)
         share = self._count / np.diff(self.z_edges)[:, None, None]
@@ -132,7 +132,7 @@ class ShrunkVolume:
 
     def plane_tissue(self, tissue: Array) -> Array:
         """Return which blocks of the plane copy are tissue, from the blocks of the fits."""
-        part = tissue.astype(np.float32)
+        part: Array = tissue.astype(np.float64)
         for axis, starts in enumerate(self._starts, start=1):
             widths = np.diff(np.append(starts, tissue.shape[axis]))
             shape = [-1 if a == axis else 1 for a in range(3)]

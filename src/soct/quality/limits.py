@@ -144,6 +144,12 @@ class QualityLimits(BaseModel):
     background_std: Limit = _low(
         0.1, 0.25, "", "Relative unevenness of the background after the flat field."
     )
+    contrast_kept: Limit = _high(
+        0.75,
+        0.5,
+        "",
+        "Contrast of tissue within planes after the bias field over before: far below 1, anatomy went too.",
+    )
     # Headline numbers of the whole run.
     slices_used: Limit = _high(
         0.98, 0.8, "", "Slices stacked from their own image, over slices acquired."

@@ -38,6 +38,7 @@ STEP_IDS: tuple[str, ...] = (
     "analyze_rotation_drift",
     "normalize",
     "stack",
+    "correct_bias_field",
 )
 
 SCIENCE: tuple[str, ...] = (
@@ -59,6 +60,7 @@ SCIENCE: tuple[str, ...] = (
     "soct.intensity.normalization",
     "soct.mosaic.flat_mosaic",
     "soct.mosaic.overlap",
+    "soct.intensity.volume_bias",
     "soct.mosaic.rendering",
     "soct.mosaic.stack_rendering",
     "soct.mosaic.tile_placement",

@@ -20,6 +20,7 @@ _FLAT, _BEAM, _SURFACE, _GAIN, _STACK = (
     "normalize",
     "stack",
 )
+_BIAS, _LEVEL_Z = "correct_bias_field", "normalize_z_intensity"
 
 
 def render(page: Page) -> Markup:
@@ -33,6 +34,8 @@ def render(page: Page) -> Markup:
             ("Surface", _surface),
             ("Gain per slice", _gains),
             ("Brightness along depth", _depth),
+            ("Bias field", lambda page: _volume_pass(page, _BIAS, "Bias field of the volume")),
+            ("Level along z", lambda page: _volume_pass(page, _LEVEL_Z, "Level of the planes")),
         )
     ]
     drawn = [part for part in parts if part]
@@ -204,6 +207,41 @@ def _depth(page: Page) -> Markup:
     )
 
 
+def _volume_pass(page: Page, step: str, title: str) -> Markup:
+    """Draw a step that rewrote the whole volume: pictures before and after, its field, its effect on the planes."""
+    if not page.figures.has(step):
+        return EMPTY
+    names = page.figures.names(step)
+    row = []
+    for key, before, after, label in (
+        ("plane", "before", "after", "Middle plane"),
+        ("reslice", "reslice_before", "reslice_after", "Reslice along depth"),
+    ):
+        pictures = page.figures.arrays(step, "run", before, after)
+        row.append(figure(_pair(page, f"{step}-{key}", *pictures, label, ("before", "after"))))
+    if "field" in names:
+        field = page.figures.array(step, "run", "field", ndim=2)
+        low, high = float(np.nanmin(field)), float(np.nanmax(field))
+        image = page.images.encode(field, window=(low, high), colours="cividis", max_side=300)
+        row.append(figure(picture(image, "Field that was divided out", width=300), f"What the middle plane was divided by, {number(low)} (dark blue) to {number(high)} (yellow)"))  # fmt: skip
+    before, after = page.figures.arrays(step, "run", "plane_before", "plane_after")
+    starts = page.figures.array(step, "run", "z_boundaries").ravel()
+    planes = np.arange(before.size)
+    drawn = chart(
+        [Series("before", planes, before, 1, dashed=True), Series("after", planes, after, 0)],
+        title="Median brightness of every plane before and after",
+        x_label="plane",
+        y_label="median brightness",
+        include_zero=True,
+        marks=tuple(float(s) for s in starts) if starts.size <= 60 else (),
+    )
+    parts = [
+        Markup('<div class="row">{}</div>').format(join(row)),
+        figure(drawn, "Median brightness of every plane. Dotted lines: where sections begin."),
+    ]
+    return _part(title, join(parts))
+
+
 def _pair(
     page: Page,
     key: str,
@@ -237,6 +275,7 @@ REPORTLET = Reportlet(
     "(compensate_attenuation, normalize), a repeated dark column (galvo return).",
     inputs=(
         "create_mosaic_grid", _FLAT, _BEAM, _SURFACE, "compensate_attenuation", _GAIN, _STACK,
+        _BIAS, _LEVEL_Z,
     ),
-    thresholds=("banding_index", "galvo_confidence", "background_std", "agarose_coverage"),
+    thresholds=("banding_index", "contrast_kept", "galvo_confidence", "background_std", "agarose_coverage"),
 )  # fmt: skip
