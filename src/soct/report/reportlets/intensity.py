@@ -213,12 +213,10 @@ def _volume_pass(page: Page, step: str, title: str) -> Markup:
         return EMPTY
     names = page.figures.names(step)
     row = []
-    for key, before, after, label in (
-        ("plane", "before", "after", "Middle plane"),
-        ("reslice", "reslice_before", "reslice_after", "Reslice along depth"),
-    ):
-        pictures = page.figures.arrays(step, "run", before, after)
-        row.append(figure(_pair(page, f"{step}-{key}", *pictures, label, ("before", "after"))))
+    for prefix, label in (("", "Middle plane"), ("reslice_", "Reslice along depth")):
+        first, second = page.figures.arrays(step, "run", f"{prefix}before", f"{prefix}after")
+        key = f"{step}-{prefix or 'plane'}"
+        row.append(figure(_pair(page, key, first, second, label, ("before", "after"))))
     if "field" in names:
         field = page.figures.array(step, "run", "field", ndim=2)
         low, high = float(np.nanmin(field)), float(np.nanmax(field))
