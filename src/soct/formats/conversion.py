@@ -169,7 +169,9 @@ def new_place(out: Path) -> Iterator[Path]:
         shutil.rmtree(hidden, ignore_errors=True)
 
 
-def write_volume(source: VolumeSource, out: Path, *, ngff: str = "0.5") -> VolumeSpec:
+def write_volume(
+    source: VolumeSource, out: Path, *, ngff: str = "0.5", labels: bool = False
+) -> VolumeSpec:
     """Write a volume as the kind of file that the name says, read it back and compare, then publish it.
 
     Returns
@@ -193,6 +195,7 @@ def write_volume(source: VolumeSource, out: Path, *, ngff: str = "0.5") -> Volum
         source.translation_um,
         source.orientation,
         source.window,
+        labels,
     )
     with new_place(out) as place:
         meant, found = [0], [0]
@@ -228,4 +231,4 @@ def _compare(place: Path, spec: VolumeSpec, same: bool, out: Path) -> None:
 
 def convert(path: Path, out: Path, wish: Wish, *, ngff: str = "0.5") -> VolumeSpec:
     """Write a volume in another format, resolution, orientation or type; see `Wish` and `write_volume`."""
-    return write_volume(prepare(path, wish), out, ngff=ngff)
+    return write_volume(prepare(path, wish), out, ngff=ngff, labels=wish.labels)

@@ -18,7 +18,7 @@ from soct.formats.ngff import Level, group_metadata, multiscales
 from soct.formats.pyramid import level_factors, volume_layout
 from soct.formats.shards import pack_stored
 from soct.formats.volume_sink import VolumeSpec
-from soct.formats.volume_source import block_means
+from soct.formats.volume_source import block_means, block_middles
 from soct.formats.zarr_array import ZarrArray, create_array, json_bytes, open_array
 from soct.geometry.orientation import Shape
 from soct.space import Array, Voxel
@@ -53,6 +53,7 @@ class _Level:
     factor: Shape
     depth: int
     dtype: np.dtype[Any]
+    labels: bool = False
     held: list[Array] = field(default_factory=list)
     waiting: list[Array] = field(default_factory=list)
     written: int = 0
@@ -70,7 +71,8 @@ class _Level:
             return
         joined = np.concatenate(self.held)
         self.held = [joined[whole:].copy()] if whole < n else []
-        means = block_means(joined[:whole], self.factor)
+        reduce = block_middles if self.labels else block_means
+        means = reduce(joined[:whole], self.factor)
         if self.dtype.kind in "ui":
             means = np.rint(means)
         self._keep(means.astype(self.dtype), is_last=is_last)
@@ -144,7 +146,7 @@ def write_image(path: Path, spec: VolumeSpec, planes: Iterable[Array], *, versio
                 folder, (z, y, x), spec.dtype, layout.chunks, layout.shards, "zstd"
             )
             depth = layout.shards[0]
-        levels.append(_Level(array, factor, depth, spec.dtype))
+        levels.append(_Level(array, factor, depth, spec.dtype, spec.labels))
         described.append(_describe(name, spec, factor))
     _feed(levels, spec.shape[0], planes)
     _write_metadata(path, spec, described, [level.array for level in levels], version)
@@ -167,7 +169,9 @@ def _write_metadata(
     if spec.orientation is not None:
         own["orientation"] = spec.orientation
     ome: dict[str, Any] = {}
-    if spec.window is not None:
+    if spec.labels:
+        ome["image-label"] = {"colors": [{"label-value": 1, "rgba": [255, 160, 60, 128]}]}
+    elif spec.window is not None:
         ome["omero"] = _omero(name, spec)
     if version == "0.4":
         scales = {"version": "0.4", **multiscales(name, levels)}

@@ -63,6 +63,8 @@ class VolumeSpec:
         None where it is not known; the file then says so, in the way of its format.
     window : (float, float) or None
         Values to show black and white; OME-Zarr keeps them.
+    labels : bool
+        The voxels are numbers of regions: OME-Zarr says so, and its levels hold no means.
     """
 
     shape: Shape
@@ -71,6 +73,7 @@ class VolumeSpec:
     translation_um: Voxel = ORIGIN
     orientation: str | None = None
     window: tuple[float, float] | None = None
+    labels: bool = False
 
     @property
     def affine(self) -> Matrix:

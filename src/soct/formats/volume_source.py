@@ -131,7 +131,7 @@ def coarser(source: VolumeSource, factors: Shape, *, labels: bool = False) -> Vo
             for (a, b), f, n in zip(window, factors, source.shape, strict=True)
         ]
         block = source.read_block((inner[0], inner[1], inner[2]))
-        return _middles(block, factors) if labels else block_means(block, factors)
+        return block_middles(block, factors) if labels else block_means(block, factors)
 
     voxel = source.voxel_um
     moved = tuple(
@@ -164,7 +164,8 @@ def block_means(block: Array, factors: Shape) -> Array:
     return means
 
 
-def _middles(block: Array, factors: Shape) -> Array:
+def block_middles(block: Array, factors: Shape) -> Array:
+    """Return the middle voxel of every block, as labels are made coarser."""
     index = [
         np.minimum(np.arange(0, n, f) + f // 2, n - 1)
         for n, f in zip(block.shape, factors, strict=True)
@@ -421,3 +422,14 @@ def _whole(
         translation_um,
         orientation,
     )
+
+
+def in_memory(source: VolumeSource, data: Array) -> VolumeSource:
+    """Return a source of other voxels in the place of another's."""
+    if data.shape != source.shape:
+        raise ValueError(f"voxels of shape {data.shape} in a place of shape {source.shape}")
+
+    def read(window: Window) -> Array:
+        return data[tuple(itertools.starmap(slice, window))]
+
+    return replace(source, dtype=data.dtype, read_block=read, window=None)

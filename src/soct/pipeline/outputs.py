@@ -84,13 +84,20 @@ def sweep_partial_folders(run_folder: Path) -> int:
     int
         How many hidden folders and files there were.
     """
-    found = 0
+    found = partial_paths(run_folder)
+    for path in found:
+        remove(path)
+    return len(found)
+
+
+def partial_paths(run_folder: Path) -> list[Path]:
+    """Return the hidden folders and files of units that are at work, or were when their run was killed."""
+    found = []
     for folder in (run_folder, *_folders(run_folder), *_folders(run_folder / "state")):
         for entry in list(os.scandir(folder)):
             is_file = entry.name.startswith(".") and entry.name.endswith(".partial")
             if entry.name.startswith(PARTIAL) or is_file:
-                remove(Path(entry.path))
-                found += 1
+                found.append(Path(entry.path))
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -208,7 +209,15 @@ def _damage(store: RecordStore, unit: Unit) -> str | None:
         return record.reason
     if record is None:
         return None
-    return find_damage(store.run_folder, record.outputs, deep=True)
+    from soct.pipeline.cleaning import read_cleaned
+
+    cleaned = read_cleaned(store.run_folder)
+    there = tuple(
+        output
+        for output in record.outputs
+        if output.path not in cleaned or os.path.lexists(store.run_folder / output.path)
+    )
+    return find_damage(store.run_folder, there, deep=True)
 
 
 def _require_run(folder: Path) -> RunDocument:

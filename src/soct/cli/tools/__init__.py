@@ -19,6 +19,9 @@ TOOLS: tuple[str, ...] = (
     "screenshot",
     "view",
     "quick-stitch",
+    "segment",
+    "verify",
+    "clean",
 )
 
 GROUPS: dict[str, str] = {}
