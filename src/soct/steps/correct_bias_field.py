@@ -76,16 +76,6 @@ class CorrectBiasFieldParams(Params):
     codec: Literal["none", "zstd"] = parameter("zstd", "Compression of the corrected volume.")
 
 
-def _boundaries(context: Context) -> list[float]:
-    """First planes of the slices, where the stack tells them."""
-    import numpy as np
-
-    if not context.has("stack", "figures"):
-        return []
-    with np.load(context.run("stack", "figures")) as saved:
-        return [float(b) for b in saved["z_boundaries"]]
-
-
 def _shrink(
     context: Context, volume: VolumeReader, boundaries: list[float], factor: int
 ) -> ShrunkVolume:
@@ -142,10 +132,10 @@ def run(context: Context, params: CorrectBiasFieldParams) -> Result:
     from soct.formats.ome_zarr import open_volume
     from soct.intensity.volume_bias import estimate_volume_bias
     from soct.steps.finished_volume import latest_volume
-    from soct.steps.volume_pass import Views, rewrite_volume
+    from soct.steps.volume_pass import Views, rewrite_volume, slice_boundaries
 
     volume = open_volume(latest_volume(context), threads=context.threads)
-    boundaries = _boundaries(context)
+    boundaries = slice_boundaries(context)
     factor = _fitting_factor(context, volume, params.shrink_factor)
     voxel = volume.voxel_um
     options = _options(context, params, (voxel.z * factor, voxel.y * factor, voxel.x * factor))

@@ -39,6 +39,7 @@ STEP_IDS: tuple[str, ...] = (
     "normalize",
     "stack",
     "correct_bias_field",
+    "normalize_z_intensity",
 )
 
 SCIENCE: tuple[str, ...] = (
@@ -61,6 +62,7 @@ SCIENCE: tuple[str, ...] = (
     "soct.mosaic.flat_mosaic",
     "soct.mosaic.overlap",
     "soct.intensity.volume_bias",
+    "soct.intensity.z_levels",
     "soct.mosaic.rendering",
     "soct.mosaic.stack_rendering",
     "soct.mosaic.tile_placement",

@@ -20,6 +20,16 @@ if TYPE_CHECKING:
 _WRITERS_OWN = ("kind", "stored", "orientation", "format")
 
 
+def slice_boundaries(context: Context) -> list[float]:
+    """Return the first planes of the slices, empty where the stack does not tell them."""
+    import numpy as np
+
+    if not context.has("stack", "figures"):
+        return []
+    with np.load(context.run("stack", "figures")) as saved:
+        return [float(b) for b in saved["z_boundaries"]]
+
+
 def bands(volume: VolumeReader, memory_bytes: int) -> Iterator[tuple[int, int]]:
     """Yield ranges of planes: whole chunks, as many as fit a sixth of the memory."""
     nz, ny, nx = volume.shape
