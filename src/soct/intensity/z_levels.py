@@ -119,7 +119,7 @@ def solve_z_levels(
     ranks = np.array([percentile]) if method == "percentile" else QUANTILES
     curves = np.full((len(histograms), len(ranks)), np.nan)
     levels = np.full(len(histograms), np.nan)
-    for k in np.flatnonzero(measured):
+    for k in np.flatnonzero(measured).tolist():
         curves[k] = np.log([histograms[k].percentile(r, above=floors[k]) for r in ranks])
         levels[k] = histograms[k].percentile(percentile, above=floors[k])
     targets = _average(curves, measured, kept_sections)
