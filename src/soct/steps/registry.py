@@ -20,6 +20,7 @@ STEP_IDS: tuple[str, ...] = (
     "resample_mosaic_grid",
     "fix_focal_curvature",
     "fix_illumination",
+    "estimate_global_transform",
     "stitch_3d_with_refinement",
     "motor_only_stitch",
     "compare_stitching",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from soct.errors import InputError
+from soct.errors import ConfigurationError, InputError
 from soct.steps.declaration import (
     Context,
     Input,
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from soct.formats.acquisition import Acquisition
     from soct.formats.mosaic_grid import MosaicGrid
+    from soct.mosaic.grid_model import GridModel
     from soct.mosaic.placement import Placement
     from soct.mosaic.rendering import BandPlan, BandRenderer, Shading
     from soct.quality.metrics import SeamMetrics
@@ -59,6 +60,10 @@ class StitchParams(Params):
         ge=0,
         lt=0.9,
     )
+    stitch_global_transform: bool = parameter(
+        False,
+        "Take angle and scale of the stage against the camera from estimate_global_transform, not from each slice.",
+    )
     motor_only_stitch: bool = parameter(
         False, "Trust the stage alone (for diagnosis): no image is matched."
     )
@@ -74,6 +79,22 @@ def _shading(context: Context) -> Shading | None:
         return None
     with np.load(context.run("fix_illumination", "fields")) as saved:
         return Shading(np.asarray(saved["flat"]), np.asarray(saved["dark"]))
+
+
+def _global_model(context: Context) -> GridModel:
+    import numpy as np
+
+    from soct.formats.documents import read_document
+    from soct.mosaic.grid_model import GridModel
+
+    if not context.has("estimate_global_transform", "transform"):
+        raise ConfigurationError(
+            "stitch_global_transform needs estimate_global_transform, which is switched off",
+            hint="set estimate_global_transform.enabled: true",
+        )
+    found = read_document(context.run("estimate_global_transform", "transform"))
+    matrix = np.array(found["matrix_yx"], np.float64)
+    return GridModel(matrix, float(found["scatter_px"]), int(found["pairs"]))
 
 
 def _place(
@@ -112,12 +133,14 @@ def _place(
     if params.max_tile_shift_um is not None:
         search = params.max_tile_shift_um / min(grid.voxel_um.y, grid.voxel_um.x)
     pairs = np.zeros((0, 2), np.int64) if params.motor_only_stitch else None
+    model = _global_model(context) if params.stitch_global_transform else None
     placement = place_tiles(
         project,
         nominal,
         (grid.tile_shape[1], grid.tile_shape[2]),
         TileOptions(search_px=search),
         pairs=pairs,
+        model=model,
         workers=context.threads,
     )
     for i in range(n):
@@ -458,6 +481,7 @@ STEP = Step(
         Input("resample_mosaic_grid"),
         Input("fix_focal_curvature", optional=True),
         Input("fix_illumination", optional=True),
+        Input("estimate_global_transform", optional=True),
     ),
     outputs=(
         Output("slice", "slice_z{slice:02d}.ome.zarr"),
