@@ -148,3 +148,47 @@ def test_a_grid_that_soct_wrote_is_an_input_too(plain: Made, tmp_path: Path) -> 
     assert "the input is a mosaic grid" in chain.warnings("create_mosaic_grid")
     stage = chain.path("estimate_xy_shifts", "stage_positions").read_text()
     assert len(stage.splitlines()) == 13
+
+
+def test_a_camera_that_began_at_a_wrong_line_is_put_right_when_asked(
+    single: Made, tmp_path: Path
+) -> None:
+    spec = single.truth["spec"]
+    shape = (spec["tile_px"][0], spec["tile_px"][1], spec["n_z"])
+
+    def misread(data: Any) -> Any:
+        frames = data.reshape(shape).copy()
+        frames[:, 0] *= 4
+        return np.roll(frames, 13, axis=1).ravel()
+
+    raw = copy_raw(single.simulation.raw, tmp_path / "raw")
+    rewrite(tile_folder(raw, 0, 0, 0), misread)
+    chain = Chain(raw, tmp_path / "steps", {"create_mosaic_grid": {"fix_camera_shift": True}})
+    tile = open_mosaic_grid(chain.path("create_mosaic_grid", "grid", 0)).read_tile(0, 0)
+    np.testing.assert_array_equal(tile[..., 1:], raw_frames(single, 0, 0, 0)[..., 1:])
+    assert "column 13" in chain.metric("create_mosaic_grid", "camera_decision", 0)
+    untouched = Chain(raw, tmp_path / "off")
+    tile = open_mosaic_grid(untouched.path("create_mosaic_grid", "grid", 0)).read_tile(0, 0)
+    np.testing.assert_array_equal(tile[..., 14:], raw_frames(single, 0, 0, 0)[..., 1:-13])
+
+
+def test_the_legacy_orientation_turns_tiles_the_known_way(tmp_path: Path) -> None:
+    made = make(
+        tmp_path,
+        seed=8,
+        slices=1,
+        rows=1,
+        cols=2,
+        tile_px=(40, 52),
+        faults={"galvo_return_px": None},
+    )
+    sets = {"create_mosaic_grid": {"legacy_orientation": True}}
+    old = open_mosaic_grid(
+        Chain(made.simulation.raw, tmp_path / "old", sets).path("create_mosaic_grid", "grid", 0)
+    )
+    new = raw_frames(made, 0, 0, 1)[..., :-6]
+    assert old.tile_shape == (40, 52, 40)
+    # Three quarter turns, then a flip of the first lateral axis: out[i, j] = in[-1 - j, -1 - i].
+    tile = old.read_tile(0, 1)
+    for i, j in ((0, 0), (3, 7), (51, 39)):
+        np.testing.assert_array_equal(tile[:, i, j], new[:, -1 - j, -1 - i])

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from soct.formats.acquisition import Acquisition, Problem, SliceRecord, TileRecord
+    from soct.geometry.camera_shift import CameraShift
     from soct.geometry.galvo import GalvoDecision
     from soct.space import FloatArray, Voxel
 
@@ -39,6 +40,10 @@ class CreateMosaicGridParams(Params):
     )
     galvo_confidence_threshold: float = parameter(
         0.6, "Below this confidence the frame is taken as recorded: return lines last.", ge=0, le=1
+    )
+    fix_camera_shift: bool = parameter(
+        False,
+        "Roll frames until their brightest A-line, the first after the trigger, is the first.",
     )
     legacy_orientation: bool = parameter(
         False, "Apply the old rotate-and-flip in the lateral plane (files of early acquisitions)."
@@ -77,7 +82,8 @@ def _voxel(record: SliceRecord, params: CreateMosaicGridParams) -> Voxel:
 
     info = record.tiles[0].info
     axial = info.axial_resolution_um or params.axial_resolution_um
-    return Voxel(axial, info.height_um / info.ny, info.width_um / info.nx)
+    y, x = info.pixel_um
+    return Voxel(axial, x, y) if params.legacy_orientation else Voxel(axial, y, x)
 
 
 def _kept_depth(tile: TileRecord, params: CreateMosaicGridParams) -> int:
@@ -126,21 +132,39 @@ def _check_data_type(tile: TileRecord, params: CreateMosaicGridParams) -> None:
     )
 
 
-def decide_galvo(record: SliceRecord, params: CreateMosaicGridParams) -> GalvoDecision:
-    """Find the return lines from the central tiles, once for the slice."""
-    from soct.geometry.galvo import choose_central_tiles, detect_galvo_return
+def _sample_projections(record: SliceRecord, params: CreateMosaicGridParams) -> list[FloatArray]:
+    """Mean over depth of the central tiles; those that cannot be read are named when their turn comes."""
+    from soct.geometry.galvo import choose_central_tiles
+
+    aips: list[FloatArray] = []
+    for k in choose_central_tiles([(t.row, t.col) for t in record.tiles]):
+        try:
+            aips.append(read_samples(record.tiles[k], params).mean(axis=0))
+        except InputError:
+            continue
+    return aips
+
+
+def decide_frames(
+    record: SliceRecord, params: CreateMosaicGridParams
+) -> tuple[CameraShift | None, GalvoDecision]:
+    """Find the first A-line and the return lines from the central tiles, once for the slice."""
+    from soct.geometry.camera_shift import apply_camera_shift, detect_camera_shift
+    from soct.geometry.galvo import detect_galvo_return
 
     n_extra = record.tiles[0].info.n_extra
-    aips: list[FloatArray] = []
-    if n_extra > 0 and params.fix_galvo_shift:
-        for k in choose_central_tiles([(t.row, t.col) for t in record.tiles]):
-            try:
-                aips.append(read_samples(record.tiles[k], params).mean(axis=0))
-            except InputError:
-                continue  # named below, when the tile's turn comes
-    return detect_galvo_return(
-        aips, n_extra, confidence_threshold=params.galvo_confidence_threshold
+    finds_return = n_extra > 0 and params.fix_galvo_shift
+    aips = _sample_projections(record, params) if finds_return or params.fix_camera_shift else []
+    camera = None
+    if params.fix_camera_shift:
+        camera = detect_camera_shift(aips)
+        aips = [apply_camera_shift(aip, camera) for aip in aips]
+    galvo = detect_galvo_return(
+        aips if finds_return else [],
+        n_extra,
+        confidence_threshold=params.galvo_confidence_threshold,
     )
+    return camera, galvo
 
 
 def run(context: Context, params: CreateMosaicGridParams) -> Result:
@@ -149,6 +173,7 @@ def run(context: Context, params: CreateMosaicGridParams) -> Result:
 
     from soct.formats.mosaic_grid import GridTile, MosaicGridWriter
     from soct.formats.raw import to_legacy_orientation
+    from soct.geometry.camera_shift import apply_camera_shift
     from soct.geometry.galvo import apply_galvo_shift
     from soct.steps.tile_samples import check_samples
 
@@ -186,7 +211,7 @@ def run(context: Context, params: CreateMosaicGridParams) -> Result:
     first = record.tiles[0].info
     _check_data_type(record.tiles[0], params)
     n_z = _kept_depth(record.tiles[0], params)
-    decision = decide_galvo(record, params)
+    camera, decision = decide_frames(record, params)
     row0, col0 = min(t.row for t in record.tiles), min(t.col for t in record.tiles)
     rows = max(t.row for t in record.tiles) - row0 + 1
     cols = max(t.col for t in record.tiles) - col0 + 1
@@ -237,6 +262,8 @@ def run(context: Context, params: CreateMosaicGridParams) -> Result:
                     continue
                 np.nan_to_num(raw, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
             profile += raw.mean(axis=(0, 1), dtype=np.float64)
+            if camera is not None:
+                raw = apply_camera_shift(raw, camera)
             data = apply_galvo_shift(raw, decision)
             if params.legacy_orientation:
                 data = to_legacy_orientation(data)
@@ -264,6 +291,12 @@ def run(context: Context, params: CreateMosaicGridParams) -> Result:
             Metric("galvo_shift", decision.shift, "px", "A-lines by which each frame was rolled"),
             Metric(
                 "galvo_decision", decision.reason, "", "what was decided about the return lines"
+            ),
+            Metric(
+                "camera_decision",
+                "off" if camera is None else camera.reason,
+                "",
+                "what was decided about the frame's first A-line",
             ),
         ),
         warnings=tuple(warnings),

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from soct.formats.acquisition import Acquisition, SliceRecord
+    from soct.formats.acquisition import Acquisition, SliceRecord, TileRecord
     from soct.formats.mosaic_grid import GridTile, MosaicGrid
     from soct.registration.stage import StageShift, StageSlice
 
@@ -89,16 +89,12 @@ def _tiles_of(context: Context, record: SliceRecord) -> _Tiles | None:
     from soct.formats.mosaic_grid import open_mosaic_grid
     from soct.steps.grid_tiles import present_tiles
 
-    if record.tiles:
-        info = record.tiles[0].info
-        tile_um, pixel_um = (info.height_um, info.width_um), info.pixel_um
-        places = [(t.row, t.col, t.stage_mm) for t in record.tiles]
-    else:
-        # As create_mosaic_grid understood it: axes in order, empty positions known.
-        grid = open_mosaic_grid(context.of_slice("create_mosaic_grid", "grid", record.slice_id))
-        pixel_um = (grid.voxel_um.y, grid.voxel_um.x)
-        tile_um = (grid.tile_shape[1] * pixel_um[0], grid.tile_shape[2] * pixel_um[1])
-        places = [(t.row, t.col, t.stage_mm) for t in present_tiles(grid)]
+    # As create_mosaic_grid understood it: axes in order, empty positions known.
+    grid = open_mosaic_grid(context.of_slice("create_mosaic_grid", "grid", record.slice_id))
+    pixel_um = (grid.voxel_um.y, grid.voxel_um.x)
+    tile_um = (grid.tile_shape[1] * pixel_um[0], grid.tile_shape[2] * pixel_um[1])
+    tiles: Sequence[TileRecord | GridTile] = record.tiles or present_tiles(grid)
+    places = [(t.row, t.col, t.stage_mm) for t in tiles]
     if not places:
         return None
     stage = np.array([[np.nan if v is None else v for v in at] for _, _, at in places], float)

@@ -152,10 +152,10 @@ def _load_raw(record: SliceRecord, threads: int) -> _Tiles:
 
     from soct.formats.acquisition import TileRecord
     from soct.geometry.galvo import apply_galvo_shift
-    from soct.steps.create_mosaic_grid import CreateMosaicGridParams, decide_galvo, read_samples
+    from soct.steps.create_mosaic_grid import CreateMosaicGridParams, decide_frames, read_samples
 
     params = CreateMosaicGridParams()
-    decision = decide_galvo(record, params)
+    _, decision = decide_frames(record, params)
 
     def project(tile: TileRecord) -> FloatArray | None:
         try:
