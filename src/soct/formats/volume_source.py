@@ -433,3 +433,21 @@ def in_memory(source: VolumeSource, data: Array) -> VolumeSource:
         return data[tuple(itertools.starmap(slice, window))]
 
     return replace(source, dtype=data.dtype, read_block=read, window=None)
+
+
+def volume_of(
+    path: Path,
+    data: Array,
+    voxel_um: Voxel,
+    orientation: str | None = None,
+    window: tuple[float, float] | None = None,
+) -> VolumeSource:
+    """Return a source of voxels that are in memory; `path` is what messages name."""
+    z, y, x = data.shape
+
+    def read(block: Window) -> Array:
+        return data[tuple(itertools.starmap(slice, block))]
+
+    return VolumeSource(
+        path, (z, y, x), data.dtype, read, voxel_um, orientation=orientation, window=window
+    )

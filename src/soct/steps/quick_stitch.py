@@ -62,6 +62,12 @@ class QuickMosaic:
     slice_id: int | None
     tiles: int
     notes: tuple[str, ...]
+    index: tuple[tuple[int, int], ...] = ()
+    """Row and column of every tile."""
+    positions_px: NDArray[np.float64] | None = None
+    """Where each tile's first pixel lies in the picture, in recorded pixels, shape (n, 2)."""
+    origin_um: tuple[float, float] | None = None
+    """Stage position (y, x) of the picture's first pixel; None without stage positions."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +127,19 @@ def quick_stitch(source: Path, options: QuickOptions) -> QuickMosaic:
         tiles.pixel_um[0] * mosaic.pixel_factor[0],
         tiles.pixel_um[1] * mosaic.pixel_factor[1],
     )
-    return QuickMosaic(mosaic.image, pixel, tiles.slice_id, len(tiles.images), tuple(notes))
+    # The canvas begins at the whole pixel at or before the first tile.
+    local = positions - np.floor(positions.min(axis=0) + 1e-6)
+    origin = np.median(stage * 1000 - local * np.array(tiles.pixel_um), axis=0)
+    return QuickMosaic(
+        mosaic.image,
+        pixel,
+        tiles.slice_id,
+        len(tiles.images),
+        tuple(notes),
+        tuple(tiles.index),
+        local,
+        (float(origin[0]), float(origin[1])) if np.isfinite(origin).all() else None,
+    )
 
 
 def _load(source: Path, options: QuickOptions) -> _Tiles:

@@ -19,6 +19,7 @@ TOOLS: tuple[str, ...] = (
     "screenshot",
     "view",
     "quick-stitch",
+    "quick-stack",
     "segment",
     "verify",
     "clean",
