@@ -52,7 +52,11 @@ def test_the_volume_is_valid_and_every_checksum_holds(faulty: Made) -> None:
 def test_an_excluded_slice_is_not_stacked_and_its_planes_are_told_empty(
     plain: Made, tmp_path: Path
 ) -> None:
-    chain = Chain(plain.simulation.raw, tmp_path, {"generate_slice_config": {"exclude": (1,)}})
+    sets = {
+        "generate_slice_config": {"exclude": (1,)},
+        "interpolate_missing_slice": {"enabled": False},
+    }
+    chain = Chain(plain.simulation.raw, tmp_path, sets)
     rows = read_table(chain.path("stack", "decisions"), StackingRow)
     assert [r.slice_id for r in rows] == [0, 2]
     assert chain.metric("stack", "slices_stacked") == 2

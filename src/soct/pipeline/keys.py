@@ -11,12 +11,18 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
+from soct.errors import InputError
+from soct.formats.tiles import shown
 from soct.pipeline.graph import Graph
 from soct.steps.declaration import Params, Scope, Step, Unit
+
+MAX_CONTENT_BYTES = 1 << 20
+"""Of one file whose content is part of a key."""
 
 
 @dataclass(frozen=True)
@@ -52,10 +58,41 @@ def keyed_values(params: BaseModel) -> dict[str, Any]:
         if isinstance(extra, dict) and extra.get("keyed", True) is False:
             del values[name]
             continue
+        patterns = extra.get("content") if isinstance(extra, dict) else None
+        if isinstance(patterns, list) and values[name]:
+            values[name] = fingerprint_folder(Path(values[name]), [str(p) for p in patterns])
         inner = getattr(params, name)
         if isinstance(inner, BaseModel):
             values[name] = keyed_values(inner)
     return values
+
+
+def fingerprint_folder(folder: Path, patterns: list[str]) -> dict[str, str]:
+    """Return ``relative name -> start of its sha256`` of the files that match.
+
+    Raises
+    ------
+    InputError
+        There is no such folder, a file in it cannot be read, or one is implausibly large.
+    """
+    if not folder.is_dir():
+        raise InputError("A folder that the profile names is not there", file=shown(folder))
+    found = {}
+    for path in sorted(p for pattern in patterns for p in folder.glob(pattern) if p.is_file()):
+        try:
+            if path.stat().st_size > MAX_CONTENT_BYTES:
+                raise InputError(
+                    "A file is too large for what it should be",
+                    file=shown(path),
+                    expected=f"at most {MAX_CONTENT_BYTES} bytes",
+                )
+            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        except OSError as error:
+            raise InputError(
+                "A file cannot be read", file=shown(path), found=error.strerror
+            ) from error
+        found[path.relative_to(folder).as_posix()] = digest[:16]
+    return found
 
 
 def session_of(session: Mapping[str, Any], scope: Scope, slices: tuple[int, ...]) -> dict[str, Any]:

@@ -231,8 +231,14 @@ def _ledger(folder: Path, status: RunStatus) -> Iterator[LedgerRow]:
     for slice_id in range(listed[0], listed[-1] + 1) if present else ():
         row = rows.get(slice_id, {})
         if slice_id not in present:
-            reason = row.get("exclude_reason") or "it was not acquired"
-            yield LedgerRow(slice_id, used=False, reason=reason, missing=True)
+            yield LedgerRow(
+                slice_id,
+                used=False,
+                reason=row.get("exclude_reason") or "it was not acquired",
+                interpolated=row.get("interpolated", "").lower() in _TRUE,
+                missing=True,
+                columns=_columns(row),
+            )
             continue
         excluded = row.get("auto_excluded", "").lower() in _TRUE and row.get("placement") != "stage"
         column = "auto_excluded" if excluded else "use"
@@ -243,8 +249,12 @@ def _ledger(folder: Path, status: RunStatus) -> Iterator[LedgerRow]:
             reason="" if used else row.get("auto_exclude_reason") or row.get("exclude_reason", ""),
             decided_by="" if used else decided.get((slice_id, column), "user"),
             interpolated=row.get("interpolated", "").lower() in _TRUE,
-            columns={name: value or "" for name, value in row.items() if name != "slice_id"},
+            columns=_columns(row),
         )
+
+
+def _columns(row: Mapping[str, str]) -> dict[str, str]:
+    return {name: value or "" for name, value in row.items() if name != "slice_id"}
 
 
 def _ledger_rows(path: Path) -> dict[int, dict[str, str]]:

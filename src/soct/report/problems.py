@@ -100,9 +100,12 @@ def _tile_kind(kind: str) -> str:
 
 
 def _missing_slices(view: RunView) -> Iterable[Problem]:
+    made = {r.slice_id for r in view.ledger if r.interpolated}
     missing = sorted(
         set(view.acquisition.missing_slices) | {r.slice_id for r in view.ledger if r.missing}
     )
+    # Interpolated ones are told as that.
+    missing = [s for s in missing if s not in made]
     if missing:
         yield Problem(
             "error" if len(missing) > 1 else "warning", _MISSING_SLICE,
@@ -235,6 +238,7 @@ def _warnings(view: RunView) -> Iterable[Problem]:
 
 def _exclusions(view: RunView) -> Iterable[Problem]:
     groups: dict[tuple[str, str], list[int]] = defaultdict(list)
+    made = {row.slice_id for row in view.ledger if row.interpolated}
     for row in view.ledger:
         if not row.used and not row.missing:
             groups[row.reason or "no reason was recorded", row.decided_by].append(row.slice_id)
@@ -244,7 +248,8 @@ def _exclusions(view: RunView) -> Iterable[Problem]:
             f"Excluded slice{'s' if len(slices) > 1 else ''}", _shorten([f"slice {s}" for s in slices]),
             reason + (f" (decided by {by})" if by else ""),
             "The depth range is filled by the neighbours as far as they reach.",
-            "The slice was placed by the stage and not stacked.",
+            "The slice was not stacked from its image"
+            + (", but made from its neighbours." if made.issuperset(slices) else "."),
             anchor="ledger",
         )  # fmt: skip
 

@@ -26,7 +26,7 @@ from soct.steps.declaration import (
     Step,
     parameter,
 )
-from soct.steps.slice_planes import SliceSide, depth_range, open_side, slab_starts
+from soct.steps.slice_planes import SliceSide, facing_slabs, open_side
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -54,21 +54,6 @@ class AutoAssessQualityParams(Params):
     )
 
 
-def _slabs(
-    fixed: SliceSide, moving: SliceSide, offset: float, thickness: int, most: int
-) -> list[tuple[float, float]]:
-    """Return where slabs start that face each other: at the same depth, else last against first."""
-    ranges = depth_range(fixed), depth_range(moving)
-    if any(stop - first < 1 for first, stop in ranges):
-        return []
-    starts = slab_starts(*ranges, offset, thickness, thickness, most)
-    if starts:
-        return [(z + offset, float(z)) for z in starts]
-    # Slices that see no common depth face each other across the cut.
-    (_, end), (first, _) = ranges
-    return [(float(max(end - thickness, 0)), float(first))]
-
-
 def _compare(
     params: AutoAssessQualityParams,
     sides: tuple[SliceSide, SliceSide],
@@ -91,8 +76,8 @@ def _compare(
     origin = matrix[:2] @ (rows.start, columns.start, 1.0)
     shape = (rows.stop - rows.start, columns.stop - columns.start)
     found = []
-    for at_fixed, at_moving in _slabs(
-        fixed, moving, content["depth"]["offset_px"], thickness, params.max_slabs
+    for at_fixed, at_moving in facing_slabs(
+        fixed, moving, content["depth"]["offset_px"], thickness, thickness, params.max_slabs
     ):
         f, f_valid = fixed.slab(at_fixed, thickness)
         m, m_valid = moving.slab(at_moving, thickness)

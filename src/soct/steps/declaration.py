@@ -41,6 +41,7 @@ def parameter(
     le: float | None = None,
     lt: float | None = None,
     keyed: bool = True,
+    content: tuple[str, ...] = (),
 ) -> Any:
     """Declare one field of a `Params` class.
 
@@ -56,8 +57,13 @@ def parameter(
         Allowed range.
     keyed : bool
         False for a parameter that cannot change the outputs: it stays out of the unit's key.
+    content : tuple of str
+        For a parameter that names a folder: patterns of the files in it that are read. The key then holds what is in
+        these files, not where they lie; an empty value names no folder.
     """
     extra: dict[str, Any] = {"keyed": keyed}
+    if content:
+        extra["content"] = list(content)
     if unit is not None:
         extra["unit"] = unit
     return Field(

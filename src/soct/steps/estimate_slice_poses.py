@@ -10,6 +10,7 @@ from soct.steps.declaration import (
     Decision,
     Input,
     Metric,
+    Need,
     Output,
     Params,
     Result,
@@ -17,8 +18,19 @@ from soct.steps.declaration import (
     Step,
     parameter,
 )
+from soct.steps.manual_transforms import CONTENT
+from soct.steps.pose_options import (
+    PoseHistory,
+    apply_depth_source,
+    apply_limits,
+    apply_manual,
+    rotation_only,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from soct.formats.acquisition import Acquisition
     from soct.registration.slice_poses import PairMeasurement, SlicePoses, StagePosition
     from soct.space import Voxel
 
@@ -58,6 +70,46 @@ class EstimateSlicePosesParams(Params):
     )
     stage_depth_um: float = parameter(
         10.0, "Expected error of the cut thickness.", unit="um", gt=0, le=1000
+    )
+    transform_confidence_high: float = parameter(
+        0.0,
+        "Pairs below this confidence (and above min_confidence) give their rotation alone; 0: all give both.",
+        ge=0,
+        le=1,
+    )
+    overlap_source: Literal["solve", "measured", "expected"] = parameter(
+        "solve",
+        "Depth of a slice in the one before: all depths solved together, as its own pair measured it, or the stage's.",
+    )
+    enforce_z_consistency: bool = parameter(
+        True, "With measured overlaps: replace those that stand out from the others."
+    )
+    stack_smooth_window: int = parameter(
+        0, "Slices over which corrections and rotations are averaged; 0 or 1: none.", ge=0, le=999
+    )
+    stack_translation_smooth_sigma: float = parameter(
+        0.0, "Gaussian over the corrections, in slices; 0: none.", ge=0, le=999
+    )
+    stack_max_cumulative_drift_um: float = parameter(
+        0.0,
+        "Longest way that a slice may move from its stage position; 0: any.",
+        unit="um",
+        ge=0,
+        le=100_000,
+    )
+    manual_transforms_dir: str = parameter(
+        "",
+        "Folder of transforms made by hand, slice_z{NN}/transform.tfm; they hold exactly.",
+        content=CONTENT,
+    )
+    refine_manual_transforms: bool = parameter(
+        False, "Let the images refine the transforms made by hand."
+    )
+    refine_max_translation_um: float = parameter(
+        100.0, "Farthest that they move one.", unit="um", gt=0, le=20_000
+    )
+    refine_max_rotation_deg: float = parameter(
+        2.0, "Farthest that they turn one.", unit="deg", ge=0, le=90
     )
 
 
@@ -142,10 +194,23 @@ def run(context: Context, params: EstimateSlicePosesParams) -> Result:
         if f not in shapes or m not in shapes or f in excluded or m in excluded:
             continue
         content[f, m] = read_document(path / "pairwise_registration_metrics.json")
-        measured.append(_measurement(f, m, content[f, m]))
+        pair = _measurement(f, m, content[f, m])
+        tentative = pair.confidence < params.transform_confidence_high
+        measured.append(rotation_only(pair) if tentative else pair)
     solved = _solve(
         params, stages, measured, voxel, depth_recorded=space["thickness_source"] == ["stage"]
     )
+    history = PoseHistory()
+    solved = apply_depth_source(
+        params,
+        solved,
+        {s.slice_id: s.position[0] for s in stages},
+        {i: shape[0] for i, shape in shapes.items()},
+        {(p.fixed, p.moving): p for p in measured},
+        history,
+    )
+    solved = apply_limits(params, solved, voxel)
+    solved = apply_manual(context, params, solved, voxel, history)
     write_document(
         context.output("poses"),
         {
@@ -161,13 +226,25 @@ def run(context: Context, params: EstimateSlicePosesParams) -> Result:
                     "stage_px": [float(v) for v in stages[k].position],
                     "stacked": i not in excluded or excluded[i].treatment == "stage",
                     "excluded": excluded[i].reason if i in excluded else "",
+                    "manual": history.manual.get(i, ""),
                 }
                 for k, (i, p) in enumerate(solved.poses.items())
             },
+            "overlap_source": params.overlap_source,
+            "depths": [
+                {
+                    "fixed_id": p.fixed,
+                    "moving_id": p.moving,
+                    "z_step_px": p.z_step,
+                    "ncc": content[p.fixed, p.moving]["depth"].get("ncc"),
+                }
+                for p in measured
+            ],
+            "corrected_overlaps": history.corrected_overlaps,
         },
     )
     _write_figures(context, stages, solved, measured, content, voxel)
-    return _report(params, solved, voxel, frozenset(excluded))
+    return _report(params, solved, voxel, frozenset(excluded), history)
 
 
 def _write_figures(
@@ -223,7 +300,11 @@ def _write_figures(
 
 
 def _report(
-    params: EstimateSlicePosesParams, solved: SlicePoses, voxel: Voxel, excluded: frozenset[int]
+    params: EstimateSlicePosesParams,
+    solved: SlicePoses,
+    voxel: Voxel,
+    excluded: frozenset[int],
+    history: PoseHistory,
 ) -> Result:
     import numpy as np
 
@@ -282,25 +363,44 @@ def _report(
             Metric("z_offset_range_um", float(np.ptp(depth)), "um", "range of depth corrections"),
             Metric("pairs_used", len(used), "", "pairs that hold the stack"),
             Metric("slices_stage_only", len(solved.stage_only), "", "slices that no pair holds"),
+            Metric("slices_by_hand", len(history.manual), "", "slices aligned by hand"),
         ),
-        warnings=tuple(warnings),
-        decisions=tuple(
-            Decision(i, "notes", "placed by the stage alone", "no accepted pair holds the slice")
-            for i in alone
+        warnings=(*warnings, *history.warnings),
+        decisions=(
+            *(
+                Decision(
+                    i, "notes", "placed by the stage alone", "no accepted pair holds the slice"
+                )
+                for i in alone
+            ),
+            *(Decision(i, "manual_override", True, said) for i, said in history.manual.items()),
         ),
     )
 
 
+def estimate(acquisition: Acquisition, slices: tuple[int, ...], params: Mapping[str, Any]) -> Need:
+    """Memory for the slabs of one pair, where the images refine what was aligned by hand."""
+    from soct.steps.sizes import FLOAT, measure_slices
+
+    own = params["estimate_slice_poses"]
+    sizes = measure_slices(acquisition, slices, params)
+    if not sizes or not (own.manual_transforms_dir and own.refine_manual_transforms):
+        return Need()
+    return Need(0, 48 * FLOAT * max(size.plane for size in sizes))
+
+
 STEP = Step(
     id="estimate_slice_poses",
-    version=3,
+    version=4,
     scope=Scope.RUN,
     params=EstimateSlicePosesParams,
     run=run,
+    estimate=estimate,
     summary="Solve the poses of all slices from all pairs and the stage.",
     inputs=(
         Input("register_pairwise"),
         Input("bring_to_common_space"),
+        Input("compensate_attenuation"),
         Input("auto_assess_quality", optional=True),
         Input("auto_exclude_slices", optional=True),
     ),

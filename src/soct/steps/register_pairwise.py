@@ -16,15 +16,21 @@ from soct.steps.declaration import (
     Step,
     parameter,
 )
-from soct.steps.slice_planes import SliceSide, depth_range, open_side, slab_starts
+from soct.steps.slice_planes import SliceSide, depth_range, facing_slabs, open_side, slab_starts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    import numpy as np
+    from numpy.typing import NDArray
 
     from soct.formats.acquisition import Acquisition
     from soct.registration.depth_match import DepthMatchResult
     from soct.registration.slice_pair import SlicePairResult
     from soct.registration.transforms import AffineTransform2D, RigidTransform2D
+    from soct.space import FloatArray
+
+    BoolArray = NDArray[np.bool_]
 
 
 class RegisterPairwiseParams(Params):
@@ -56,6 +62,13 @@ class RegisterPairwiseParams(Params):
         unit="um",
         ge=0,
     )
+    max_gap_um: float = parameter(
+        500.0,
+        "Slices that see no common depth are registered where they face each other, across at most this.",
+        unit="um",
+        ge=0,
+        le=10_000,
+    )
 
 
 SLAB_BYTES = 1 << 30
@@ -64,6 +77,8 @@ BYTES_PER_PIXEL = 24
 
 
 BRIGHTNESS_SLABS = 6
+OBLIQUE = 0.03
+"""How far the anatomy as a whole moves sideways over a gap, as a share of it."""
 
 
 def _register(
@@ -73,10 +88,6 @@ def _register(
     shift: tuple[float, float],
 ) -> SlicePairResult | None:
     """Register in the plane with the moving slice `offset` planes down in the fixed one."""
-    import numpy as np
-
-    from soct.registration.slice_pair import register_slice_pair
-
     fixed, moving = sides
     voxel = fixed.volume.voxel_um
     thickness = max(1, round(params.slab_um / voxel.z))
@@ -95,16 +106,67 @@ def _register(
         return None
     f = [fixed.slab(z + offset, thickness) for z in starts]
     m = [moving.slab(z, thickness) for z in starts]
+    return _register_slabs(params, f, m, shift, voxel.x)
+
+
+def _register_slabs(
+    params: RegisterPairwiseParams,
+    fixed: list[tuple[FloatArray, BoolArray]],
+    moving: list[tuple[FloatArray, BoolArray]],
+    shift: tuple[float, float],
+    pixel_um: float,
+) -> SlicePairResult:
+    import numpy as np
+
+    from soct.registration.slice_pair import register_slice_pair
+
     return register_slice_pair(
-        np.stack([s[0] for s in f]),
-        np.stack([s[0] for s in m]),
-        fixed_valid=np.stack([s[1] for s in f]),
-        moving_valid=np.stack([s[1] for s in m]),
+        np.stack([s[0] for s in fixed]),
+        np.stack([s[0] for s in moving]),
+        fixed_valid=np.stack([s[1] for s in fixed]),
+        moving_valid=np.stack([s[1] for s in moving]),
         initial_shift=shift,
-        max_translation_px=params.max_translation_um / voxel.x,
+        max_translation_px=params.max_translation_um / pixel_um,
         max_rotation_deg=params.max_rotation_deg,
         transform=params.transform,
     )
+
+
+def _register_across(
+    params: RegisterPairwiseParams,
+    sides: tuple[SliceSide, SliceSide],
+    offset: float,
+    shift: tuple[float, float],
+) -> tuple[SlicePairResult, float] | None:
+    """Register the last slab of the fixed slice with the first of the moving one; also return the gap in um.
+
+    None where the gap is too wide, or a slice is thinner than a slab.
+    """
+    from dataclasses import replace
+
+    import numpy as np
+
+    fixed, moving = sides
+    voxel = fixed.volume.voxel_um
+    thickness = max(1, round(params.slab_um / voxel.z))
+    faces = facing_slabs(fixed, moving, offset, thickness, 0, 1)
+    if not faces:
+        return None
+    ((at_fixed, at_moving),) = faces
+    gap_um = (at_moving + offset - at_fixed - thickness) * voxel.z
+    if gap_um > params.max_gap_um:
+        return None
+    found = _register_slabs(
+        params,
+        [fixed.slab(at_fixed, thickness)],
+        [moving.slab(at_moving, thickness)],
+        shift,
+        voxel.x,
+    )
+    # Tissue that runs obliquely moves on the way: a share of the gap by which the pair may be wrong.
+    drift = OBLIQUE * max(gap_um, 0.0) / voxel.x
+    covariance = np.asarray(found.covariance, float) + np.diag([drift**2, drift**2, 0.0])
+    return replace(found, covariance=covariance), max(gap_um, 0.0)
 
 
 def _measure_brightness(
@@ -249,12 +311,16 @@ def run(context: Context, params: RegisterPairwiseParams) -> Result:
     sides = (open_side(context, f), open_side(context, m))
     found = _register(params, sides, offset, shift)
     context.progress(0.5)
+    gap_um = None
     if found is None:
         # Thick cuts leave nothing in common to slices that skip one: that is no fault.
         skips = any(f < int(between) < m for between in expected)
-        return _skipped(context, "the slices do not overlap in depth", start, warn=not skips)
+        across = None if skips else _register_across(params, sides, offset, shift)
+        if across is None:
+            return _skipped(context, "the slices do not overlap in depth", start, warn=not skips)
+        found, gap_um = across
     depth = None
-    if found.accepted:
+    if found.accepted and gap_um is None:
         depth = _match_depth(params, sides, offset, found)
         if not depth.fallback_used and abs(depth.offset - offset) > 0.5:
             again = _register(params, sides, depth.offset, shift)
@@ -279,8 +345,9 @@ def run(context: Context, params: RegisterPairwiseParams) -> Result:
             "centre_px": [float(v) for v in found.centre],
         },
         "brightness": _measure_brightness(params, sides, offset, found.transform)
-        if found.accepted
+        if found.accepted and gap_um is None
         else None,
+        "gap_um": gap_um,
         "covariance": covariance.tolist() if np.isfinite(covariance).all() else None,
         "depth": {
             "offset_px": depth_px,
@@ -348,7 +415,7 @@ def estimate(acquisition: Acquisition, slices: tuple[int, ...], params: Mapping[
 
 STEP = Step(
     id="register_pairwise",
-    version=2,
+    version=3,
     scope=Scope.PAIR,
     params=RegisterPairwiseParams,
     run=run,

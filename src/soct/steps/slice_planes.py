@@ -85,3 +85,21 @@ def slab_starts(
         return []
     count = min(most, (high - low) // thickness + 1)
     return [int(v) for v in np.unique(np.linspace(low, high, count).round())]
+
+
+def facing_slabs(
+    fixed: SliceSide, moving: SliceSide, offset: float, thickness: int, margin: int, most: int
+) -> list[tuple[float, float]]:
+    """Return where slabs start in both slices that face each other.
+
+    At the same depth where both slices see one; else the last of the fixed slice and the first of the moving one,
+    across what lies between. Empty where a slice is thinner than a slab.
+    """
+    ranges = depth_range(fixed), depth_range(moving)
+    starts = slab_starts(*ranges, offset, thickness, margin, most)
+    if starts:
+        return [(z + offset, float(z)) for z in starts]
+    (first, end), (start, stop) = ranges
+    if min(end - first, stop - start) < thickness:
+        return []
+    return [(float(end - thickness), float(start))]

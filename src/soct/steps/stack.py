@@ -18,6 +18,7 @@ from soct.steps.declaration import (
     Step,
     parameter,
 )
+from soct.steps.stack_tables import StackedSlice, write_stack_tables
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -69,6 +70,10 @@ class _Slice:
     weights: FloatArray
     placement: SlicePlacement
     motor: SlicePlacement
+    depths: tuple[int, int]
+    """First plane with data, and one past the last."""
+    interpolation: str = ""
+    """How it was made; empty for a slice that was imaged."""
 
     def read_valid(self) -> NDArray[np.int16]:
         """Depth range of every A-line within the planes that are used, (2, y, x)."""
@@ -187,7 +192,7 @@ def _open_slices(context: Context, params: StackParams) -> tuple[list[_Slice], _
             )
         row["depths"] = (int(valid[0][footprint].min()), int(valid[1].max()))
     canvas = _plan_canvas(poses)
-    slices = []
+    slices = _open_interpolated(context, canvas)
     for i, row in sorted(poses["slices"].items(), key=lambda item: int(item[0])):
         with np.load(context.of_slice("compensate_attenuation", "levels", int(i))) as saved:
             weights = depth_weights(saved["snr"])
@@ -198,9 +203,37 @@ def _open_slices(context: Context, params: StackParams) -> tuple[list[_Slice], _
                 weights,
                 _placement(row, canvas, levels[i], motor=False),
                 _placement(row, canvas, levels[i], motor=True),
+                row["depths"],
             )
         )
-    return slices, canvas
+    return sorted(slices, key=lambda s: s.slice_id), canvas
+
+
+def _open_interpolated(context: Context, canvas: _Canvas) -> list[_Slice]:
+    """Return the slices that were made from their neighbours: in the canvas' own pixels, brightness as it is."""
+    import numpy as np
+
+    from soct.formats.ome_zarr import open_volume
+    from soct.steps.interpolate_missing_slice import read_interpolated
+
+    found = []
+    for i, (path, entry) in read_interpolated(context).items():
+        row = {
+            "rotation_deg": 0.0,
+            "shift_px": [entry["y_px"], entry["x_px"]],
+            "centre_px": [0.0, 0.0],
+            "z_px": entry["z_px"],
+            "planes": entry["shape"][0],
+            "shape": entry["shape"],
+        }
+        placement = _placement(
+            row, canvas, {"scale": 1.0, "floor": 0.0, "cap": np.inf}, motor=False
+        )
+        volume = open_volume(path, threads=context.threads)
+        weights = np.ones(entry["shape"][0], np.float32)
+        depths = (0, entry["shape"][0])
+        found.append(_Slice(i, volume, weights, placement, placement, depths, entry["method"]))
+    return found
 
 
 class _Renderer:
@@ -251,7 +284,8 @@ class _Renderer:
         chosen = []
         for s in self.slices:
             low, high = (s.motor if motor else s.placement).z_range
-            if low < z1 and high > z0:
+            # What is made up belongs to the final poses alone.
+            if low < z1 and high > z0 and not (motor and s.interpolation):
                 chosen.append(s)
         there = {s.slice_id for s in chosen}
         self._footprints = {i: maps for i, maps in self._footprints.items() if i in there}
@@ -369,6 +403,24 @@ def _motor_views(renderer: _Renderer, views: _Views, depth: int) -> tuple[FloatA
     return motor_y, motor_x
 
 
+def _attributes(context: Context, slices: list[_Slice]) -> dict[str, Any]:
+    """Return what the volume says of itself: its slices, and the planes that no measurement lies behind."""
+    made = [s for s in slices if s.interpolation]
+    said: dict[str, Any] = {
+        "subject": context.subject,
+        "slices": [s.slice_id for s in slices if not s.interpolation],
+        "slice_starts": [[s.slice_id, int(s.placement.z_range[0])] for s in slices],
+    }
+    if made:
+        said["interpolated_slices"] = [
+            {"slice_id": s.slice_id, "method": s.interpolation} for s in made
+        ]
+        said["interpolated_planes"] = [
+            [s.placement.z_range[0], s.placement.z_range[1] - 1] for s in made
+        ]
+    return said
+
+
 def run(context: Context, params: StackParams) -> Result:
     """Render the volume from top to bottom and write it with its pyramid."""
     import numpy as np
@@ -391,11 +443,7 @@ def run(context: Context, params: StackParams) -> Result:
         params.pyramid_levels_um,
         orientation=params.orientation or None,
         codec=params.codec,
-        attributes={
-            "subject": context.subject,
-            "slices": [s.slice_id for s in slices],
-            "slice_starts": [[s.slice_id, int(s.placement.z_range[0])] for s in slices],
-        },
+        attributes=_attributes(context, slices),
         threads=context.threads,
     ) as writer:
         for z0 in range(0, nz, depth):
@@ -420,13 +468,17 @@ def run(context: Context, params: StackParams) -> Result:
         motor_x=motor_x,
         voxel_um=np.array(canvas.voxel_um),
         z_boundaries=views.starts,
+        slice_ids=np.array([s.slice_id for s in slices], np.int64),
         plane_median=views.median,
         plane_valid_fraction=views.fraction,
     )
     write_png(context.output("preview"), to_grey(views.ortho_z))
     picture = draw_views(take_views(context.output("volume")), context.subject)
     write_png(context.output("annotated"), picture)
-    _write_tables(context, slices, canvas)
+    write_stack_tables(
+        context,
+        [StackedSlice(s.slice_id, s.depths, s.interpolation) for s in slices],
+    )
     banding = measure_banding(views.median, views.starts, valid_fraction=views.fraction)
     gaps = int(np.count_nonzero(views.fraction == 0))
     warnings = (
@@ -446,7 +498,18 @@ def run(context: Context, params: StackParams) -> Result:
                 "",
                 "share of the planes between first and last that hold data",
             ),
-            Metric("slices_stacked", len(slices), "", "slices in the volume"),
+            Metric(
+                "slices_stacked",
+                sum(not s.interpolation for s in slices),
+                "",
+                "slices in the volume, from their own image",
+            ),
+            Metric(
+                "slices_made_up",
+                sum(bool(s.interpolation) for s in slices),
+                "",
+                "slices in the volume that are interpolated",
+            ),
             Metric("volume_planes", nz, "px", "planes of the volume"),
             Metric("volume_rows", ny, "px", "rows of the volume"),
             Metric("volume_columns", nx, "px", "columns of the volume"),
@@ -455,46 +518,6 @@ def run(context: Context, params: StackParams) -> Result:
         ),
         warnings=tuple(warnings),
     )
-
-
-def _write_tables(context: Context, slices: list[_Slice], canvas: _Canvas) -> None:
-    """Write z_matches.csv and stacking_decisions.csv: what was really applied."""
-    import itertools
-
-    import numpy as np
-
-    from soct.formats.documents import read_document
-    from soct.formats.tables import StackingRow, ZMatchRow, write_table
-
-    poses = read_document(context.run("estimate_slice_poses", "poses"))["slices"]
-    matches = []
-    for a, b in itertools.pairwise(slices):
-        step = b.placement.z_px - a.placement.z_px
-        overlap = max(a.placement.shape[0] - step, 0.0)
-        matches.append(ZMatchRow(a.slice_id, b.slice_id, overlap, overlap, 0.0))
-    write_table(context.output("z_matches"), ZMatchRow, matches)
-    rows = []
-    before: int | None = None
-    for s in slices:
-        row = poses[str(s.slice_id)]
-        applied = np.subtract(row["shift_px"], row["stage_px"][1:])
-        held = row["confidence"] > 0
-        rows.append(
-            StackingRow(
-                s.slice_id,
-                before,
-                transform_loaded=held,
-                transform_source="global solve" if held else "stage",
-                confidence=row["confidence"],
-                overlap_source="global solve",
-                applied_dy_px=float(applied[0]),
-                applied_dx_px=float(applied[1]),
-                applied_rotation_deg=row["rotation_deg"],
-                reason="" if held else row["excluded"] or "no accepted pair holds the slice",
-            )
-        )
-        before = s.slice_id
-    write_table(context.output("decisions"), StackingRow, rows)
 
 
 def estimate(acquisition: Acquisition, slices: tuple[int, ...], params: Mapping[str, Any]) -> Need:
@@ -518,7 +541,7 @@ def estimate(acquisition: Acquisition, slices: tuple[int, ...], params: Mapping[
 
 STEP = Step(
     id="stack",
-    version=4,
+    version=5,
     scope=Scope.RUN,
     params=StackParams,
     run=run,
@@ -528,6 +551,7 @@ STEP = Step(
         Input("compensate_attenuation"),
         Input("normalize"),
         Input("estimate_slice_poses"),
+        Input("interpolate_missing_slice", optional=True),
     ),
     outputs=(
         Output("volume", "{subject}.ome.zarr"),

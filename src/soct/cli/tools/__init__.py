@@ -23,6 +23,7 @@ TOOLS: tuple[str, ...] = (
     "segment",
     "verify",
     "clean",
+    "export-manual-align",
 )
 
 GROUPS: dict[str, str] = {}

@@ -229,10 +229,10 @@ def _metric_cell(found: tuple[float, UnitView] | None, name: str) -> Cell:
 
 
 def _state(row: LedgerRow) -> Markup:
+    if row.interpolated:
+        return pill("warning", "missing, interpolated" if row.missing else "interpolated")
     if row.missing:
         return pill("error", "missing")
-    if row.interpolated:
-        return pill("warning", "interpolated")
     if not row.used:
         return pill("warning", f"no{f' ({row.decided_by})' if row.decided_by else ''}")
     return pill("ok", "yes")
