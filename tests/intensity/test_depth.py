@@ -26,8 +26,6 @@ from soct.intensity.depth_profiles import (
     project_below_surface,
 )
 from soct.intensity.depth_sensitivity import (
-    OverlapPair,
-    depth_sensitivity_from_overlaps,
     solve_depth_sensitivity,
 )
 from soct.space import Array, FloatArray
@@ -281,19 +279,6 @@ def test_nothing_seen_is_a_constant_sensitivity() -> None:
     assert "constant" in found.reason
     with pytest.raises(InputError):
         solve_depth_sensitivity(np.ones((3, 20)), np.arange(2.0))
-
-
-def test_overlaps_alone_give_the_sensitivity() -> None:
-    profiles, offsets, sensitivity, _ = _slices()
-    pairs = [
-        OverlapPair(profiles[k], profiles[k + 1], float(offsets[k + 1] - offsets[k]))
-        for k in range(len(profiles) - 1)
-    ]
-    found = depth_sensitivity_from_overlaps(pairs)
-    error = found.log_sensitivity - sensitivity
-    assert (error - error.mean()).std() < 0.08
-    with pytest.raises(InputError):
-        depth_sensitivity_from_overlaps([])
 
 
 def test_the_depth_gain_makes_every_a_line_flat_from_its_own_surface() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from soct.errors import InputError
 from soct.intensity.normalization import (
     IntensityHistogram,
     OverlapRatio,
@@ -13,8 +12,6 @@ from soct.intensity.normalization import (
     measure_levels,
     measure_overlap_ratio,
     refine_log_gains,
-    smooth_gains,
-    solve_gains,
     split_tissue,
 )
 from soct.space import Array
@@ -69,66 +66,6 @@ def test_levels_are_above_the_floor_and_empty_slices_are_known() -> None:
     assert not levels.empty
     assert measure_levels(_histogram(np.zeros(100))).empty
     assert measure_levels(IntensityHistogram()).empty
-
-
-def _ratios(gain: Array, *, sigma: float = 0.01, seed: int = 0) -> list[OverlapRatio]:
-    rng = np.random.default_rng(seed)
-    return [
-        OverlapRatio(i, j, float(gain[i] - gain[j] + rng.normal(0, sigma)), sigma)
-        for step in (1, 2)
-        for i, j in zip(range(len(gain)), range(step, len(gain)), strict=False)
-    ]
-
-
-def test_gains_come_back_from_overlaps_whatever_the_anatomy() -> None:
-    gain = np.random.default_rng(1).normal(0, 0.15, 20)
-    gain -= gain.mean()
-    found = solve_gains(20, _ratios(gain))
-    np.testing.assert_allclose(found.scale * np.exp(gain), 1, atol=0.04)
-    assert found.residual < 0.02
-
-
-def test_one_wrong_overlap_loses_against_the_others() -> None:
-    gain = np.random.default_rng(1).normal(0, 0.1, 12)
-    gain -= gain.mean()
-    ratios = _ratios(gain)
-    ratios[5] = OverlapRatio(5, 6, 2.0, 0.01)
-    found = solve_gains(12, ratios)
-    np.testing.assert_allclose(found.scale * np.exp(gain), 1, atol=0.08)
-
-
-def test_slices_that_nothing_connects_keep_their_scale() -> None:
-    found = solve_gains(4, [OverlapRatio(0, 1, 0.2)])
-    np.testing.assert_array_equal(found.scale[2:], 1)
-    assert (solve_gains(3, []).scale == 1).all()
-    bridged = solve_gains(3, [OverlapRatio(0, 1, 0.0)], levels=np.array([1.0, 1.0, 1.3]))
-    assert bridged.scale[2] < 0.9
-    with pytest.raises(InputError):
-        solve_gains(2, [OverlapRatio(0, 2, 0.0)])
-
-
-def test_limits_hold_a_gain_back_and_say_so() -> None:
-    found = solve_gains(2, [OverlapRatio(0, 1, 2.0, 0.01)], gain_sigma=5, limits=(0.8, 1.25))
-    np.testing.assert_allclose(found.scale, [0.8, 1.25])
-    assert found.limited.all()
-
-
-def test_smooth_gains_remove_banding_and_leave_anatomy() -> None:
-    k = np.arange(40)
-    anatomy = 100 * np.exp(0.5 * np.sin(k / 14))
-    banding = np.exp(np.random.default_rng(0).normal(0, 0.1, 40))
-    found = smooth_gains(anatomy * banding, sigma_slices=2)
-    left = np.log(anatomy * banding * found.scale / anatomy)
-    assert left[4:-4].std() < 0.55 * np.log(banding).std()
-    assert np.diff(left).std() < 0.3 * np.diff(np.log(banding)).std()
-
-
-def test_empty_slices_neither_vote_nor_change() -> None:
-    levels = np.array([100.0, 0.0, 100.0, np.nan, 100.0, 1e6])
-    empty = np.array([False, False, False, False, False, True])
-    found = smooth_gains(levels, empty=empty)
-    np.testing.assert_allclose(found.scale, 1)
-    assert (smooth_gains(np.zeros(4)).scale == 1).all()
 
 
 def test_the_ratio_of_two_views_of_one_tissue_is_measured_through_speckle() -> None:

@@ -17,7 +17,6 @@ Convention: see `soct.space`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,26 +62,6 @@ class DepthSensitivity:
     residual: float
     measured: Array
     reason: str
-
-
-@dataclass(frozen=True)
-class OverlapPair:
-    """The same tissue in two slices: ``shallow[d]`` in one is what ``deep[d + offset_px]`` is in the other.
-
-    Attributes
-    ----------
-    deep, shallow : ndarray (d,)
-        Mean brightness above the floor over depth, NaN where not seen, of the same A-lines.
-    offset_px : float
-        Samples by which the tissue lies deeper in `deep`.
-    weight : float
-        Relative trust.
-    """
-
-    deep: Array
-    shallow: Array
-    offset_px: float
-    weight: float = 1.0
 
 
 def solve_depth_sensitivity(
@@ -190,94 +169,6 @@ def solve_depth_sensitivity(
         spread,
         measured,
         f"{int(seen.any(1).sum())} slices, residual {spread:.3f}",
-    )
-
-
-def depth_sensitivity_from_overlaps(
-    pairs: Sequence[OverlapPair],
-    *,
-    smooth_sensitivity: float = 0.01,
-    gain_sigma: float = GAIN_SIGMA,
-) -> DepthSensitivity:
-    """Solve the sensitivity from pairs of profiles of the same A-lines at two depths.
-
-    Parameters
-    ----------
-    pairs : sequence of OverlapPair
-        Measured in common A-lines after the slices were brought over each other.
-    smooth_sensitivity : float
-        Expected second difference of S per sample.
-    gain_sigma : float
-        Expected scatter of the log gain ratio of a pair.
-
-    Returns
-    -------
-    DepthSensitivity
-        `log_gain` holds one entry per pair, the gain of its shallow slice over its deep one;
-        `tissue_level` is empty.
-
-    Notes
-    -----
-    ``ln shallow(d) - ln deep(d + o) = S(d) - S(d + o) + r``. A slope of S and the mean of r are told apart
-    only by the prior that gain ratios scatter about 0.
-    """
-    if not pairs:
-        raise InputError("No pair of slices overlaps in depth")
-    depth = max(max(len(p.deep), len(p.shallow)) for p in pairs)
-    unknowns = depth + len(pairs)
-    matrix, right = np.zeros((unknowns, unknowns)), np.zeros(unknowns)
-    _add_smoothness(matrix, 0, depth, smooth_sensitivity)
-    matrix[:depth, :depth] += 1e-3 / depth
-    matrix[np.diag_indices(unknowns)] += 1e-9
-    measured = np.zeros(depth, bool)
-    rows: list[tuple[Array, Array, float]] = []
-    for number, pair in enumerate(pairs):
-        d = np.arange(len(pair.shallow), dtype=float)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            log_deep = np.log(np.asarray(pair.deep, dtype=float))
-            log_shallow = np.log(np.asarray(pair.shallow, dtype=float))
-        low = np.floor(d + pair.offset_px).astype(int)
-        part = d + pair.offset_px - low
-        inside = (low >= 0) & (low + 1 < len(pair.deep))
-        for i in np.flatnonzero(inside):
-            deep = (1 - part[i]) * log_deep[low[i]] + part[i] * log_deep[low[i] + 1]
-            ratio = log_shallow[i] - deep
-            if not np.isfinite(ratio):
-                continue
-            row = np.zeros(unknowns)
-            row[i] += 1
-            row[low[i]] -= 1 - part[i]
-            row[low[i] + 1] -= part[i]
-            row[depth + number] = 1
-            measured[[i, low[i], low[i] + 1]] = True
-            rows.append((row, np.array(ratio), pair.weight))
-        matrix[depth + number, depth + number] += 1 / gain_sigma**2
-    if not rows:
-        raise InputError("No depth is seen in both slices of any pair")
-    design = np.stack([r[0] for r in rows])
-    ratios = np.array([float(r[1]) for r in rows])
-    trust = np.array([r[2] for r in rows])
-    robust, spread, solution = np.ones_like(ratios), 0.02, np.zeros(unknowns)
-    for _ in range(ROUNDS):
-        w = trust * robust / max(spread, 0.003) ** 2
-        with threadpool_limits(1, "blas"):
-            solution = linalg.solve(
-                matrix + (design * w[:, None]).T @ design,
-                right + (design * w[:, None]).T @ ratios,
-                assume_a="pos",
-            )
-            residual = ratios - design @ solution
-        spread = 1.4826 * float(np.median(np.abs(residual))) + 1e-4
-        robust = 1 / np.maximum(np.abs(residual) / (2 * spread), 1)
-    sensitivity = solution[:depth]
-    return DepthSensitivity(
-        sensitivity - sensitivity[measured].max(),
-        solution[depth:],
-        np.zeros(0),
-        0.0,
-        spread,
-        measured,
-        f"{len(pairs)} overlaps, residual {spread:.3f}",
     )
 
 

@@ -221,40 +221,6 @@ def estimate_illumination(
     )
 
 
-def estimate_illumination_per_slab(
-    slabs: Array,
-    *,
-    positions_px: Array | None = None,
-    groups: Array | None = None,
-    method: FlatFieldMethod = "basic",
-    output_shape: tuple[int, int] | None = None,
-) -> tuple[Illumination, ...]:
-    """Estimate one flat field per slab of depths, for optics whose field changes with depth.
-
-    Parameters
-    ----------
-    slabs : ndarray (s, n, y, x)
-        Projections of every tile over each slab.
-    positions_px, groups, method, output_shape
-        As in `estimate_illumination`.
-
-    Returns
-    -------
-    tuple of Illumination
-        One per slab. A slab has fewer speckles to average, so a few thick slabs beat many thin ones.
-    """
-    return tuple(
-        estimate_illumination(
-            slab,
-            positions_px=positions_px,
-            groups=groups,
-            method=method,
-            output_shape=output_shape,
-        )
-        for slab in slabs
-    )
-
-
 def find_tissue_pixels(stack: Array) -> Array:
     """Tell tissue from background over all tiles together.
 

@@ -12,14 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
-from scipy import linalg
 from scipy import ndimage as ndi
 from threadpoolctl import threadpool_limits
 
-from soct.errors import InputError
 from soct.space import Array, FloatArray
 
 BINS_PER_OCTAVE = 16
@@ -191,28 +188,6 @@ def measure_levels(
 
 
 @dataclass(frozen=True)
-class SliceGains:
-    """One factor per slice.
-
-    Attributes
-    ----------
-    scale : ndarray (n,) float64
-        Factor that brings a slice to the common scale.
-    limited : ndarray (n,) bool
-        Whether a limit held the factor back.
-    residual : float
-        Robust spread of the log ratios that are left, 0 without any.
-    reason : str
-        What was done, in words.
-    """
-
-    scale: Array
-    limited: Array
-    residual: float
-    reason: str
-
-
-@dataclass(frozen=True)
 class OverlapRatio:
     """Brightness of one slice over another in the same tissue, both corrected for depth.
 
@@ -230,127 +205,6 @@ class OverlapRatio:
     second: int
     log_ratio: float
     sigma: float = 0.02
-
-
-def solve_gains(
-    n_slices: int,
-    ratios: Sequence[OverlapRatio],
-    *,
-    levels: Array | None = None,
-    gain_sigma: float = 0.15,
-    limits: tuple[float, float] = (0.25, 4.0),
-) -> SliceGains:
-    """Solve the gain of every slice from all overlaps together.
-
-    Parameters
-    ----------
-    n_slices : int
-    ratios : sequence of OverlapRatio
-        Neighbours (k, k+1), and (k, k+2) where they overlap.
-    levels : ndarray (n,), optional
-        Tissue levels; they connect slices that no overlap connects. NaN or 0 for empty slices.
-    gain_sigma : float
-        Expected scatter of log gains, the prior that keeps errors from adding up along the stack.
-    limits : tuple of float
-        Limits on the factors.
-
-    Returns
-    -------
-    SliceGains
-        Geometric mean 1 before limits; 1 for slices without any measurement.
-
-    Notes
-    -----
-    Reweighted (Huber) least squares of ``g_i - g_j = log_ratio``.
-    """
-    for r in ratios:
-        if not (0 <= r.first < n_slices and 0 <= r.second < n_slices):
-            raise InputError("An overlap names a slice that is not there", found=str(r))
-    good = [r for r in ratios if np.isfinite(r.log_ratio) and r.sigma > 0]
-    rows = list(good)
-    joined = {(r.first, r.second) for r in good} | {(r.second, r.first) for r in good}
-    if levels is not None:
-        with np.errstate(divide="ignore", invalid="ignore"):
-            logs = np.log(np.asarray(levels, dtype=float))
-        known = np.flatnonzero(np.isfinite(logs))
-        rows += [
-            OverlapRatio(int(i), int(j), float(logs[i] - logs[j]), 0.1)
-            for i, j in pairwise(known)
-            if (int(i), int(j)) not in joined
-        ]
-    if not rows or n_slices == 0:
-        return SliceGains(np.ones(n_slices), np.zeros(n_slices, bool), 0.0, "nothing to compare")
-    first = np.array([r.first for r in rows])
-    second = np.array([r.second for r in rows])
-    value = np.array([r.log_ratio for r in rows])
-    sigma = np.array([r.sigma for r in rows])
-    touched = np.zeros(n_slices, bool)
-    touched[first], touched[second] = True, True
-    gain, robust = np.zeros(n_slices), np.ones(len(rows))
-    residual = value
-    for _ in range(10):
-        w = robust / sigma**2
-        matrix = np.diag(np.full(n_slices, 1 / gain_sigma**2))
-        right = np.zeros(n_slices)
-        np.add.at(matrix, (first, first), w)
-        np.add.at(matrix, (second, second), w)
-        np.add.at(matrix, (first, second), -w)
-        np.add.at(matrix, (second, first), -w)
-        np.add.at(right, first, w * value)
-        np.add.at(right, second, -w * value)
-        with threadpool_limits(1, "blas"):
-            gain = linalg.solve(matrix, right, assume_a="pos")
-        residual = value - (gain[first] - gain[second])
-        robust = 1 / np.maximum(np.abs(residual) / (2 * sigma), 1)
-    gain[touched] -= gain[touched].mean()
-    gain[~touched] = 0
-    scale = np.exp(-gain)
-    return SliceGains(
-        np.clip(scale, *limits),
-        (scale < limits[0]) | (scale > limits[1]),
-        1.4826 * float(np.median(np.abs(residual))),
-        f"{len(good)} overlaps, {len(rows) - len(good)} comparisons of tissue level",
-    )
-
-
-def smooth_gains(
-    levels: Array,
-    *,
-    sigma_slices: float = 3.0,
-    limits: tuple[float, float] = (0.25, 4.0),
-    empty: Array | None = None,
-) -> SliceGains:
-    """Match every slice's tissue level to the smooth course of the levels over the stack.
-
-    Parameters
-    ----------
-    levels : ndarray (n,)
-        Tissue level of each slice.
-    sigma_slices : float
-        Gaussian sigma, in slices: slower changes are anatomy and stay.
-    limits : tuple of float
-        ``min_scale, max_scale``.
-    empty : ndarray (n,) bool, optional
-        Slices that neither vote nor change.
-    """
-    values = np.asarray(levels, dtype=float)
-    skip = ~(np.isfinite(values) & (values > 0))
-    if empty is not None:
-        skip |= np.asarray(empty, dtype=bool)
-    scale = np.ones(values.shape)
-    if skip.all():
-        return SliceGains(scale, np.zeros(values.shape, bool), 0.0, "every slice is empty")
-    logs = np.where(skip, 0, np.log(np.where(skip, 1, values)))
-    weight = ndi.gaussian_filter1d((~skip).astype(float), sigma_slices, mode="constant")
-    course = ndi.gaussian_filter1d(logs, sigma_slices, mode="constant") / np.maximum(weight, 1e-12)
-    scale[~skip] = np.exp(course - logs)[~skip]
-    limited = (scale < limits[0]) | (scale > limits[1])
-    return SliceGains(
-        np.clip(scale, *limits),
-        limited,
-        0.0,
-        f"{int((~skip).sum())} slices, Gaussian of {sigma_slices} slices",
-    )
 
 
 def measure_overlap_ratio(

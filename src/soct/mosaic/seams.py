@@ -1,121 +1,13 @@
-"""How well tiles agree where they overlap: a number for the report and for quality gates."""
+"""Both sides of the overlaps of a mosaic, brought onto common pixels."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
-from soct.mosaic.placement import Placement
 from soct.mosaic.strips import StripStore
 from soct.space import FloatArray
-
-
-@dataclass(frozen=True)
-class SeamMetrics:
-    """Agreement of two images of the same tissue.
-
-    Attributes
-    ----------
-    l1 : float
-        Mean absolute difference over mean brightness; 0 is perfect. NaN without data.
-    pearson : float
-        Correlation coefficient; NaN without data or contrast.
-    pixels : int
-        Pixels that both images have.
-    """
-
-    l1: float
-    pearson: float
-    pixels: int
-
-
-def seam_metrics(first: FloatArray, second: FloatArray) -> SeamMetrics:
-    """Compare two aligned images of one overlap.
-
-    Parameters
-    ----------
-    first, second : ndarray, same shape
-        NaN is no data.
-
-    Raises
-    ------
-    ValueError
-        If the shapes differ.
-    """
-    a, b = np.asarray(first, np.float64), np.asarray(second, np.float64)
-    if a.shape != b.shape:
-        raise ValueError(f"the two sides of a seam differ in shape: {a.shape} and {b.shape}")
-    both = np.isfinite(a) & np.isfinite(b)
-    a, b = a[both], b[both]
-    level = 0.5 * (a.mean() + b.mean()) if a.size else 0.0
-    if level <= 0:
-        return SeamMetrics(float("nan"), float("nan"), int(a.size))
-    spread = float(a.std() * b.std())
-    pearson = float(((a - a.mean()) * (b - b.mean())).mean() / spread) if spread > 0 else np.nan
-    return SeamMetrics(float(np.abs(a - b).mean() / level), pearson, int(a.size))
-
-
-@dataclass(frozen=True)
-class MosaicSeams:
-    """Agreement over all overlaps of a mosaic.
-
-    Attributes
-    ----------
-    pairs : int64 ndarray (m, 2)
-    l1, pearson : float64 ndarray (m,)
-        NaN where a pair has no overlap.
-    """
-
-    pairs: NDArray[np.int64]
-    l1: NDArray[np.float64]
-    pearson: NDArray[np.float64]
-
-    @property
-    def median_l1(self) -> float:
-        """Median over the pairs with an overlap; NaN without any."""
-        return float(np.nanmedian(self.l1)) if np.isfinite(self.l1).any() else float("nan")
-
-    @property
-    def median_pearson(self) -> float:
-        """Median over the pairs with an overlap; NaN without any."""
-        finite = np.isfinite(self.pearson).any()
-        return float(np.nanmedian(self.pearson)) if finite else float("nan")
-
-
-def measure_seams(
-    store: StripStore,
-    positions_px: NDArray[np.float64],
-    *,
-    which: NDArray[np.bool_] | None = None,
-    smooth_px: float = 1.5,
-) -> MosaicSeams:
-    """Compare both sides of every overlap, placed at sub-pixel positions.
-
-    Parameters
-    ----------
-    store : StripStore
-        Strips of the tiles.
-    positions_px : ndarray (n, 2)
-        Solved or nominal positions.
-    which : bool ndarray (m,), optional
-        Only these pairs; for example `Placement.pair_accepted`, since seams without tissue say nothing.
-    smooth_px : float
-        Gaussian that averages over speckle, which differs between tiles.
-    """
-    m = len(store.pairs)
-    l1, pearson = np.full(m, np.nan), np.full(m, np.nan)
-    for p in range(m):
-        if not store.has(p) or (which is not None and not which[p]):
-            continue
-        i, j = store.pairs[p]
-        sides = aligned_sides(store, p, positions_px[j] - positions_px[i], smooth_px)
-        if sides is not None:
-            metrics = seam_metrics(*sides)
-            l1[p], pearson[p] = metrics.l1, metrics.pearson
-    return MosaicSeams(store.pairs, l1, pearson)
 
 
 def aligned_sides(
@@ -157,14 +49,3 @@ def _read(store: StripStore, pair: int, side: int, box: tuple[int, int, int, int
     store.cut(pair, side, box, out)
     mean: FloatArray = out.mean(axis=0)
     return mean
-
-
-def compare_with_nominal(
-    store: StripStore, placement: Placement, nominal_px: NDArray[np.float64]
-) -> tuple[MosaicSeams, MosaicSeams]:
-    """Seams before (nominal positions) and after placement, over the accepted pairs."""
-    which = placement.pair_accepted
-    return (
-        measure_seams(store, nominal_px, which=which),
-        measure_seams(store, placement.positions_px, which=which),
-    )

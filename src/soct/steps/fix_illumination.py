@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from soct.formats.acquisition import Acquisition
     from soct.formats.mosaic_grid import GridTile, MosaicGrid
     from soct.intensity.illumination import Illumination
+    from soct.quality.seams import MosaicSeams
     from soct.space import FloatArray
 
 
@@ -105,6 +106,28 @@ def _thumbnail(
     return out
 
 
+def _seams(
+    projections: FloatArray,
+    positions: NDArray[np.float64],
+    groups: NDArray[np.int64],
+    illumination: Illumination,
+) -> tuple[MosaicSeams, MosaicSeams]:
+    """Compare overlapping tiles that hold tissue before and after the flat field."""
+    from soct.intensity.illumination import reduce_projection
+    from soct.quality.seams import measure_seams
+
+    voting = illumination.weights > 0
+    if not voting.any():
+        voting[:] = True
+    flat, dark = reduce_projection(illumination.flat), reduce_projection(illumination.dark)
+    tiles, where, slices = projections[voting], positions[voting], groups[voting]
+    corrected = (tiles - dark) / flat
+    return (
+        measure_seams(tiles, where, groups=slices, smoothing_px=1.0),
+        measure_seams(corrected, where, groups=slices, smoothing_px=1.0),
+    )
+
+
 def run(context: Context, params: FixIlluminationParams) -> Result:
     """Estimate the flat field from tiles of all slices."""
     import numpy as np
@@ -149,6 +172,7 @@ def run(context: Context, params: FixIlluminationParams) -> Result:
         output_shape=shape,
     )
     np.savez(context.output("fields"), flat=result.flat, dark=result.dark)
+    before, after = _seams(np.stack(projections), np.array(places), np.array(groups), result)
     middle = list(grids)[len(grids) // 2]
     np.savez(
         context.output("figures"),
@@ -158,6 +182,10 @@ def run(context: Context, params: FixIlluminationParams) -> Result:
         after=_thumbnail(grids[middle], tiles[middle], expected[middle], result),
         slice_id=np.int64(middle),
     )
+
+    def number(value: float) -> float | None:
+        return value if np.isfinite(value) else None
+
     voters = int(np.count_nonzero(result.weights > 0))
     warnings = () if voters else ("no tile holds enough tissue: the flat field is 1 everywhere",)
     return Result(
@@ -168,6 +196,22 @@ def run(context: Context, params: FixIlluminationParams) -> Result:
             Metric(
                 "flatfield_max", float(result.flat.max()), "", "brightest place of the flat field"
             ),
+            Metric(
+                "shading_step_before",
+                number(before.shading),
+                "",
+                "step of brightness between overlapping tiles, before",
+            ),
+            Metric("shading_step", number(after.shading), "", "the same after the flat field"),
+            Metric("shading_l1_before", number(before.l1), "", "difference in overlaps, before"),
+            Metric("shading_l1", number(after.l1), "", "the same after the flat field"),
+            Metric(
+                "shading_pearson_before",
+                number(before.pearson),
+                "",
+                "correlation in overlaps, before",
+            ),
+            Metric("shading_pearson", number(after.pearson), "", "the same after the flat field"),
             Metric("tiles_sampled", len(chosen), "", "tiles looked at"),
             Metric("tiles_voting", voters, "", "tiles with enough tissue to vote"),
             Metric(

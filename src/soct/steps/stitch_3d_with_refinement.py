@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from soct.mosaic.grid_model import GridModel
     from soct.mosaic.placement import Placement
     from soct.mosaic.rendering import BandPlan, BandRenderer, Shading
-    from soct.quality.metrics import SeamMetrics
+    from soct.quality.seams import MosaicSeams
     from soct.space import FloatArray
     from soct.steps.grid_tiles import TileLoader
 
@@ -163,44 +163,6 @@ def _thumbnail(
     return renderer.render(0, plan.shape[0])[0]
 
 
-def _cut(image: FloatArray, box: tuple[int, int, int, int], shape: tuple[int, int]) -> FloatArray:
-    return image[box[0] : box[0] + shape[0], box[2] : box[2] + shape[1]]
-
-
-def _seam_metrics(
-    thumbnails: list[FloatArray], positions: NDArray[np.float64], step: int
-) -> SeamMetrics:
-    """Medians over all overlaps of how two tiles agree there; NaN where none can be compared."""
-    from soct.mosaic.strips import find_neighbours, overlap_boxes
-    from soct.quality.metrics import SeamMetrics, measure_seam
-
-    shape = (thumbnails[0].shape[0], thumbnails[0].shape[1])
-    scaled = positions / step
-    seams = []
-    for i, j in find_neighbours(scaled, shape):
-        first, second = overlap_boxes(scaled[j] - scaled[i], shape)
-        size = (
-            min(first[1] - first[0], second[1] - second[0]),
-            min(first[3] - first[2], second[3] - second[2]),
-        )
-        seams.append(
-            measure_seam(_cut(thumbnails[i], first, size), _cut(thumbnails[j], second, size))
-        )
-    return SeamMetrics(
-        l1=_median([seam.l1 for seam in seams]),
-        pearson=_median([seam.pearson for seam in seams]),
-        step_percent=_median([seam.step_percent for seam in seams]),
-        samples=sum(seam.samples for seam in seams),
-    )
-
-
-def _median(values: list[float]) -> float:
-    import numpy as np
-
-    finite = np.array(values)[np.isfinite(values)]
-    return float(np.median(finite)) if finite.size else float("nan")
-
-
 def _plan_blocks(
     memory_bytes: int,
     shape: tuple[int, int, int],
@@ -279,6 +241,7 @@ def run(context: Context, params: StitchParams) -> Result:
     from soct.formats.mosaic_grid import open_mosaic_grid
     from soct.formats.tables import TilePositionRow, write_table
     from soct.mosaic.rendering import BandRenderer, plan_bands
+    from soct.quality.seams import measure_seams
     from soct.steps.grid_tiles import (
         expected_positions,
         present_tiles,
@@ -340,8 +303,8 @@ def run(context: Context, params: StitchParams) -> Result:
         ],
     )
     before, after = (
-        _seam_metrics(thumbnails, nominal, step),
-        _seam_metrics(thumbnails, placement.positions_px, step),
+        measure_seams(thumbnails, nominal / step),
+        measure_seams(thumbnails, placement.positions_px / step),
     )
     np.savez(
         context.output("figures"),
@@ -366,8 +329,8 @@ def run(context: Context, params: StitchParams) -> Result:
 def _report(
     placement: Placement,
     from_stage: bool,
-    before: SeamMetrics,
-    after: SeamMetrics,
+    before: MosaicSeams,
+    after: MosaicSeams,
     pixel_um: tuple[float, float],
     index: list[tuple[int, int]],
 ) -> Result:
