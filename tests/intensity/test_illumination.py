@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.machinery
+import sys
+import types
+
 import numpy as np
 import pytest
 from scipy import ndimage as ndi
 
-from soct.errors import InputError
+from soct.errors import ConfigurationError, InputError
 from soct.intensity.illumination import (
     choose_samples,
     correct_illumination,
@@ -169,3 +173,44 @@ def test_samples_are_spread_over_the_run() -> None:
     chosen = choose_samples(1000, 10)
     assert len(chosen) == 10
     assert set(np.diff(chosen)) == {100}
+
+
+def test_basicpy_fits_the_tiles_that_vote_with_the_options_given(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A module in place of the library, which is too large for the tests, records what it is given."""
+    calls: dict[str, object] = {}
+
+    class BaSiC:
+        def __init__(self, **options: object) -> None:
+            calls.update(options)
+
+        def fit(self, images: Array) -> None:
+            calls["tiles"] = len(images)
+            self.flatfield = images.mean(0) / images.mean()
+            self.darkfield = np.full(images.shape[1:], 3.0)
+            self.baseline = images.mean((1, 2))[:, None]
+
+    module = types.ModuleType("basicpy")
+    module.__spec__ = importlib.machinery.ModuleSpec("basicpy", None)
+    module.BaSiC = BaSiC  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "basicpy", module)
+    tiles, _ = _mosaic()
+    tiles[0] = 0.01
+    found = estimate_illumination(
+        tiles, method="basicpy", darkfield=True, smoothness=0.5, max_iterations=7
+    )
+    assert calls == {
+        "get_darkfield": True, "max_iterations": 7, "smoothness_flatfield": 0.5,
+        "tiles": int((found.weights > 0).sum()),
+    }  # fmt: skip
+    assert np.isnan(found.baseline[0])
+    assert found.flat.mean() == pytest.approx(1)
+    np.testing.assert_allclose(found.dark, 3, rtol=1e-5)
+    assert found.method == "basicpy"
+
+
+def test_without_the_library_basicpy_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ConfigurationError, match=r"soct\[basicpy\]"):
+        estimate_illumination(_mosaic()[0], method="basicpy")

@@ -21,11 +21,12 @@ from scipy import ndimage as ndi
 
 from soct.errors import InputError
 from soct.geometry.resampling import average_boxes
+from soct.intensity.basicpy_flat import fit_basicpy
 from soct.intensity.flat_field_fit import LogFlatFit, cluster_places, fit_log_flat
 from soct.intensity.overlap_equations import build_overlap_equations
 from soct.space import Array, FloatArray
 
-FlatFieldMethod = Literal["basic", "median", "mean"]
+FlatFieldMethod = Literal["basic", "basicpy", "median", "mean"]
 WORKING_PX = 128
 SIGNIFICANCE = 4.0
 MIN_TISSUE_FRACTION = 0.25
@@ -137,12 +138,14 @@ def estimate_illumination(
     groups : ndarray (n,) int, optional
         Slice of each tile; only tiles of one slice overlap. All alike when absent.
     method : str
-        ``basic``, or ``median`` or ``mean`` of the tiles after division by their brightness, smoothed.
+        ``basic``; ``basicpy``, that library's fit of the tiles that vote; or ``median`` or ``mean`` of the tiles
+        after division by their brightness, smoothed.
     darkfield : bool
         Estimate a dark field too: one offset, from tiles of different brightness, 0 where their
         anatomy hides it. A measured dark frame is better wherever there is one.
     smoothness : float, optional
-        How many standard errors a fine cosine coefficient must reach to count; 4 when absent.
+        How many standard errors a fine cosine coefficient must reach to count; 4 when absent. For ``basicpy``
+        its own ``smoothness_flatfield``.
     max_iterations : int
         Limit on the rounds of reweighting.
     output_shape : tuple of int, optional
@@ -157,6 +160,8 @@ def estimate_illumination(
     ------
     InputError
         When `projections` is not a stack of images.
+    ConfigurationError
+        When the method is ``basicpy`` and the library is not installed.
     """
     stack = np.asarray(projections, dtype=np.float32)
     if stack.ndim != 3 or 0 in stack.shape:
@@ -169,6 +174,8 @@ def estimate_illumination(
     votes[votes < MIN_TISSUE_FRACTION] = 0
     if not votes.any():
         return _no_illumination(shape, len(stack), method)
+    if method == "basicpy":
+        return _by_basicpy(work, votes, shape, darkfield, smoothness, max_iterations)
     dark = 0.0
     if darkfield:
         first = estimate_illumination(
@@ -218,6 +225,34 @@ def estimate_illumination(
         f"{method} over {int((votes > 0).sum())} of {len(stack)} tiles"
         + (f" and {fit.equations} overlap equations" if fit.equations else "")
         + (", no significant dark field" if darkfield and dark == 0 else ""),
+    )
+
+
+def _by_basicpy(
+    work: FloatArray,
+    votes: FloatArray,
+    shape: tuple[int, int],
+    darkfield: bool,
+    smoothness: float | None,
+    max_iterations: int,
+) -> Illumination:
+    found = fit_basicpy(
+        work[votes > 0], darkfield=darkfield, smoothness=smoothness, max_iterations=max_iterations
+    )
+    flat = np.exp(_expand_cosines(fft.dctn(np.log(found.flat), norm="ortho"), shape))
+    dark = _expand_cosines(fft.dctn(found.dark, norm="ortho"), shape)
+    baseline = np.full(len(work), np.nan, np.float32)
+    baseline[votes > 0] = found.baseline
+    return Illumination(
+        (flat / flat.mean()).astype(np.float32),
+        np.maximum(dark, 0).astype(np.float32),
+        baseline,
+        votes,
+        0,
+        0,
+        True,
+        "basicpy",
+        f"BaSiCPy over {int((votes > 0).sum())} of {len(work)} tiles",
     )
 
 

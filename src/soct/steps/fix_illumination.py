@@ -34,8 +34,9 @@ class FixIlluminationParams(Params):
     """Parameters of `fix_illumination`."""
 
     enabled: bool = parameter(True, "Divide tiles by the flat field they share.")
-    method: Literal["basic", "median", "mean"] = parameter(
-        "basic", "How the flat field is estimated: basic is BaSiC with overlap equations."
+    method: Literal["basic", "basicpy", "median", "mean"] = parameter(
+        "basic",
+        "How the flat field is estimated: basic is BaSiC with overlap equations, basicpy that library (extra soct[basicpy]).",
     )
     darkfield: bool = parameter(
         False, "Estimate a dark field too (needs tiles of different brightness)."
@@ -45,7 +46,9 @@ class FixIlluminationParams(Params):
     )
     max_iterations: int = parameter(500, "Limit on the rounds of reweighting.", ge=1, le=10_000)
     smoothness_flatfield: float | None = parameter(
-        None, "Standard errors that a fine detail must reach to count; empty: automatic.", ge=0
+        None,
+        "Standard errors that a fine detail must reach to count (basicpy: its smoothness_flatfield); empty: automatic.",
+        ge=0,
     )
     overlap_fraction: float | None = parameter(
         None,
