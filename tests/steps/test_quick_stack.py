@@ -41,7 +41,9 @@ def stacked(plain: Made) -> FlatStack:
     return quick_stack(plain.simulation.raw, QuickOptions(refine=True))
 
 
-def test_slices_lie_within_a_third_of_a_pixel_of_their_true_pose(plain: Made, stacked: FlatStack) -> None:
+def test_slices_lie_within_a_third_of_a_pixel_of_their_true_pose(
+    plain: Made, stacked: FlatStack
+) -> None:
     """Projections of cuts that lie 200 um apart show less of the same tissue than facing planes do."""
     errors = pose_errors(plain, stacked)
     assert errors.max() < 0.3
