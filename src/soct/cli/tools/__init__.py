@@ -21,6 +21,7 @@ TOOLS: tuple[str, ...] = (
     "quick-stitch",
     "quick-stack",
     "segment",
+    "suggest-params",
     "verify",
     "clean",
     "export-manual-align",
