@@ -91,7 +91,8 @@ def _parameters(step: Step[Any]) -> str:
 def _command(step: Step[Any]) -> str:
     raw = " --raw INPUT" if step.reads_raw else ""
     run = " --from-run RUN" if step.inputs else ""
-    return f"$ soct {step.command}{raw}{run}{_EXAMPLE_UNIT[step.scope]} --out alone/{step.command}"
+    more = f" {step.example}" if step.example else ""
+    return f"$ soct {step.command}{raw}{run}{_EXAMPLE_UNIT[step.scope]}{more} --out alone/{step.command}"
 
 
 def _shown(value: Any) -> str:

@@ -85,12 +85,13 @@ class Shell:
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with INPUT, a small acquisition, and RUN, what the README's first command makes of it."""
+    """A folder with INPUT, a small acquisition, RUN, what the README's first command makes of it, and ATLAS."""
     folder = tmp_path_factory.mktemp("docs")
     shell = Shell(folder)
     shell("soct simulate made --preset tiny --slices 2")
     (folder / "made" / "raw").rename(folder / "INPUT")
     shell("soct run INPUT RUN")
+    shell("soct atlas phantom ATLAS")
     return folder
 
 

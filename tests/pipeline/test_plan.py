@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from soct.errors import ResourceError
+from soct.errors import ConfigurationError, ResourceError
 from soct.formats.tiles import Acquisition, Problem, SliceRecord
 from soct.pipeline.graph import build_graph
 from soct.pipeline.keys import KeyMaker
@@ -125,3 +125,30 @@ def test_there_are_no_more_workers_than_units():
 def test_a_unit_that_cannot_fit_is_refused_before_anything_starts():
     with pytest.raises(ResourceError, match="too small"):
         share_out(Resources(cpus=1, memory_bytes=2 << 30), 4 << 30, 3)
+
+
+def test_what_a_step_checks_ends_the_plan_before_anything_is_made(tmp_path):
+    source = make_input(tmp_path / "in")
+
+    def check(params, others):
+        assert "read" in others
+        raise ConfigurationError("no template")
+
+    steps = {**STEPS, "stack": replace(STEPS["stack"], check=check)}
+    with pytest.raises(ConfigurationError, match="no template"):
+        plan(make_request(source, tmp_path / "out", steps=steps))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_that_a_parameter_names_runs_its_step_again_when_its_content_changes(tmp_path):
+    source = make_input(tmp_path / "in")
+    named = tmp_path / "template.bin"
+    named.write_bytes(b"one")
+    steps = {**STEPS, "stack": replace(STEPS["stack"], files=lambda params: (named,))}
+    request = make_request(source, tmp_path / "out", steps=steps)
+    run_fake(source, tmp_path / "out", steps=steps)
+    assert plan(request).to_compute == ()
+    named.write_bytes(b"two")
+    again = plan(request).to_compute
+    assert [u.unit.step for u in again] == ["stack"]
+    assert again[0].reasons == ("file template.bin changed",)

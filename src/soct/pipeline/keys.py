@@ -123,6 +123,8 @@ class KeyMaker:
         The acquisition's metadata.
     tables : mapping
         Name -> digest of the tables that the input brings; only run-scope units see them.
+    files : mapping
+        Step -> name -> digest of the files outside of the run that its parameters name.
     """
 
     def __init__(
@@ -133,10 +135,12 @@ class KeyMaker:
         raw: Mapping[int, Mapping[str, str]],
         session: Mapping[str, Any] | None = None,
         tables: Mapping[str, str] | None = None,
+        files: Mapping[str, Mapping[str, str]] | None = None,
     ) -> None:
         self._graph = graph
         self._session = session or {}
         self._tables = tables or {}
+        self._files = files or {}
         self._subject = subject
         self._raw = raw
         self._raw_digests = {slice_id: digest_of(dict(files)) for slice_id, files in raw.items()}
@@ -154,6 +158,8 @@ class KeyMaker:
         }
         if names_subject(step):
             components["subject"] = self._subject
+        if self._files.get(step.id):
+            components["files"] = dict(self._files[step.id])
         if step.reads_raw:
             components["raw"] = self._raw_component(step.scope, unit)
             components["session"] = digest_of(session_of(self._session, step.scope, unit.slices))
@@ -177,6 +183,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[str, ..
         found.append(f"subject: {old.get('subject')} -> {new.get('subject')}")
     if old.get("slices") != new.get("slices"):
         found.append(_set_change("slices", old.get("slices"), new.get("slices")))
+    found += _changed_names("file", old.get("files"), new.get("files"))
     found += _changed_names("raw file", old.get("raw"), new.get("raw"))
     if old.get("session") != new.get("session"):
         found.append("the acquisition's metadata changed")

@@ -38,7 +38,7 @@ from soct.pipeline.run_folder import (
 from soct.pipeline.scheduler import Scheduler
 from soct.pipeline.stopping import StopControl
 from soct.pipeline.unit_metrics import overall_status, worst, write_metrics
-from soct.steps.declaration import Decision
+from soct.steps.declaration import Decision, Params, Step
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -146,11 +146,27 @@ def _prepare(request: RunRequest) -> _Prepared:
         )
     raw = {s: fingerprint(acquisition.slices[s]) for s in graph.slices}
     tables = {name: _content_digest(path) for name, path in acquisition.tables.items()}
+    for name, step in graph.steps.items():
+        if step.check is not None:
+            step.check(request.params[name], request.params)
     keys = KeyMaker(
-        graph, request.params, request.subject, raw, session=acquisition.session, tables=tables
+        graph,
+        request.params,
+        request.subject,
+        raw,
+        session=acquisition.session,
+        tables=tables,
+        files={name: _files(step, request.params[name]) for name, step in graph.steps.items()},
     )
     store = RecordStore(request.folder)
     return _Prepared(request, acquisition, fingerprint, raw, graph, keys, store)
+
+
+def _files(step: Step[Any], params: Params) -> dict[str, str]:
+    """Return the digests of the files outside of the run that a step's parameters name."""
+    if step.files is None:
+        return {}
+    return {path.name: _content_digest(path) for path in step.files(params)}
 
 
 def _content_digest(path: Path) -> str:

@@ -182,6 +182,16 @@ class QualityLimits(BaseModel):
     coverage: Limit = _high(
         0.98, 0.9, "", "Share of the brain's footprint, first to last plane, that holds data."
     )
+    # The fit to an atlas: a whole brain agrees with a template to 0.9 and better once it is affine.
+    atlas_dice: Limit = _high(
+        0.9, 0.8, "", "Overlap of the brain with the template's, where there are data."
+    )
+    atlas_edge_um: Limit = _low(
+        150, 400, "um", "Median distance from the surface of the brain to that of the template."
+    )
+    atlas_orientation_margin: Limit = _high(
+        1.3, 1.1, "", "Score of the orientation that was found over the next best one."
+    )
 
     @model_validator(mode="before")
     @classmethod

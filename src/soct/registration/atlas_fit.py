@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -18,7 +18,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from soct.geometry.orientation import LPS_FROM_RAS, Matrix, OrientedVolume, orientation_of
-from soct.registration.atlas_search import Scene, Start, find_start
+from soct.registration.atlas_search import Scene, Start, find_start, rotation_angle
 from soct.registration.brain_mask import BoolArray
 from soct.space import FloatArray
 
@@ -82,6 +82,43 @@ class AtlasFit:
     orientation: str
     start: Start
     stages: tuple[Stage, ...]
+
+    @property
+    def stages_score(self) -> float:
+        """The metric of the last stage that was accepted."""
+        return next(stage.score for stage in reversed(self.stages) if stage.accepted)
+
+    @property
+    def rotation_deg(self) -> float:
+        """How far the brain is tilted against the template."""
+        u, _, vt = np.linalg.svd(self.matrix[:3, :3])
+        return rotation_angle(u @ vt)
+
+    @property
+    def scale(self) -> float:
+        """Size of the brain over that of the template, the mean over the axes."""
+        return float(abs(np.linalg.det(self.matrix[:3, :3])) ** (1 / 3))
+
+
+def in_other_frame(fit: AtlasFit, turn: NDArray[np.float64]) -> AtlasFit:
+    """Return a fit to the same volume whose world coordinates are turned.
+
+    Parameters
+    ----------
+    fit : AtlasFit
+        As it is.
+    turn : ndarray, shape (3, 3)
+        From the volume's old world coordinates to its new ones.
+    """
+    turned = np.eye(4)
+    turned[:3, :3] = turn
+    matrix = turned @ fit.matrix
+    if isinstance(fit.transform, sitk.CompositeTransform):
+        spline = fit.transform.GetNthTransform(1)
+        transform = _Warped(_affine(matrix), spline).composite()
+    else:
+        transform = _published(_affine(matrix), fit.model)
+    return replace(fit, matrix=matrix, transform=transform)
 
 
 def fit_atlas(
@@ -292,9 +329,9 @@ class _Fitter:
         method = self._method([4, 2, 1], [2, 1, 0], [0.3, 0.2, 0.1])
         method.SetOptimizerAsRegularStepGradientDescent(
             learningRate=4 * self._voxel_mm,
-            minStep=2e-3 * self._voxel_mm,
-            numberOfIterations=150,
-            relaxationFactor=0.6,
+            minStep=5e-3 * self._voxel_mm,
+            numberOfIterations=60,
+            relaxationFactor=0.5,
             gradientMagnitudeTolerance=1e-8,
         )
         method.SetOptimizerScalesFromPhysicalShift()
@@ -333,7 +370,7 @@ class _Fitter:
         method.SetMetricSamplingStrategy(method.RANDOM)
         points = int(np.prod(self.fixed.GetSize()))
         # No stage needs more than this many points.
-        most = 250_000 / max(points, 1)
+        most = 50_000 / max(points, 1)
         per_level = [min(1.0, max(s, 0.0), most * f**3) for s, f in zip(share, shrink, strict=True)]
         method.SetMetricSamplingPercentagePerLevel([max(p, 1e-4) for p in per_level], _SEED)
         method.SetShrinkFactorsPerLevel(shrink)
@@ -419,7 +456,7 @@ class _Judge:
         coordinates = index[:3, :3] @ there.T + index[:3, 3:]
         nearest = np.rint(coordinates).astype(int)
         limits = np.array(self._moving.shape)[:, None]
-        inside = ((nearest >= 0) & (nearest < limits)).all(axis=0)
+        inside = np.asarray(((nearest >= 0) & (nearest < limits)).all(axis=0), bool)
         inside[inside] = self._valid[tuple(nearest[:, inside])]
         overlap = float(inside.mean()) if inside.size else 0.0
         if inside.sum() < 100:

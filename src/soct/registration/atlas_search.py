@@ -20,7 +20,8 @@ from soct.registration.mutual_information import classify, score_poses, search_p
 from soct.space import FloatArray
 
 CLASSES = 8
-_COARSE_UM = 600.0
+_LENGTHS = 22.0
+"""The longest extent of a template's brain in voxels of the coarsest search: 600 um for a mouse."""
 _MASK_UM = 150.0
 _COARSE_POINTS = 1200
 _POINTS = 2500
@@ -60,8 +61,8 @@ class Scene:
         affine = self.volume.affine.copy()
         affine[:3, 3] += affine[:3, :3] @ [(f - 1) / 2 for f in factors]
         affine[:3, :3] *= factors
-        data = data / np.maximum(weight, 1e-6)
-        return Scene(OrientedVolume(data.astype(np.float32), affine), weight >= 0.5, brain >= 0.5)
+        means: FloatArray = (data / np.maximum(weight, 1e-6)).astype(np.float32)
+        return Scene(OrientedVolume(means, affine), weight >= 0.5, brain >= 0.5)
 
     def centre(self) -> NDArray[np.float64]:
         """Return the centre of the brain in world coordinates (mm)."""
@@ -100,7 +101,8 @@ def _block_mean(data: FloatArray, factors: Sequence[int]) -> FloatArray:
     pads = [(0, -n % f) for n, f in zip(data.shape, factors, strict=True)]
     padded = np.pad(data, pads)
     shape = [v for n, f in zip(padded.shape, factors, strict=True) for v in (n // f, f)]
-    return padded.reshape(shape).mean(axis=(1, 3, 5), dtype=np.float32)
+    means: FloatArray = padded.reshape(shape).mean(axis=(1, 3, 5), dtype=np.float32)
+    return means
 
 
 @dataclass(frozen=True)
@@ -150,17 +152,26 @@ def find_start(
         direction_matrix(code) @ own.T for code in (orientations or [moving.volume.orientation])
     ]
     rotations = _rotations([t.T for t in turns], max_rotation_deg)
-    poses, scores = _coarse(fixed.coarser(_COARSE_UM), moving.coarser(_COARSE_UM), rotations)
+    unit = _unit_um(fixed)
+    poses, scores = _coarse(fixed.coarser(unit), moving.coarser(unit), rotations, unit)
     chosen = _distinct(poses, scores, _CANDIDATES, 20.0)
-    mid = _Scorer(fixed.coarser(400.0), moving.coarser(400.0), _POINTS)
-    improved = [mid.improve(poses[i], (12.0, 0.6), (1.5, 0.05)) for i in chosen]
+    mid = _Scorer(fixed.coarser(unit / 1.5), moving.coarser(unit / 1.5), _POINTS, unit)
+    length = unit / 1000
+    improved = [mid.improve(poses[i], (12.0, length), (1.5, length / 12)) for i in chosen]
     improved.sort(key=lambda pair: -pair[1])
-    fine = _Scorer(fixed.coarser(200.0), moving.coarser(200.0), _FINE_POINTS)
+    fine = _Scorer(fixed.coarser(unit / 3), moving.coarser(unit / 3), _FINE_POINTS, unit)
     kept = _distinct([m for m, _ in improved], np.array([s for _, s in improved]), _FINALISTS, 20.0)
-    final = [fine.improve(improved[i][0], (4.0, 0.2), (0.3, 0.02)) for i in kept]
+    final = [fine.improve(improved[i][0], (4.0, length / 3), (0.3, length / 30)) for i in kept]
     best, information = max(final, key=lambda pair: pair[1])
     others = [s for m, s in final if rotation_angle(m[:3, :3] @ best[:3, :3].T) > 45]
     return Start(best, information, max(others, default=0.0))
+
+
+def _unit_um(fixed: Scene) -> float:
+    """Return the voxel size of the coarsest search."""
+    where = np.argwhere(fixed.brain if fixed.brain.any() else fixed.valid)
+    extent = (np.ptp(where, axis=0) + 1) * fixed.volume.voxel_um
+    return float(extent.max() / _LENGTHS)
 
 
 def rotation_angle(matrix: Matrix) -> float:
@@ -183,10 +194,10 @@ def _rotations(turns: Sequence[Matrix], limit_deg: float) -> list[Matrix]:
 
 
 def _coarse(
-    fixed: Scene, moving: Scene, rotations: Sequence[Matrix]
+    fixed: Scene, moving: Scene, rotations: Sequence[Matrix], unit_um: float
 ) -> tuple[list[Matrix], NDArray[np.float64]]:
     """Return the best shift of every rotation, the brains' centres being the start."""
-    points, classes = _sample(fixed, _COARSE_POINTS)
+    points, classes = _sample(fixed, _COARSE_POINTS, unit_um)
     bins = classify(moving.volume.data, moving.brain, moving.valid, CLASSES)
     to_index = np.linalg.inv(moving.volume.affine)
     a, b = fixed.centre(), moving.centre()
@@ -210,12 +221,14 @@ def _coarse(
     return poses, scores.max(axis=1)
 
 
-def _sample(scene: Scene, count: int) -> tuple[NDArray[np.float64], NDArray[np.uint8]]:
+def _sample(
+    scene: Scene, count: int, unit_um: float
+) -> tuple[NDArray[np.float64], NDArray[np.uint8]]:
     """Return points of the template's brain and of a shell around it, with their classes."""
     from scipy import ndimage
 
     grown = ndimage.binary_dilation(
-        scene.brain, iterations=max(1, round(800 / min(scene.volume.voxel_um)))
+        scene.brain, iterations=max(1, round(1.3 * unit_um / min(scene.volume.voxel_um)))
     )
     bins = classify(scene.volume.data, scene.brain, scene.valid, CLASSES)
     where = np.argwhere(grown & scene.valid)
@@ -242,15 +255,13 @@ def _distinct(
 class _Scorer:
     """Scores and improves poses of one moving scene against one fixed one."""
 
-    def __init__(self, fixed: Scene, moving: Scene, points: int) -> None:
-        self.points, self.classes = _sample(fixed, points)
+    def __init__(self, fixed: Scene, moving: Scene, points: int, unit_um: float) -> None:
+        self.points, self.classes = _sample(fixed, points, unit_um)
         self.to_index = np.linalg.inv(moving.volume.affine)
         self.centre = fixed.centre()
         bins = classify(moving.volume.data, moving.brain, moving.valid, CLASSES)
         self.moving = np.where(bins.data == 255, 0, bins.data).astype(np.float32)
         self.valid = moving.valid.astype(np.uint8)
-        extent = np.ptp(self.points, axis=0).max() / 2
-        self.per_degree = float(np.radians(1) * extent)
 
     def score(self, poses: Sequence[Matrix]) -> NDArray[np.float64]:
         matrices = np.array([(self.to_index @ m)[:3] for m in poses])

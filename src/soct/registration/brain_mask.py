@@ -69,7 +69,8 @@ def find_brain(
 
 def _ball(radii: list[float]) -> BoolArray:
     grids = np.ogrid[tuple(slice(-int(r + 0.5), int(r + 0.5) + 1) for r in radii)]
-    inside: BoolArray = sum((g / max(r, 0.5)) ** 2 for g, r in zip(grids, radii, strict=True)) <= 1
+    z, y, x = ((g / max(r, 0.5)) ** 2 for g, r in zip(grids, radii, strict=True))
+    inside: BoolArray = np.asarray(z + y + x <= 1)
     return inside
 
 

@@ -148,4 +148,9 @@ METHODS: dict[str, Method] = {
         ("moore2021",),
         (("blend_depth_um", "ramp in depth"),),
     ),
+    "align_to_ras": Method(
+        "The volume was aligned to an atlas: an exhaustive search of orientations by mutual information, then rigid, affine and B-spline fits, each kept where it was better, and one interpolation from the finest level",
+        ("lowekamp2013",),
+        (("transform", "last stage"), ("metric", "metric")),
+    ),
 }

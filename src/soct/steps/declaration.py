@@ -239,6 +239,13 @@ class Step(Generic[P]):
     leaves_out: Callable[[Acquisition, P], Mapping[int, str]] | None = None
     """``(acquisition, parameters) -> slice -> reason``: slices that cannot be part of a run, from names and sizes
     alone. They have no units and are bridged like slices that were never acquired."""
+    check: Callable[[P, Mapping[str, Any]], None] | None = None
+    """``(own parameters, parameters of every step by id)``: raises the `UserError` of what would fail only after
+    hours, such as a missing file. Called before anything is computed; it reads, and never writes."""
+    files: Callable[[P], tuple[Path, ...]] | None = None
+    """Files outside of the run that the parameters name: digests of their content are part of the unit's key."""
+    example: str = ""
+    """Options that the example command of the step's page needs."""
     cli_name: str | None = None
     """A shorter name for the subcommand; the default is the id with dashes."""
 

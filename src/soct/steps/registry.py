@@ -42,10 +42,12 @@ STEP_IDS: tuple[str, ...] = (
     "stack",
     "correct_bias_field",
     "normalize_z_intensity",
+    "align_to_ras",
 )
 
 SCIENCE: tuple[str, ...] = (
     "soct.compute.numba_ready",
+    "soct.formats.atlases",
     "soct.formats.images",
     "soct.formats.mosaic_grid",
     "soct.formats.ome_zarr",
@@ -70,6 +72,9 @@ SCIENCE: tuple[str, ...] = (
     "soct.mosaic.tile_placement",
     "soct.quality.metrics",
     "soct.quality.slice_agreement",
+    "soct.registration.atlas_regions",
+    "soct.registration.atlas_search",
+    "soct.registration.atlas_warp",
     "soct.registration.depth_match",
     "soct.registration.slice_interpolation",
     "soct.registration.slice_outliers",

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from pydantic import field_validator
+
 from soct.errors import StepError
 from soct.steps.declaration import (
     Context,
@@ -59,6 +61,13 @@ class StackParams(Params):
     orientation: str = parameter(
         "", "What increasing z, y and x point to, three letters such as PIR; empty if unknown."
     )
+
+    @field_validator("orientation")
+    @classmethod
+    def _a_possible_code(cls, value: str) -> str:
+        from soct.geometry.orientation import parse_orientation
+
+        return parse_orientation(value) if value.strip() else ""
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,11 @@ TOOLS: tuple[str, ...] = (
     "verify",
     "clean",
     "export-manual-align",
+    "atlas fetch",
+    "atlas list",
+    "atlas check",
+    "atlas phantom",
 )
 
-GROUPS: dict[str, str] = {}
+GROUPS: dict[str, str] = {"atlas": "Brain atlases to align to."}
 """What each group of tools is for, by its name."""
