@@ -72,15 +72,22 @@ def _code(text: str | None) -> str | None:
 
 
 def _best_level(path: Path, wish: Wish) -> int:
-    """Return the coarsest level of an image that is still fine enough."""
+    """Return the coarsest level of an image whose blocks the wanted ones are made of."""
     if wish.level is not None or wish.target_um is None or not path.is_dir():
         return wish.level or 0
     try:
         levels = parse_image(path).levels
     except InputError:
         return 0
-    fine = [i for i, level in enumerate(levels) if max(level.voxel_um) <= wish.target_um * 1.001]
-    return max(fine, default=0)
+    base = wish.source_voxel_um or levels[0].voxel_um
+    wanted = level_factors(base, [wish.target_um])[-1]
+    found = 0
+    for number, level in enumerate(levels):
+        ratios = [v / v0 for v, v0 in zip(level.voxel_um, levels[0].voxel_um, strict=True)]
+        parts = [w / r for w, r in zip(wanted, ratios, strict=True)]
+        if all(abs(p - round(p)) < 1e-3 and p > 0.5 for p in parts):
+            found = number
+    return found
 
 
 def prepare(path: Path, wish: Wish) -> VolumeSource:

@@ -10,6 +10,7 @@ import typer
 from soct.cli import options
 
 if TYPE_CHECKING:
+    from soct.formats.conversion import Wish
     from soct.formats.volume_sink import VolumeSpec
 
 _FROM = "What is read"
@@ -119,6 +120,15 @@ def command(
             rich_help_panel=_TO,
         ),
     ] = False,
+    layout: Annotated[
+        str,
+        typer.Option(
+            "--layout",
+            metavar="file|bids",
+            help="bids: OUT becomes a BIDS microscopy derivative that holds the volume.",
+            rich_help_panel=_TO,
+        ),
+    ] = "file",
 ) -> int:
     """Write a volume in another format, resolution, orientation or data type.
 
@@ -137,6 +147,7 @@ def command(
     for name, value, allowed in (
         ("--dtype", dtype, (None, "uint8", "uint16", "float32")),
         ("--ngff", ngff, ("0.4", "0.5")),
+        ("--layout", layout, ("file", "bids")),
     ):
         if value not in allowed:
             known = ", ".join(str(a) for a in allowed if a)
@@ -152,10 +163,29 @@ def command(
         window=window,
         labels=labels,
     )
+    if layout == "bids":
+        data(str(_write_bids(volume, out, wish)))
+        return 0
     spec = convert(find_volume(volume), out, wish, ngff=ngff)
     _tell(spec, out)
     data(str(out))
     return 0
+
+
+def _write_bids(volume: Path, out: Path, wish: Wish) -> Path:
+    from soct.formats.bids import write_bids
+    from soct.formats.conversion import Wish, prepare
+    from soct.pipeline.run_folder import read_run
+    from soct.pipeline.run_volume import find_volume
+
+    path = find_volume(volume)
+    run = read_run(volume) if path != volume else None
+    name = path.name.removesuffix(".zarr").removesuffix(".ome")
+    subject = run.subject if run is not None else name
+    report = volume / f"{subject}_quality_report.html" if run is not None else None
+    plain = wish == Wish() and path.is_dir()
+    source = None if plain else prepare(path, wish)
+    return write_bids(path, out, subject, source=source, report=report)
 
 
 def _tell(spec: VolumeSpec, out: Path) -> None:
