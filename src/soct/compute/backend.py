@@ -3,8 +3,7 @@
 A kernel that pays on a GPU exists twice: compiled for processors (numba), and over an array module ``xp``
 that is CuPy on a GPU and numpy in the tests, where it is the plain reference that numba is held to. Nothing else
 in soct knows about devices: a caller gets a `Backend`, moves arrays with `Backend.up` and `Backend.down`, and
-does its work within `Device.attempt`, which makes the block smaller when the GPU's memory runs out and returns to the
-processors when that does not help.
+asks `Device.shorten` how to go on when the GPU's memory runs out: with a smaller block, in the end on processors.
 
 CuPy is imported when a GPU is asked for, never before: a process that is forked after it has talked to a GPU
 can't use it.
@@ -12,17 +11,14 @@ can't use it.
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
-import numpy as np
+from soct.compute.array_modules import array_module, gpu_problem, to_host
+from soct.errors import ResourceError
 
-T = TypeVar("T")
 Wanted = Literal["auto", "off", "require"]
 
 
@@ -52,7 +48,7 @@ class Backend:
 
     def down(self, array: Any) -> Any:
         """Return an array of the device as a numpy array."""
-        return array.get() if hasattr(array, "get") else np.asarray(array)
+        return to_host(array)
 
     def release(self) -> None:
         """Give back the device memory that is only kept for reuse."""
@@ -71,18 +67,17 @@ def has_nvidia() -> bool:
 
 def find_gpu() -> tuple[Backend | None, str]:
     """Return the GPU, or None and the reason why there is none to use."""
-    if importlib.util.find_spec("cupy") is None:
-        return None, "CuPy is not installed"
+    problem = gpu_problem()
+    if problem is not None:
+        return None, problem
+    cupy = array_module(gpu=True)
     try:
-        cupy = importlib.import_module("cupy")
-        if cupy.cuda.runtime.getDeviceCount() == 0:
-            return None, "CuPy finds no GPU"
         device = cupy.cuda.runtime.getDeviceProperties(cupy.cuda.Device().id)
         # One real computation: a driver that is too old shows only here.
         if float((cupy.arange(4, dtype=cupy.float32) * 2).sum()) != 12.0:
             return None, "the GPU does not compute"
     except Exception as error:  # noqa: BLE001 - CuPy has an exception of its own for each way to fail
-        return None, f"CuPy cannot use a GPU ({type(error).__name__}: {str(error)[:120]})"
+        return None, f"CuPy cannot use the GPU ({type(error).__name__}: {str(error)[:120]})"
     name = device["name"]
     return Backend(name.decode() if isinstance(name, bytes) else str(name), cupy), ""
 
@@ -101,40 +96,49 @@ class Device:
 
     backend: Backend = CPU
     fallbacks: list[str] = field(default_factory=list)
-    used: str = "cpu"
 
-    def attempt(self, size: int, least: int, work: Callable[[Backend, int], T]) -> T:
-        """Do a piece of work in blocks of at most `size`, smaller ones where the GPU's memory does not suffice.
+    def shorten(self, size: int, least: int) -> int:
+        """Say how to go on after a MemoryError: with a smaller block, or on processors.
 
         Parameters
         ----------
         size, least : int
-            Extent of a block (rows, say) to begin with, and the smallest one worth a GPU.
-        work : callable
-            ``work(backend, size)`` does all of it, from the start, in blocks of that size.
-        """
-        while not self.backend.compiled:
-            try:
-                done = work(self.backend, size)
-            except MemoryError:  # CuPy's own is a subclass
-                self.backend.release()
-                if size // 2 < least:
-                    self._leave("its memory does not hold the smallest block")
-                    break
-                size //= 2
-                self._note(f"GPU memory was short: blocks of {size}")
-            else:
-                self.used = self.backend.name
-                return done
-        return work(self.backend, size)
+            Extent of the block that failed (rows, say), and the smallest one worth a GPU.
 
-    def _leave(self, reason: str) -> None:
-        self._note(f"GPU {self.backend.name}: {reason}; computed on processors")
+        Returns
+        -------
+        int
+            Extent to try next, on `backend`.
+
+        Raises
+        ------
+        MemoryError
+            On processors, where blocks are planned to fit.
+        """
+        if self.backend.compiled:
+            raise MemoryError(f"a block of {size} rows does not fit")
+        self.backend.release()
+        if size // 2 >= least:
+            self._note(f"GPU memory was short: blocks of {size // 2} rows")
+            return size // 2
+        self._note(f"GPU memory does not hold {size} rows: computed on processors")
         self.backend = CPU
+        return size
 
     def _note(self, text: str) -> None:
         if text not in self.fallbacks:
             self.fallbacks.append(text)
+
+
+def gpu_missing(reason: str) -> ResourceError:
+    """Return the error for a GPU that is required and can't be used."""
+    return ResourceError(
+        "A GPU is required, and none can be used",
+        expected="CuPy and an NVIDIA GPU",
+        found=reason,
+        hint="Install soct[cuda12] or soct[cuda13], whichever the driver supports (`nvidia-smi` says); "
+        "or leave --gpu require out.",
+    )
 
 
 def open_device(wanted: Wanted) -> Device:
@@ -147,8 +151,8 @@ def open_device(wanted: Wanted) -> Device:
 
     Raises
     ------
-    RuntimeError
-        A GPU is required and there is none. Whoever starts a run asks for that before.
+    ResourceError
+        A GPU is required and there is none.
     """
     if wanted == "off":
         return Device()
@@ -156,5 +160,5 @@ def open_device(wanted: Wanted) -> Device:
     if backend is not None:
         return Device(backend)
     if wanted == "require":
-        raise RuntimeError(f"a GPU is required: {reason}")
+        raise gpu_missing(reason)
     return Device(fallbacks=[f"GPU: {reason}; computed on processors"] if has_nvidia() else [])

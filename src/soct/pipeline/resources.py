@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -95,12 +98,23 @@ def check_disk(folder: Path, need_bytes: int) -> None:
 
 
 def check_gpu(wanted: str) -> None:
-    """Raise ResourceError where a GPU is required: no step computes on one."""
-    if wanted == "require":
-        raise ResourceError(
-            "A GPU is required, and no step of this soct computes on one",
-            hint="Leave --gpu require out: everything runs on processors.",
-        )
+    """Raise ResourceError where a GPU is required and none can be used.
+
+    A process of its own asks, for workers cannot be forked from one that has talked to a GPU.
+    """
+    from soct.compute.backend import gpu_missing
+
+    if wanted != "require":
+        return
+    if importlib.util.find_spec("cupy") is None:
+        raise gpu_missing("CuPy is not installed")
+    ask = "from soct.compute.backend import find_gpu; print(find_gpu()[1])"
+    done = subprocess.run(
+        [sys.executable, "-c", ask], capture_output=True, text=True, timeout=120, check=False
+    )
+    reason = done.stdout.strip() or (done.stderr.strip()[-200:] if done.returncode else "")
+    if reason:
+        raise gpu_missing(reason)
 
 
 def raw_bytes(acquisition: Acquisition) -> int:

@@ -251,12 +251,15 @@ class _Renderer:
     def __init__(
         self, context: Context, params: StackParams, slices: list[_Slice], canvas: _Canvas
     ) -> None:
+        from soct.compute.backend import open_device
+
         self.slices = slices
         self.canvas = canvas
         self.ramp_px = params.blend_depth_um / canvas.voxel_um.z
         self.lateral_px = params.blend_lateral_um / canvas.voxel_um.x
         self.cubic = params.interpolation == "cubic"
         self.memory = context.memory_bytes
+        self.device = open_device(context.gpu)
         self._footprints: dict[int, tuple[NDArray[np.int16], FloatArray]] = {}
 
     def planes(
@@ -280,12 +283,16 @@ class _Renderer:
         active = self._active(z0, z1, motor)
         row_bytes = (z1 - z0 + 3) * (x1 - x0) * 4 * (3 + len(active))
         high = max(32, self.memory // 4 // max(row_bytes, 1))
-        for y0 in range(first, stop, high):
-            y1 = min(y0 + high, stop)
+        y1 = first
+        while y1 < stop:
+            y0, y1 = y1, min(y1 + high, stop)
             here = slice(y0 - first, y1 - first)
-            values[:, here], valid[:, here] = finish(
-                *self._window(active, (z0, z1), (y0, y1), (x0, x1), motor)
-            )
+            try:
+                sums = self._window(active, (z0, z1), (y0, y1), (x0, x1), motor)
+            except MemoryError:
+                high, y1 = self.device.shorten(high, 32), y0
+                continue
+            values[:, here], valid[:, here] = finish(*sums)
         return values, valid
 
     def _active(self, z0: int, z1: int, motor: bool) -> list[_Slice]:
@@ -323,8 +330,10 @@ class _Renderer:
 
         from soct.mosaic.stack_rendering import add_slice
 
-        numerator = np.zeros((z[1] - z[0], y[1] - y[0], x[1] - x[0]), np.float32)
-        denominator = np.zeros_like(numerator)
+        backend = self.device.backend
+        xp = np if backend.compiled else backend.xp
+        numerator = xp.zeros((z[1] - z[0], y[1] - y[0], x[1] - x[0]), np.float32)
+        denominator = xp.zeros_like(numerator)
         for s in active:
             placement = s.motor if motor else s.placement
             (r0, r1), (c0, c1) = placement.source_window(y, x)
@@ -352,8 +361,9 @@ class _Renderer:
                 y0=y[0],
                 ramp_px=self.ramp_px,
                 cubic=self.cubic,
+                backend=backend,
             )
-        return numerator, denominator
+        return backend.down(numerator), backend.down(denominator)
 
 
 class _Views:
@@ -526,6 +536,8 @@ def run(context: Context, params: StackParams) -> Result:
             Metric("ngff_valid", True, "", "the volume passes the OME-NGFF check"),
         ),
         warnings=tuple(warnings),
+        fallbacks=tuple(renderer.device.fallbacks),
+        backend=renderer.device.backend.name,
     )
 
 

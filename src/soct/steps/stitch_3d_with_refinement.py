@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from soct.compute.backend import Backend, Device
     from soct.formats.acquisition import Acquisition
     from soct.formats.mosaic_grid import MosaicGrid
     from soct.mosaic.grid_model import GridModel
@@ -194,7 +195,8 @@ def _render(
     params: StitchParams,
     grid: MosaicGrid,
     plan: BandPlan,
-    make_renderer: Callable[[tuple[int, int]], BandRenderer],
+    make_renderer: Callable[[tuple[int, int], Backend], BandRenderer],
+    device: Device,
     attributes: dict[str, object],
 ) -> tuple[int, int, int]:
     """Write the slice band by band, with the valid depth range of every A-line."""
@@ -218,10 +220,15 @@ def _render(
     with writer:
         for x0 in range(0, shape[2], columns):
             x1 = min(x0 + columns, shape[2])
-            renderer = make_renderer((x0, x1))
-            for y0 in range(0, shape[1], rows):
-                y1 = min(y0 + rows, shape[1])
-                band = renderer.render(y0, y1)
+            renderer, y1 = make_renderer((x0, x1), device.backend), 0
+            while y1 < shape[1]:
+                y0, y1 = y1, min(y1 + rows, shape[1])
+                try:
+                    band = renderer.render(y0, y1)
+                except MemoryError:
+                    rows, y1 = device.shorten(rows, shard[0]), y0
+                    renderer = make_renderer((x0, x1), device.backend)
+                    continue
                 finite = np.isfinite(band)
                 seen = finite.any(axis=0)
                 valid[0, y0:y1, x0:x1] = np.where(seen, finite.argmax(axis=0), 0)
@@ -236,8 +243,11 @@ def _render(
 
 def run(context: Context, params: StitchParams) -> Result:
     """Stitch one slice."""
+    import dataclasses
+
     import numpy as np
 
+    from soct.compute.backend import open_device
     from soct.formats.mosaic_grid import open_mosaic_grid
     from soct.formats.tables import TilePositionRow, write_table
     from soct.mosaic.rendering import BandRenderer, plan_bands
@@ -263,7 +273,9 @@ def run(context: Context, params: StitchParams) -> Result:
     placement = _place(context, params, grid, load, nominal, shading, thumbnails, step)
     plan = plan_bands(placement.positions_px, tile_shape)
 
-    def make_renderer(columns: tuple[int, int]) -> BandRenderer:
+    device = open_device(context.gpu)
+
+    def make_renderer(columns: tuple[int, int], backend: Backend) -> BandRenderer:
         return BandRenderer(
             plan,
             load,
@@ -271,6 +283,7 @@ def run(context: Context, params: StitchParams) -> Result:
             interpolation=params.interpolation,
             shading=shading,
             columns=columns,
+            backend=backend,
         )
 
     pixel = (grid.voxel_um.y, grid.voxel_um.x)
@@ -280,6 +293,7 @@ def run(context: Context, params: StitchParams) -> Result:
         grid,
         plan,
         make_renderer,
+        device,
         {
             "slice_id": context.unit.slices[0],
             "origin_px": list(plan.origin_px),
@@ -321,8 +335,11 @@ def run(context: Context, params: StitchParams) -> Result:
         tile_shape=np.array(tile_shape),
         voxel_um=np.array(grid.voxel_um),
     )
-    return _report(
+    result = _report(
         placement, expected.from_stage, before, after, pixel, [(t.row, t.col) for t in tiles]
+    )
+    return dataclasses.replace(
+        result, fallbacks=tuple(device.fallbacks), backend=device.backend.name
     )
 
 
@@ -433,7 +450,7 @@ def estimate(acquisition: Acquisition, slices: tuple[int, ...], params: Mapping[
 
 STEP = Step(
     id="stitch_3d_with_refinement",
-    version=2,
+    version=3,
     scope=Scope.SLICE,
     params=StitchParams,
     run=run,
