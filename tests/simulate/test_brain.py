@@ -43,6 +43,23 @@ def test_the_brain_has_tissue_ventricles_and_two_hemispheres_in_agarose() -> Non
     assert np.all(plane[0][:20, :20] == np.float32(AGAROSE))
 
 
+def test_an_oblique_cut_shows_the_brain_turned_about_x() -> None:
+    long = SPEC.model_copy(update={"radius_um": (4000.0, 1500.0, 2000.0)})
+    block = ((-3000, 3000), (-3000, 3000), (-100, 100))
+    voxel = Voxel(100, 100, 100)
+    extents = []
+    for tilt in (0.0, 45.0, 90.0):
+        brain = Brain(long.model_copy(update={"tilt_deg": tilt}), 100)
+        tissue = np.argwhere((sample_block(brain, *block, voxel) > 1.5 * AGAROSE).any(axis=2))
+        z, y = (tissue - tissue.mean(axis=0)).T
+        extents.append((z.std(), y.std(), np.mean(z * y) / (z.std() * y.std())))
+    assert extents[0][0] > 1.4 * extents[0][1]
+    assert extents[2][1] > 1.4 * extents[2][0]
+    # Half way, the long axis runs along the diagonal of z and y.
+    assert extents[1][0] == pytest.approx(extents[1][1], rel=0.1)
+    assert abs(extents[1][2]) > 0.3 > abs(extents[0][2])
+
+
 def test_adjacent_planes_resemble_each_other_and_distant_ones_do_not() -> None:
     block = sample_block(Brain(SPEC, 25), (0, 200), (-800, 0), (200, 1300), Voxel(10, 25, 25))
     detail = block - ndi.gaussian_filter(block, (0, 6, 6))

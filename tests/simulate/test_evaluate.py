@@ -53,6 +53,25 @@ def test_one_global_motion_is_no_error(truth: tuple[Volume, np.ndarray]) -> None
     assert score.xy_p95_um < 2
 
 
+def test_a_turn_of_the_whole_volume_is_no_error_where_it_is_told(
+    truth: tuple[Volume, np.ndarray], tmp_path: Path
+) -> None:
+    angle = np.deg2rad(20.0)
+    turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    data = reconstructed(truth)
+    middle = (np.array(data.shape[1:]) - 1) / 2
+    # Output pixel p of the turned volume shows the tissue at R p.
+    offset = middle - turn @ middle
+    turned = np.stack([ndi.affine_transform(plane, turn, offset, order=1) for plane in data])
+    with create_volume(tmp_path / "v.ome.zarr", data.shape, VOXEL) as writer:
+        writer.write((0, 0, 0), turned)
+    np.savez(tmp_path / "truth.npz", volume=truth[0].data, mask=truth[1], voxel_um=np.array(VOXEL))
+    score = evaluate(tmp_path / "v.ome.zarr", tmp_path, turn_deg=20.0)
+    assert score.ncc > 0.93
+    assert score.rot_p95_deg < 0.1
+    assert evaluate(tmp_path / "v.ome.zarr", tmp_path).ncc < 0.5
+
+
 def test_a_block_of_planes_moved_turned_and_dimmed_scores_that_much(
     truth: tuple[Volume, np.ndarray],
 ) -> None:

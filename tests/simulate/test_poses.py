@@ -86,6 +86,16 @@ def test_drift_rotation_and_gain_have_their_standard_deviations() -> None:
     assert np.log(by_slice(spec, "gain")).std() == pytest.approx(0.2, rel=0.1)
 
 
+def test_a_range_of_rotations_is_filled_evenly_and_changes_nothing_else() -> None:
+    size = {"slices": 400, "rows": 1, "cols": 1, "slice_drift_um": 50.0}
+    spec = spec_with(**size, slice_rotation_range_deg=30.0)
+    turns = by_slice(spec, "rotation_deg")
+    assert turns[0] == 0
+    assert 29 < np.abs(turns).max() <= 30
+    assert turns.std() == pytest.approx(30 / np.sqrt(3), rel=0.1)
+    assert np.array_equal(by_slice(spec, "drift_px"), by_slice(spec_with(**size), "drift_px"))
+
+
 @pytest.mark.parametrize("seen", [True, False])
 def test_cut_thickness_varies_and_stage_z_tells_it_or_not(seen: bool) -> None:
     spec = spec_with(slices=300, rows=1, cols=1, cut_jitter_um=6.0, cut_jitter_seen=seen)

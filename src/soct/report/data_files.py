@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import textwrap
@@ -11,10 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from soct.formats.atomic import write_bytes
+from soct.report.figures import FigureError
 from soct.report.headline import place
 from soct.report.markup import visible
 from soct.report.model import RunView
 from soct.report.reportlet import Page
+
+_STITCH = "stitch_3d_with_refinement"
 
 DATA_FILES: dict[str, str] = {
     "summary.json": "verdict, headline numbers, problems and counts",
@@ -136,10 +140,13 @@ def _tables(page: Page) -> dict[str, tuple[Sequence[str], Iterable[Sequence[obje
         ),
         "tiles.tsv": (
             ("slice_id", "row", "col", "kind", "message", "file", "expected", "found"),
-            (
-                (t.slice_id, t.row, t.col, t.kind, t.message, t.file, t.expected, t.found)
-                for s in view.acquisition.slices
-                for t in s.problems
+            itertools.chain(
+                (
+                    (t.slice_id, t.row, t.col, t.kind, t.message, t.file, t.expected, t.found)
+                    for s in view.acquisition.slices
+                    for t in s.problems
+                ),
+                _blank_tiles(page),
             ),
         ),
         "units.tsv": (
@@ -154,6 +161,26 @@ def _tables(page: Page) -> dict[str, tuple[Sequence[str], Iterable[Sequence[obje
             ((p.key, p.value, p.unit, p.origin) for p in view.parameters),
         ),
     }  # fmt: skip
+
+
+def _blank_tiles(page: Page) -> Iterable[Sequence[object]]:
+    """Rows of the tiles that no image placed, from the figures of the stitching step."""
+    for unit in page.view.units():
+        if unit.step != _STITCH or not page.figures.has(unit.step, unit.name):
+            continue
+        try:
+            index, confidence = page.figures.arrays(
+                unit.step, unit.name, "grid_index", "tile_confidence"
+            )
+        except FigureError:
+            continue  # told where the figure would be
+        if len(index) < 2:
+            continue
+        for row, col in index[confidence == 0]:
+            yield (
+                unit.slices[0], int(row), int(col), "blank_tile",
+                "no texture to match: placed by the grid model", "", "", "",
+            )  # fmt: skip
 
 
 def _count(states: Iterable[str]) -> dict[str, int]:

@@ -43,6 +43,12 @@ class BrainSpec(BaseModel):
     centre_um: tuple[float, float, float] = Field(
         (0.0, 0.0, 0.0), description="Centre of the brain along (z, y, x), um."
     )
+    tilt_deg: float = Field(
+        0.0,
+        ge=-90,
+        le=90,
+        description="Turn of the brain about x against the cutting plane: an oblique cut.",
+    )
     texture: float = Field(
         1.0, ge=0, le=3, description="Strength of the tissue texture, relative to the usual one."
     )
@@ -160,21 +166,23 @@ def _anatomy(lattice: FloatArray, fibres: Floats, z: float, y: float, x: float,
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
 def _render(out: FloatArray, y_um: Floats, x_um: Floats, z0_um: Floats, dz: float, first: Integers,
             lattice: FloatArray, octaves: Floats, amplitudes: Floats, fibres: Floats, vessels: Floats,
-            centre: Floats, radius: Floats, vessel_depth: float) -> None:  # fmt: skip
+            centre: Floats, radius: Floats, tilt: float, vessel_depth: float) -> None:  # fmt: skip
     """Brightness along A-lines, see `Specimen.sample`."""
     power = 0.0
     for o in range(amplitudes.shape[0]):
         power += amplitudes[o] ** 2
+    cos, sin = np.cos(tilt), np.sin(tilt)
     ny, nx, nz = out.shape
     for j in range(ny):
         for i in range(nx):
             y, x = y_um[j, i], x_um[j, i]
-            b, c = (y - centre[1]) / radius[1], (x - centre[2]) / radius[2]
+            c = (x - centre[2]) / radius[2]
             for k in range(first[j, i]):
                 out[j, i, k] = 0.0
             for k in range(first[j, i], nz):
                 z = z0_um[j, i] + k * dz
-                a = (z - centre[0]) / radius[0]
+                a = (cos * (z - centre[0]) + sin * (y - centre[1])) / radius[0]
+                b = (cos * (y - centre[1]) - sin * (z - centre[0])) / radius[1]
                 warp = _octave(lattice, octaves[0], z, y, x)
                 outline, level = _anatomy(lattice, fibres, z, y, x, (a, b, c), warp)
                 if outline > 0.012:
@@ -280,6 +288,7 @@ class Brain:
             self._vessels,
             np.asarray(self.spec.centre_um),
             np.asarray(self.spec.radius_um),
+            np.deg2rad(self.spec.tilt_deg),
             0.75 * self.spec.vessels,
         )
         return out

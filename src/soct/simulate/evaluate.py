@@ -75,7 +75,7 @@ class _Comparison:
     shift: tuple[int, int, int]
 
 
-def evaluate(volume_path: Path, acquisition: Path) -> Score:
+def evaluate(volume_path: Path, acquisition: Path, *, turn_deg: float = 0.0) -> Score:
     """Score an OME-Zarr volume against ``truth.npz`` of an acquisition.
 
     Parameters
@@ -85,6 +85,9 @@ def evaluate(volume_path: Path, acquisition: Path) -> Score:
         as the common grid.
     acquisition : Path
         The folder that holds ``truth.npz``.
+    turn_deg : float
+        Rotation of the volume as a whole, from +x towards +y, that takes its planes to those of the truth. It is no
+        error, but the search for the best overlay only shifts: give it where slices were turned by degrees.
 
     Raises
     ------
@@ -92,7 +95,29 @@ def evaluate(volume_path: Path, acquisition: Path) -> Score:
         There is no truth, no volume, or the two have nothing in common.
     """
     truth, mask = read_truth(acquisition)
+    if turn_deg:
+        truth, mask = (
+            _turned(truth, turn_deg),
+            _turned(Volume(mask.astype(np.float32), truth.voxel_um), turn_deg).data > 0.5,
+        )
     return score_volume(_read_volume(volume_path), truth, mask)
+
+
+def _turned(volume: Volume, turn_deg: float) -> Volume:
+    """Turn every plane about its centre; the canvas grows so that nothing is cut."""
+    nz, ny, nx = volume.data.shape
+    y_um, x_um = volume.voxel_um.y, volume.voxel_um.x
+    angle = np.deg2rad(turn_deg)
+    turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    size = np.abs(turn) @ np.array([ny * y_um, nx * x_um])
+    shape = (int(np.ceil(size[0] / y_um)), int(np.ceil(size[1] / x_um)))
+    scale = np.array([y_um, x_um])
+    matrix = turn * scale[None, :] / scale[:, None]
+    offset = (np.array([ny, nx]) - 1) / 2 - matrix @ ((np.array(shape) - 1) / 2)
+    out = np.empty((nz, *shape), np.float32)
+    for z in range(nz):
+        ndi.affine_transform(volume.data[z], matrix, offset, shape, out[z], order=1)
+    return Volume(out, volume.voxel_um)
 
 
 def _read_volume(path: Path) -> Volume:

@@ -84,6 +84,10 @@ class Faults(BaseModel):
         ge=-5,
         le=5,
     )
+    slice_rotation_range_deg: float = _fault(
+        0.0, "Largest further rotation of a slice, drawn evenly in either direction.", "deg",
+        ge=0, le=45,
+    )  # fmt: skip
     cut_jitter_um: float = _fault(4.0, "Standard deviation of the cut thickness.", "um", ge=0)
     cut_jitter_seen: bool = _fault(True, "Whether stage z tells the true cut thickness.")
     glitches: tuple[Glitch, ...] = _fault((), "Encoder glitches at given slices.")

@@ -108,6 +108,9 @@ def _draw_slices(spec: AcquisitionSpec) -> dict[int, SlicePose]:
     gain = np.exp(f.gain_drift * rng.standard_normal(n))
     surface = spec.surface_sample + f.surface_jitter_um / spec.axial_um * rng.standard_normal(n)
     glitches = _glitches(spec, rng)
+    # A generator of its own: what else is drawn does not depend on this fault.
+    turned = np.random.default_rng([spec.seed, 8]).uniform(-1, 1, n)
+    rotation = rotation + f.slice_rotation_range_deg * turned
     # The first slice defines the frame.
     cut[0] = rotation[0] = 0.0
     steps[0] = roi[0] = 0.0

@@ -40,6 +40,9 @@ class AcquisitionSpec(BaseModel):
     brain: BrainSpec | None = _size(
         None, "The brain; None for one that fills the imaged field but for its corners."
     )
+    brain_tilt_deg: float = _size(
+        0.0, "Turn of that brain about x: an oblique cut.", "deg", ge=-90, le=90
+    )
     interpolated: bool = _size(
         False,
         "Whether the brain is rendered once, at the truth's voxels, and imaged by interpolation: much "

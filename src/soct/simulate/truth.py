@@ -80,6 +80,7 @@ def fit_brain(spec: AcquisitionSpec, poses: Poses) -> BrainSpec:
     return BrainSpec(
         radius_um=(along, float(lateral[0]), float(lateral[1])),
         centre_um=(float(middle[0]), float(middle[1]), float(middle[2])),
+        tilt_deg=spec.brain_tilt_deg,
         seed=spec.seed,
     )
 

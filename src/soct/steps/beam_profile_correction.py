@@ -55,7 +55,6 @@ def run(context: Context, params: BeamProfileCorrectionParams) -> Result:
     for (slice_id,), path in sorted(context.all("crop_interface", "surface").items()):
         with np.load(path) as saved:
             dz = float(saved["voxel_um"][0])
-            surface = float(np.median(saved["depth_px"]))
             sums = {
                 name: DepthSums.from_array(saved[f"{name}_sums"], float(saved["floor"]))
                 for name in ("tissue", "agarose")
@@ -69,7 +68,8 @@ def run(context: Context, params: BeamProfileCorrectionParams) -> Result:
         ids.append(slice_id)
         profiles.append(np.nan_to_num(below.mean))
         weights.append(below.weight / max(float(below.weight.max()), 1.0))
-        offsets.append(thickness.depth_um.get(slice_id, 0.0) / dz + surface)
+        # Profiles begin at the cut surface, which lies where the stage had the block cut.
+        offsets.append(thickness.depth_um.get(slice_id, 0.0) / dz)
     depth = max(len(p) for p in profiles)
     padded = np.array([np.pad(p, (0, depth - len(p))) for p in profiles])
     trust = np.array([np.pad(w, (0, depth - len(w))) for w in weights])
@@ -120,7 +120,7 @@ def run(context: Context, params: BeamProfileCorrectionParams) -> Result:
 
 STEP = Step(
     id="beam_profile_correction",
-    version=1,
+    version=2,
     scope=Scope.RUN,
     params=BeamProfileCorrectionParams,
     run=run,

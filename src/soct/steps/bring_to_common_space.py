@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from soct.errors import StepError
@@ -19,6 +20,12 @@ from soct.steps.declaration import (
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+SURFACE_WINDOW = 0.1
+"""Part of the slice's width over which its surface is averaged."""
 
 
 class BringToCommonSpaceParams(Params):
@@ -46,6 +53,66 @@ def _canvas_origin(path: Path) -> tuple[list[float], tuple[int, int, int], list[
     origin = [float(v) for v in volume.attributes.get("origin_px", (0.0, 0.0))]
     model = volume.attributes.get("grid_model", [[1.0, 0.0], [0.0, 1.0]])
     return origin, volume.shape, list(volume.voxel_um), model
+
+
+@dataclass(frozen=True)
+class _Crop:
+    """Where a slice's planes begin, and how deep its cut surface lies in the raw frame."""
+
+    first_px: int
+    surface_px: NDArray[np.float32] | None
+    """Map (y, x); None where no surface was seen or planes follow it already."""
+
+    def surface_at(self, y: float, x: float) -> float:
+        """Mean depth of the surface about a point of the slice; NaN where it is not known."""
+        import numpy as np
+
+        if self.surface_px is None:
+            return float("nan")
+        ny, nx = self.surface_px.shape
+        reach = max(2.0, SURFACE_WINDOW * max(ny, nx))
+        rows, columns = (
+            slice(int(max(at - reach, 0)), int(min(at + reach, n)) + 1)
+            for at, n in ((np.clip(y, 0, ny - 1), ny), (np.clip(x, 0, nx - 1), nx))
+        )
+        return float(self.surface_px[rows, columns].mean())
+
+
+def _read_crop(path: Path) -> _Crop:
+    import numpy as np
+
+    with np.load(path) as saved:
+        first = int(saved["crop_px"])
+        if bool(saved["flatten"]):
+            return _Crop(first, np.full((1, 1), first, np.float32))
+        depth = np.asarray(saved["depth_px"])
+    # A surface that was not seen is written as zeros.
+    return _Crop(first, depth if depth.any() else None)
+
+
+def _depths_below_surface(
+    crops: dict[int, _Crop], rows: dict[str, dict[str, Any]]
+) -> dict[int, float]:
+    """How far below its own cut surface each slice's first plane lies, in planes.
+
+    The stage tells where the block was cut, so a slice's depth counts from its surface, which moves in the
+    raw frame from slice to slice. All surfaces are looked up at one point of the canvas: where the cut
+    is tilted against the stage, mosaics that lie elsewhere see another depth.
+    """
+    import numpy as np
+
+    middle = [
+        np.array([row["y_px"], row["x_px"]]) + (np.array(row["shape"][1:]) - 1) / 2
+        for row in rows.values()
+    ]
+    common = np.median(middle, axis=0)
+    surface = {
+        i: crop.surface_at(common[0] - rows[str(i)]["y_px"], common[1] - rows[str(i)]["x_px"])
+        for i, crop in crops.items()
+    }
+    seen = [s for s in surface.values() if np.isfinite(s)]
+    usual = float(np.median(seen)) if seen else 0.0
+    return {i: crops[i].first_px - (s if np.isfinite(s) else usual) for i, s in surface.items()}
 
 
 def run(context: Context, params: BringToCommonSpaceParams) -> Result:
@@ -89,19 +156,21 @@ def run(context: Context, params: BringToCommonSpaceParams) -> Result:
         z_um, source = {i: (i - present[0]) * nominal_um for i in present}, ["nominal"]
     # One matrix for the run: the stage's axes against the image's, so that big steps turn with the camera.
     matrix = np.median([np.array(slices[i][3], float) for i in present], axis=0)
-    rows = {}
+    rows: dict[str, dict[str, Any]] = {}
+    crops: dict[int, _Crop] = {}
     for i in wanted:
         origin, shape, voxel, _ = slices[i]
-        with np.load(context.of_slice("crop_interface", "surface", i)) as crop:
-            crop_px = int(crop["crop_px"])
+        crops[i] = _read_crop(context.of_slice("crop_interface", "surface", i))
         stage_px = matrix @ (np.array(common.offset_um[i]) / np.array(voxel[1:]))
         rows[str(i)] = {
-            "z_px": z_um[i] / voxel[0] + crop_px,
+            "z_px": z_um[i] / voxel[0],
             "y_px": float(stage_px[0] + origin[0]),
             "x_px": float(stage_px[1] + origin[1]),
             "shape": list(shape),
             "reliable": bool(common.reliable[i]),
         }
+    for i, below in _depths_below_surface(crops, rows).items():
+        rows[str(i)]["z_px"] += below
     voxel = slices[wanted[0]][2]
     write_document(
         context.output("offsets"),
@@ -146,7 +215,7 @@ def run(context: Context, params: BringToCommonSpaceParams) -> Result:
 
 STEP = Step(
     id="bring_to_common_space",
-    version=1,
+    version=2,
     scope=Scope.RUN,
     params=BringToCommonSpaceParams,
     run=run,

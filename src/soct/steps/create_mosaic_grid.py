@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from soct.errors import InputError
 from soct.steps.declaration import (
     Context,
+    Decision,
     Metric,
     Need,
     Output,
@@ -300,6 +301,17 @@ def run(context: Context, params: CreateMosaicGridParams) -> Result:
             ),
         ),
         warnings=tuple(warnings),
+        decisions=_galvo_decisions(slice_id, decision),
+    )
+
+
+def _galvo_decisions(slice_id: int, decision: GalvoDecision) -> tuple[Decision, ...]:
+    """Return what the ledger says about the return lines; nothing where none were recorded."""
+    if decision.n_extra == 0:
+        return ()
+    return (
+        Decision(slice_id, "galvo_confidence", round(decision.confidence, 3), decision.reason),
+        Decision(slice_id, "galvo_fix", decision.applied, decision.reason),
     )
 
 

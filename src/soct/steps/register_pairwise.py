@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from soct.steps.declaration import (
@@ -42,8 +44,12 @@ class RegisterPairwiseParams(Params):
     max_translation_um: float = parameter(
         500.0, "Greatest shift against the stage that is looked for.", unit="um", gt=0, le=20_000
     )
-    max_rotation_deg: float = parameter(
-        5.0, "Greatest rotation that is looked for (35 for oblique cuts).", unit="deg", ge=0, le=90
+    max_rotation_deg: float | None = parameter(
+        None,
+        "Greatest rotation that is looked for; empty: 5, and up to 90 for a pair that shows nothing sure within 5.",
+        unit="deg",
+        ge=0,
+        le=90,
     )
     allowed_drifting_mm: float = parameter(
         0.1, "How far the depth may differ from the expected one.", unit="mm", ge=0, le=10
@@ -79,6 +85,10 @@ BYTES_PER_PIXEL = 24
 BRIGHTNESS_SLABS = 6
 OBLIQUE = 0.03
 """How far the anatomy as a whole moves sideways over a gap, as a share of it."""
+USUAL_ROTATION_DEG = 5.0
+WIDE_ROTATION_DEG = 90.0
+SURE = 0.6
+"""Confidence below which the usual range of rotations is left, and that a rotation beyond it must reach."""
 
 
 def _register(
@@ -120,16 +130,25 @@ def _register_slabs(
 
     from soct.registration.slice_pair import register_slice_pair
 
-    return register_slice_pair(
+    register = functools.partial(
+        register_slice_pair,
         np.stack([s[0] for s in fixed]),
         np.stack([s[0] for s in moving]),
         fixed_valid=np.stack([s[1] for s in fixed]),
         moving_valid=np.stack([s[1] for s in moving]),
         initial_shift=shift,
         max_translation_px=params.max_translation_um / pixel_um,
-        max_rotation_deg=params.max_rotation_deg,
         transform=params.transform,
     )
+    if params.max_rotation_deg is not None:
+        return register(max_rotation_deg=params.max_rotation_deg)
+    found = register(max_rotation_deg=USUAL_ROTATION_DEG)
+    if found.confidence >= SURE or params.transform == "translation":
+        return found
+    # A wide search meets more chance peaks, so it is left for pairs that need it and must convince.
+    wide = register(max_rotation_deg=WIDE_ROTATION_DEG)
+    better = wide.confidence >= SURE and wide.confidence > found.confidence
+    return wide if better else found
 
 
 def _register_across(

@@ -396,6 +396,7 @@ def _report(
                 "",
                 "tiles held by an accepted pair",
             ),
+            *_stage_metrics(placement),
             Metric("tiles_weak", len(placement.weak), "", "tiles below the confidence to trust"),
             Metric(
                 "seam_l1_before",
@@ -426,6 +427,21 @@ def _report(
             ),
         ),
         warnings=tuple(warnings),
+    )
+
+
+def _stage_metrics(placement: Placement) -> tuple[Metric, ...]:
+    """Rotation and scale of the camera's axes against the stage's, from the grid model."""
+    import numpy as np
+
+    if placement.model.n_pairs == 0:
+        return ()
+    m = placement.model.matrix
+    turn = np.degrees(np.arctan2(m[0, 1] - m[1, 0], m[0, 0] + m[1, 1]))
+    scale = float(np.sqrt(abs(np.linalg.det(m))))
+    return (
+        Metric("stage_rotation_deg", float(turn), "deg", "turn of the stage against the camera"),
+        Metric("stage_scale", scale, "", "distance in the image over distance of the stage"),
     )
 
 
