@@ -60,14 +60,14 @@ CASES: dict[str, Case] = {
     "attenuation 3 per mm": Case(faults={"attenuation_per_mm": 3.0}),
     "encoder glitch": Case({"slices": 5}, {"glitches": (Glitch(slice_id=2, y_mm=2.0, x_mm=-1.0),)}),
     "mosaic grows": Case(
-        {"rows": 2, "cols": 2, "tile_px": (72, 72)},
+        {"rows": 3, "cols": 2},
         {"growth": (Growth(slice_id=2, axis="x", side="low"),)},
         told=("growth",),
     ),
     "a slice is missing": Case({"slices": 5}, {"missing_slices": (2,)}),
     "two slices are missing": Case({"slices": 6}, {"missing_slices": (2, 3)}),
     "1 % of tiles truncated": Case(
-        {"slices": 3, "rows": 6, "cols": 6, "tile_px": (40, 40), "overlap": 0.25},
+        {"slices": 4, "rows": 5, "cols": 5, "tile_px": (48, 48), "overlap": 0.25},
         {"truncated_fraction": 0.01},
     ),
     "slices turned up to 3 deg": Case(faults={"slice_rotation_range_deg": 3.0}, told=("turns",)),

@@ -11,7 +11,7 @@ from soct.mosaic.grid_model import GridModel, fit_grid_model, pool_grid_models
 from soct.mosaic.placement import Offsets, find_bridges, place_offsets
 from soct.mosaic.refinement import RefineOptions
 from soct.mosaic.strips import collect_strips, find_neighbours, overlap_boxes
-from soct.mosaic.tile_placement import TileOptions, place_tiles
+from soct.mosaic.tile_placement import TileOptions, find_blank_tiles, place_tiles
 
 TILE = (96, 112)
 
@@ -281,6 +281,40 @@ def test_a_single_row_leaves_the_other_axis_nominal():
     model = fit_grid_model(steps, steps + np.array([1.6, 0.0]))
     np.testing.assert_allclose(model.matrix[:, 0], [1.0, 0.0], atol=1e-9)
     assert model.matrix[0, 1] == pytest.approx(0.02, abs=0.003)
+
+
+def test_tiles_without_any_light_are_told_from_dim_ones_and_nothing_is_blank_where_all_are():
+    rng = np.random.default_rng(0)
+    depth = np.arange(60)
+    tissue = 100.0 * np.exp(-depth / 30) * (depth > 10)
+    profiles = np.stack([tissue, 0.03 * tissue, np.zeros(60), np.zeros(60)]) + 6.0
+    noise = np.full(4, 0.05)
+    profiles += noise[:, None] * rng.standard_normal(profiles.shape)
+    profiles[1, :3] = np.nan
+    assert find_blank_tiles(profiles, noise).tolist() == [False, False, True, True]
+    assert not find_blank_tiles(profiles[2:], noise[2:]).any()
+
+
+def test_groups_of_tiles_that_no_overlap_joins_share_the_model_of_the_grid():
+    rng = np.random.default_rng(5)
+    rows, cols = np.divmod(np.arange(20), 5)
+    nominal = np.stack([rows * 80.0, cols * 80.0], axis=1)
+    matrix = np.array([[1.0, 0.017], [-0.017, 1.0]])
+    true = nominal @ matrix.T + rng.normal(0, 0.3, nominal.shape)
+    # The middle column shows nothing: two groups are left.
+    pairs = np.array(
+        [(i, j) for i in range(20) for j in (i + 1, i + 5)
+         if j < 20 and (j != i + 1 or cols[j] > cols[i]) and 2 not in (cols[i], cols[j])]
+    )  # fmt: skip
+    offsets = (true[pairs[:, 1]] - true[pairs[:, 0]])[:, None]
+    m = len(pairs)
+    placed = place_offsets(nominal, Offsets(pairs, offsets, np.full((m, 1), 20.0), np.ones(m)))
+    np.testing.assert_allclose(placed.model.matrix, matrix, atol=0.004)
+    blank = ~placed.measured
+    assert blank.sum() == 4
+    error = placed.positions_px - true
+    error -= error[~blank].mean(axis=0)
+    assert np.hypot(*error[blank].T).max() < 1.5
 
 
 def test_pooled_models_ignore_a_bad_slice():

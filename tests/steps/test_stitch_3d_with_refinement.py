@@ -65,15 +65,22 @@ def test_a_single_tile_is_the_volume(single: Made) -> None:
     assert single.chain.metric(STITCH, "pairs_total", 0) == 0
 
 
-def test_a_tile_that_shows_nothing_follows_its_neighbours_and_is_told(
+def test_a_tile_that_shows_only_noise_is_left_out_at_its_place_in_the_grid_and_told(
     plain: Made, tmp_path: Path
 ) -> None:
     raw = copy_raw(plain.simulation.raw, tmp_path / "raw")
     rng = np.random.default_rng(0)
     rewrite(tile_folder(raw, 1, 0, 1), lambda d: rng.gamma(1.5, 4.0, d.shape))
     chain = Chain(raw, tmp_path / "steps")
-    assert "1 tiles without texture follow the grid model: (0, 1)" in chain.warnings(STITCH)
+    told = "1 tiles without texture show only noise and are left out: (0, 1)"
+    assert told in chain.warnings(STITCH)
+    assert chain.metric(STITCH, "tiles_blank", 1) == 1
     assert placement_errors(plain, chain, 1).max() < 3.0
+    valid = open_volume(chain.path(STITCH, "slice", 1)).read_valid()
+    seen = valid[1] > valid[0]
+    assert not seen[5, -5]
+    assert seen[5, 5]
+    assert seen[-5, -5]
 
 
 def test_no_data_are_never_a_value(faulty: Made) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage as ndi
 
 from soct.mosaic.grid_model import GridModel, nominal_model
 from soct.mosaic.matching import MatchOptions, PairMatches, match_strips
@@ -150,6 +151,38 @@ def name_blank_overlaps(matches: PairMatches, options: TileOptions) -> tuple[str
         else:
             reasons.append("")
     return tuple(reasons)
+
+
+def find_blank_tiles(
+    profiles: NDArray[np.float64], noise: NDArray[np.float64], share: float = 0.01
+) -> NDArray[np.bool_]:
+    """Tell tiles that show only noise: nothing at any depth stands out of what the detector gives.
+
+    Parameters
+    ----------
+    profiles : ndarray (n, nz)
+        Mean brightness of every tile over depth; NaN is no data.
+    noise : ndarray (n,)
+        Standard deviation expected of such a mean.
+    share : float
+        Range over depth, relative to that of the tiles that show most, below which a tile is blank.
+
+    Returns
+    -------
+    ndarray (n,) bool
+        All False where no tile shows anything: then there is nothing to compare with.
+    """
+    smooth = ndi.uniform_filter1d(np.nan_to_num(profiles, nan=0.0), 3, axis=1, mode="nearest")
+    smooth = np.where(np.isfinite(profiles), smooth, np.nan)
+    seen = np.isfinite(smooth).sum(axis=1) > 3
+    signal = np.zeros(len(profiles))
+    signal[seen] = np.nanmax(smooth[seen], axis=1) - np.nanmin(smooth[seen], axis=1)
+    typical = float(np.percentile(signal, 90)) if len(signal) else 0.0
+    chance = 6.0 * np.asarray(noise)
+    blank = seen & (signal < np.maximum(share * typical, chance))
+    if not (signal > chance).any() or typical <= 0 or blank.all():
+        return np.zeros(len(profiles), bool)
+    return np.asarray(blank)
 
 
 def _refine(

@@ -150,6 +150,12 @@ class QualityLimits(BaseModel):
         "",
         "Contrast of tissue within planes after the bias field over before: far below 1, anatomy went too.",
     )
+    interface_tilt_deg: Limit = _low(
+        2, 8, "deg", "Tilt of the cut surface against the scan: its deep end loses depth."
+    )
+    tissue_snr: Limit = _high(
+        3, 0.5, "", "Mean signal of tissue over the noise of a voxel, half way down what is kept."
+    )
     # Headline numbers of the whole run.
     slices_used: Limit = _high(
         0.98, 0.8, "", "Slices stacked from their own image, over slices acquired."

@@ -154,6 +154,23 @@ ADVICE: dict[str, Advice] = {
             ("create_mosaic_grid.fix_galvo_shift", "false"),
         ),
     ),
+    "interface_tilt_deg": Advice(
+        "Tilted cut surface",
+        "One side of every slice is seen to a smaller depth, and slices meet at a slant.",
+        "The blade or the block is not level with the stage.",
+        "Every A-line is used from its own surface on; the depth kept is counted from the shallow end.",
+        (("crop_interface.out_depth_um", "a larger depth, where the deep end runs out"),),
+    ),
+    "tissue_snr": Advice(
+        "Low contrast: the signal of tissue is near the noise",
+        "Grain that hides fine texture, most of all deep in each slice.",
+        "Weak light, a focus beside the tissue, or strong attenuation.",
+        "Registration averages over depth; planes are weighted by their signal-to-noise ratio.",
+        (
+            ("stack.max_depth_um", "a smaller depth, to leave the noisiest planes out"),
+            ("crop_interface.out_depth_um", "a smaller depth"),
+        ),
+    ),
     "agarose_coverage": Advice(
         "Little agarose for the axial profile",
         "Brightness that depends on depth within each slice.",

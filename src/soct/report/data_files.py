@@ -169,18 +169,16 @@ def _blank_tiles(page: Page) -> Iterable[Sequence[object]]:
         if unit.step != _STITCH or not page.figures.has(unit.step, unit.name):
             continue
         try:
-            index, confidence = page.figures.arrays(
-                unit.step, unit.name, "grid_index", "tile_confidence"
+            index, confidence, dark = page.figures.arrays(
+                unit.step, unit.name, "grid_index", "tile_confidence", "blank"
             )
         except FigureError:
             continue  # told where the figure would be
         if len(index) < 2:
             continue
-        for row, col in index[confidence == 0]:
-            yield (
-                unit.slices[0], int(row), int(col), "blank_tile",
-                "no texture to match: placed by the grid model", "", "", "",
-            )  # fmt: skip
+        for (row, col), left_out in zip(index[confidence == 0], dark[confidence == 0], strict=True):
+            message = "only noise: left out" if left_out else "no texture: placed by the grid model"
+            yield unit.slices[0], int(row), int(col), "blank_tile", message, "", "", ""
 
 
 def _count(states: Iterable[str]) -> dict[str, int]:

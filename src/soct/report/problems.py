@@ -21,6 +21,7 @@ from soct.report.model import AcquisitionView, MetricView, RunView, StatusName, 
 _FAILED, _MISSING_SLICE, _BAD_TILE, _EXCLUDED = 20.0, 1.2, 0.9, 0.6
 _WARNING, _CORRECTED, _FALLBACK = 0.3, 0.1, 0.0
 _PLACES_SHOWN = 12
+_TEXTS_SHOWN = 6
 
 
 @dataclass(frozen=True)
@@ -229,9 +230,12 @@ def _warnings(view: RunView) -> Iterable[Problem]:
         for text in unit.warnings:
             groups[unit.step, re.sub(r"\d+(\.\d+)?", "#", text)].append((unit, text))
     for (step, _), group in sorted(groups.items()):
-        text = group[0][1]
+        texts = list(dict.fromkeys(text for _, text in group))
+        evidence = "; ".join(texts[:_TEXTS_SHOWN])
+        if len(texts) > _TEXTS_SHOWN:
+            evidence += f"; and {len(texts) - _TEXTS_SHOWN} more"
         yield Problem(
-            "warning", _WARNING, f"{step} warns", _shorten([place(u) for u, _ in group]), text,
+            "warning", _WARNING, f"{step} warns", _shorten([place(u) for u, _ in group]), evidence,
             anchor=_anchor(step),
         )  # fmt: skip
 

@@ -160,6 +160,21 @@ class _Correction:
         self.strength = choose_strength(sums)
 
 
+SMOOTHING = (0.8, 2.0, 2.0)
+"""Gaussian widths (z, y, x) of the samples on which the noise of the water was measured."""
+
+
+def _voxel_snr(snr: FloatArray) -> float | None:
+    """Signal-to-noise ratio of single voxels half way down the planes that are kept."""
+    import numpy as np
+
+    if not snr.size:
+        return None
+    # White noise keeps 1 / (2 sqrt(pi) sigma) of its variance along each smoothed axis.
+    kept = np.prod(2 * np.sqrt(np.pi) * np.array(SMOOTHING))
+    return float(snr[len(snr) // 2] / np.sqrt(kept))
+
+
 def _signal_to_noise(correction: _Correction, profile: NDArray[np.float64]) -> FloatArray:
     """Mean tissue signal over noise on the planes that are kept."""
     import numpy as np
@@ -223,11 +238,8 @@ def run(context: Context, params: CompensateAttenuationParams) -> Result:
         writer.write_valid(valid)
     with np.load(context.mine("crop_interface", "surface")) as saved:
         sums = DepthSums.from_array(saved["tissue_sums"], s.floor)
-    np.savez(
-        context.output("levels"),
-        histogram=histogram.to_array(),
-        snr=_signal_to_noise(correction, np.nan_to_num(sums.below_surface().mean)),
-    )
+    snr = _signal_to_noise(correction, np.nan_to_num(sums.below_surface().mean))
+    np.savez(context.output("levels"), histogram=histogram.to_array(), snr=snr)
     depth_um = (
         float((valid[1] - valid[0])[valid[1] > 0].mean()) * volume.voxel_um.z
         if valid.any()
@@ -236,6 +248,12 @@ def run(context: Context, params: CompensateAttenuationParams) -> Result:
     return Result(
         metrics=(
             Metric("depth_used_um", depth_um, "um", "mean depth range with data"),
+            Metric(
+                "tissue_snr",
+                _voxel_snr(snr),
+                "",
+                "mean signal of tissue over the noise of a voxel, half way down",
+            ),
             Metric(
                 "attenuation_strength", correction.strength, "", "strength of the A-line correction"
             ),
@@ -261,7 +279,7 @@ def estimate(acquisition: Acquisition, slices: tuple[int, ...], params: Mapping[
 
 STEP = Step(
     id="compensate_attenuation",
-    version=1,
+    version=2,
     scope=Scope.SLICE,
     params=CompensateAttenuationParams,
     run=run,

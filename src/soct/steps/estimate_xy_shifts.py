@@ -7,6 +7,7 @@ the parameter's, or the session metadata's, or measured from the images of a few
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -309,8 +310,21 @@ def run(context: Context, params: EstimateXyShiftsParams) -> Result:
             ),
             Metric("overlap_source", overlap.source, "", "where the overlap comes from"),
         ),
-        warnings=_warnings(nominal, overlap, given is not None),
+        warnings=_warnings(nominal, overlap, given is not None) + _shape_changes(slices),
     )  # fmt: skip
+
+
+def _shape_changes(slices: Mapping[int, StageSlice]) -> tuple[str, ...]:
+    """Tell from which slice on the mosaic has other rows or columns than before."""
+    import numpy as np
+
+    shapes = {i: (int(np.ptp(s.rows)) + 1, int(np.ptp(s.cols)) + 1) for i, s in slices.items()}
+    return tuple(
+        f"slice {b}: the mosaic {'grew' if shapes[b] > shapes[a] else 'changed'} from "
+        f"{shapes[a][0]} x {shapes[a][1]} to {shapes[b][0]} x {shapes[b][1]} tiles"
+        for a, b in itertools.pairwise(sorted(shapes))
+        if shapes[a] != shapes[b]
+    )
 
 
 def _warnings(nominal: Sequence[int], overlap: _Overlap, has_table: bool) -> tuple[str, ...]:

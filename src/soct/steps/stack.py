@@ -101,8 +101,16 @@ class _Canvas:
     voxel_um: Voxel
 
 
+FIRST_CUT_REACH_UM = 50.0
+"""How far below the first cut the data may begin for the volume to begin at that cut."""
+
+
 def _plan_canvas(poses: dict[str, Any]) -> _Canvas:
-    """Smallest canvas that holds every slice."""
+    """Smallest canvas that holds every slice, and the first cut surface where that is near.
+
+    Depth is 0 at the first cut. A volume that begins there tells the depth of a plane by its number, whatever
+    margin below the surface is left out.
+    """
     import numpy as np
 
     from soct.registration.transforms import RigidTransform2D
@@ -127,6 +135,8 @@ def _plan_canvas(poses: dict[str, Any]) -> _Canvas:
     last = np.array(
         [np.floor(np.max(high, axis=0)[0] + 0.5), *np.ceil(np.max(high, axis=0)[1:] - 1e-6)]
     )
+    if 0 < first[0] * poses["voxel_um"][0] <= FIRST_CUT_REACH_UM:
+        first[0] = 0.0
     shape = (last - first + 1).astype(int)
     return _Canvas(
         (int(shape[0]), int(shape[1]), int(shape[2])),
@@ -499,7 +509,8 @@ def run(context: Context, params: StackParams) -> Result:
         [StackedSlice(s.slice_id, s.depths, s.interpolation) for s in slices],
     )
     banding = measure_banding(views.median, views.starts, valid_fraction=views.fraction)
-    gaps = int(np.count_nonzero(views.fraction == 0))
+    filled = np.flatnonzero(views.fraction > 0)
+    gaps = int(np.ptp(filled)) + 1 - len(filled) if filled.size else nz
     warnings = (
         [f"{gaps} planes of the volume hold no data: slices are missing there"] if gaps else []
     )

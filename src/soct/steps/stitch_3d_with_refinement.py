@@ -107,21 +107,31 @@ def _place(
     shading: Shading | None,
     thumbnails: list[FloatArray],
     step: int,
-) -> Placement:
-    """Match and place the tiles; keeps a small projection of each for the report."""
+) -> tuple[Placement, NDArray[np.bool_]]:
+    """Match and place the tiles, and tell which show only noise; keeps a small projection of each."""
     import dataclasses
 
     import numpy as np
 
-    from soct.mosaic.tile_placement import TileOptions, place_tiles
+    from soct.mosaic.tile_placement import TileOptions, find_blank_tiles, place_tiles
     from soct.steps.grid_tiles import choose_matched_slabs, project_slabs
 
     slabs = choose_matched_slabs(load, params.match_slabs)
     n = len(nominal)
     thumbnails.extend(np.zeros((0, 0), np.float32) for _ in range(n))
+    profiles = np.full((n, grid.tile_shape[0]), np.nan)
+    noise = np.zeros(n)
 
     def project(i: int) -> FloatArray:
         tile = load(i)
+        first, stop = load.whole_planes
+        # Columns that return lines left empty are marked as no data.
+        whole = np.isfinite(tile[first]).all(axis=0)
+        lit = tile[first:stop][:, :, whole] if whole.any() else tile[first:stop]
+        profiles[i, first:stop] = lit.mean(axis=(1, 2), dtype=np.float64)
+        # The quietest plane tells the noise of the mean of a plane.
+        quiet = lit[int(profiles[i, first:stop].argmin())]
+        noise[i] = float(quiet.std(dtype=np.float64)) / np.sqrt(quiet.size)
         images = project_slabs(tile, slabs)
         if shading is not None:
             dark = 0.0 if shading.dark is None else shading.dark
@@ -149,7 +159,7 @@ def _place(
             project(i)
     if params.motor_only_stitch:
         placement = dataclasses.replace(placement, positions_px=nominal)
-    return placement
+    return placement, find_blank_tiles(profiles, noise) & ~placement.measured
 
 
 def _thumbnail(
@@ -270,15 +280,17 @@ def run(context: Context, params: StitchParams) -> Result:
     tile_shape = (grid.tile_shape[1], grid.tile_shape[2])
     step = max(1, -(-int(nominal.max() + max(tile_shape)) // THUMBNAIL_PX))
     thumbnails: list[FloatArray] = []
-    placement = _place(context, params, grid, load, nominal, shading, thumbnails, step)
-    plan = plan_bands(placement.positions_px, tile_shape)
+    placement, blank = _place(context, params, grid, load, nominal, shading, thumbnails, step)
+    # A tile without any light would darken its neighbours' overlaps and look like an edge of the tissue.
+    shown = np.flatnonzero(~blank)
+    plan = plan_bands(placement.positions_px[shown], tile_shape)
 
     device = open_device(context.gpu)
 
     def make_renderer(columns: tuple[int, int], backend: Backend) -> BandRenderer:
         return BandRenderer(
             plan,
-            load,
+            lambda i: load(int(shown[i])),
             blending=params.stitch_blending_method,
             interpolation=params.interpolation,
             shading=shading,
@@ -316,14 +328,16 @@ def run(context: Context, params: StitchParams) -> Result:
             for i, t in enumerate(tiles)
         ],
     )
+    lit = [thumbnails[i] for i in shown]
     before, after = (
-        measure_seams(thumbnails, nominal / step),
-        measure_seams(thumbnails, placement.positions_px / step),
+        measure_seams(lit, nominal[shown] / step),
+        measure_seams(lit, placement.positions_px[shown] / step),
     )
     np.savez(
         context.output("figures"),
-        before=_thumbnail(thumbnails, nominal, step),
-        after=_thumbnail(thumbnails, placement.positions_px, step),
+        before=_thumbnail(lit, nominal[shown], step),
+        after=_thumbnail(lit, placement.positions_px[shown], step),
+        blank=blank,
         nominal_px=nominal,
         positions_px=placement.positions_px,
         tile_confidence=placement.confidence,
@@ -336,7 +350,13 @@ def run(context: Context, params: StitchParams) -> Result:
         voxel_um=np.array(grid.voxel_um),
     )
     result = _report(
-        placement, expected.from_stage, before, after, pixel, [(t.row, t.col) for t in tiles]
+        placement,
+        blank,
+        expected.from_stage,
+        before,
+        after,
+        pixel,
+        [(t.row, t.col) for t in tiles],
     )
     return dataclasses.replace(
         result, fallbacks=tuple(device.fallbacks), backend=device.backend.name
@@ -345,6 +365,7 @@ def run(context: Context, params: StitchParams) -> Result:
 
 def _report(
     placement: Placement,
+    blank: NDArray[np.bool_],
     from_stage: bool,
     before: MosaicSeams,
     after: MosaicSeams,
@@ -362,13 +383,15 @@ def _report(
     if placement.disconnected:
         groups = "; ".join(", ".join(str(index[i]) for i in g) for g in placement.disconnected)
         warnings.append(f"tiles (row, col) tied to the rest by the stage only: {groups}")
-    placed_by_model = [index[i] for i in np.flatnonzero(~placement.measured)]
+    placed_by_model = [index[i] for i in np.flatnonzero(~placement.measured & ~blank)]
     if placed_by_model and len(index) > 1:
-        shown = ", ".join(map(str, placed_by_model[:12])) + (
-            " ..." if len(placed_by_model) > 12 else ""
-        )
         warnings.append(
-            f"{len(placed_by_model)} tiles without texture follow the grid model: {shown}"
+            f"{len(placed_by_model)} tiles without texture follow the grid model: {_list(placed_by_model)}"
+        )
+    if blank.any():
+        dark = [index[i] for i in np.flatnonzero(blank)]
+        warnings.append(
+            f"{len(dark)} tiles without texture show only noise and are left out: {_list(dark)}"
         )
 
     def number(value: float) -> float | None:
@@ -397,6 +420,7 @@ def _report(
                 "tiles held by an accepted pair",
             ),
             *_stage_metrics(placement),
+            Metric("tiles_blank", int(blank.sum()), "", "tiles that show only noise, left out"),
             Metric("tiles_weak", len(placement.weak), "", "tiles below the confidence to trust"),
             Metric(
                 "seam_l1_before",
@@ -428,6 +452,10 @@ def _report(
         ),
         warnings=tuple(warnings),
     )
+
+
+def _list(index: list[tuple[int, int]], most: int = 12) -> str:
+    return ", ".join(map(str, index[:most])) + (" ..." if len(index) > most else "")
 
 
 def _stage_metrics(placement: Placement) -> tuple[Metric, ...]:
