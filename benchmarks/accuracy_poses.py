@@ -29,6 +29,8 @@ class Tiles:
     ideal: Floats
     stage: Floats
     textured: NDArray[np.bool_]
+    group: NDArray[np.int64]
+    """Number of the group of tiles with texture that a tile belongs to; -1 for others."""
     origin: Floats
     """Where the slice's first pixel lies among the true positions."""
 
@@ -39,9 +41,10 @@ def _rms(errors: list[Floats]) -> float | None:
 
 
 def tile_errors(folder: Path) -> tuple[dict[str, float | None], dict[int, Tiles]]:
-    """RMS errors in px of tiles with and without texture, each slice about the mean of those with it.
+    """RMS errors in px of tiles with and without texture.
 
-    Blank tiles are compared with their places in the grid without jitter (``blank_px``), since nothing in the data
+    Tiles with texture are compared within the groups that neighbours with texture form: how two groups lie to
+    each other, no overlap tells (``group_px``: their means about the slice's, the stage's error). Blank tiles are compared with their places in the grid without jitter (``blank_px``), since nothing in the data
     tells the jitter of what cannot be seen, and with their true places (``blank_true_px``).
     """
     truth = json.loads((folder / "acquisition/truth.json").read_text())
@@ -52,7 +55,7 @@ def tile_errors(folder: Path) -> tuple[dict[str, float | None], dict[int, Tiles]
             (folder / "out/stitch_3d_with_refinement").glob("tile_positions_z*.csv")
         )
     }
-    textured, blank, blank_true, stage = [], [], [], []
+    textured, blank, blank_true, stage, between = [], [], [], [], []
     for s in slices.values():
         held = s.textured if s.textured.any() else np.ones(len(s.found), bool)
         error = s.found - s.true
@@ -60,7 +63,13 @@ def tile_errors(folder: Path) -> tuple[dict[str, float | None], dict[int, Tiles]
         ideal = s.found - s.ideal
         ideal -= (s.found - s.true)[held].mean(axis=0)
         by_stage = s.stage - s.true
-        textured.append(error[s.textured])
+        groups = [g for g in np.unique(s.group) if g >= 0]
+        between.append(np.array([error[s.group == g].mean(axis=0) for g in groups]).reshape(-1, 2))
+        textured += [
+            error[s.group == g] - error[s.group == g].mean(axis=0)
+            for g in groups
+            if (s.group == g).sum() > 1
+        ]
         blank.append(ideal[~s.textured])
         blank_true.append(error[~s.textured])
         stage.append((by_stage - by_stage[held].mean(axis=0))[s.textured])
@@ -68,6 +77,7 @@ def tile_errors(folder: Path) -> tuple[dict[str, float | None], dict[int, Tiles]
         "tile_px": _rms(textured),
         "blank_px": _rms(blank),
         "blank_true_px": _rms(blank_true),
+        "group_px": _rms(between),
         "stage_px": _rms(stage),
     }
     return row, slices
@@ -112,14 +122,25 @@ def _read_tiles(folder: Path, table: Path, truth: dict[str, Any], share: dict[st
     faults = truth["spec"]["faults"]
     turn = faults["stage_scale"] * rotation_matrix(faults["stage_rotation_deg"])
     middle = np.array(truth["centre_yx_px"]) - (np.array(_tile_shape(truth)) - 1) / 2
+    textured = np.array([n not in truth["blank"] and share[n] >= TEXTURE for n in names])
     return Tiles(
         found,
         true,
         middle + (nominal - middle) @ turn.T,
         np.array([[float(r["nominal_y_px"]), float(r["nominal_x_px"])] for r in rows]),
-        np.array([n not in truth["blank"] and share[n] >= TEXTURE for n in names]),
+        textured,
+        _groups(textured, np.array([[int(r["row"]), int(r["col"])] for r in rows])),
         _origin(folder, tag, found, true, names, truth, share),
     )
+
+
+def _groups(textured: NDArray[np.bool_], index: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Give one number to each group of neighbours (rows or columns next to each other) with texture."""
+    group = np.where(textured, np.arange(len(textured)), -1)
+    apart = np.abs(index[:, None] - index[None]).sum(axis=2)
+    for i, j in np.argwhere((apart == 1) & textured[:, None] & textured[None]):
+        group[group == group[j]] = group[i]
+    return group
 
 
 def _origin(
@@ -147,6 +168,8 @@ class PoseErrors:
     z_um: Floats
     turn_deg: float
     """Rotation of that global motion: from the volume to the true brain."""
+    first_um: float
+    """True depth of the volume's first plane."""
 
 
 def pose_errors(folder: Path, tiles: dict[int, Tiles], *, stage: bool = False) -> PoseErrors:
@@ -185,7 +208,17 @@ def pose_errors(folder: Path, tiles: dict[int, Tiles], *, stage: bool = False) -
         np.abs(left),
         np.abs(z_error - np.median(z_error)),
         global_deg,
+        _first_plane(folder, poses) - float(np.median(z_error)),
     )
+
+
+def _first_plane(folder: Path, poses: dict[str, Any]) -> float:
+    """Depth of the stacked volume's first plane in the frame of the poses, um."""
+    first = poses["slices"][min(poses["slices"], key=int)]["z_px"]
+    with np.load(folder / "out/stack/figures.npz") as saved:
+        start = float(saved["z_boundaries"].min())
+    # The canvas begins at a whole plane, and boundaries are rounded up.
+    return float(np.ceil(first - 1e-6) - start) * float(poses["voxel_um"][0])
 
 
 def _best_turn(a: Floats, b: Floats) -> Floats:

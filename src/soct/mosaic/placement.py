@@ -148,7 +148,10 @@ class Offsets:
 
 
 _LOOSENESS = 0.015
-"""How far the stage's axes may differ from the camera's (1.5 %, 0.9 degrees): decides where few tiles do."""
+"""How far the stage's axes may differ from the camera's (1.5 %, 0.9 degrees).
+
+Far from the few tiles that are measured a free fit swings; where many are, this changes little.
+"""
 
 
 class _Solver:
@@ -416,7 +419,10 @@ def _refit(
         return before
     # Nothing measures how groups lie to each other: each counts about its own mean.
     centred = np.concatenate([nominal[g] - nominal[g].mean(axis=0) for g in groups])
-    solved = np.concatenate([positions[g] - positions[g].mean(axis=0) for g in groups])
+    moved = [np.median(positions[g] - nominal[g], axis=0) for g in groups]
+    solved = np.concatenate(
+        [positions[g] - m - nominal[g].mean(axis=0) for g, m in zip(groups, moved, strict=True)]
+    )
     fitted = fit_grid_model(centred, solved, looseness=_LOOSENESS)
     # Each tile gives two numbers; the matrix took four and every group's mean two.
     freedom = max(1.0 - (2.0 + len(groups)) / members.size, 0.2)

@@ -20,7 +20,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from soct.registration.pose_solver import Floats, inverse_root, solve_depth, solve_plane
+from soct.registration.pose_solver import (
+    Floats,
+    Solution,
+    inverse_root,
+    solve_depth,
+    solve_plane,
+)
 from soct.registration.transforms import Point, RigidTransform2D, rotation_matrix
 from soct.space import Voxel
 
@@ -28,6 +34,8 @@ Gauge = Literal["mean", "middle", "first"]
 """Which slices agree with the stage: all on average, the middle one, or the first one."""
 
 _LOST = 0.1
+_SCATTER_ROUNDS = 8
+_LEAST_SCATTER_DEG = 0.02
 
 
 @dataclass(frozen=True)
@@ -88,7 +96,8 @@ class PosePriors:
     position_um : float
         Of a stage position itself; bounds the drift over the whole run.
     rotation_step_deg, rotation_deg : float
-        Of the turn between neighbours, and of a slice's rotation.
+        Of the turn between neighbours, and of a slice's rotation; the latter is where the estimate of the
+        rotations' scatter starts.
     z_step_um : float
         Of the stage's step in depth.
     z_position_um : float
@@ -290,8 +299,7 @@ def solve_slice_poses(
         assert pair.transform is not None
         measured.append((where[pair.fixed], where[pair.moving], pair.transform, root))
     step = np.array([believed.step_um / pixel] * 2 + [math.radians(believed.rotation_step_deg)])
-    absolute = np.array([believed.position_um / pixel] * 2 + [math.radians(believed.rotation_deg)])
-    plane = solve_plane(stage, centres, measured, np.diag(1 / step), np.diag(1 / absolute))
+    plane = _solve_with_scatter(stage, centres, measured, step, believed, pixel)
     state = _regauge(plane.state, stage, centres, gauge)
     if apply_rotation_only:
         state[:, :2] = stage[:, :2]
@@ -348,6 +356,43 @@ def solve_slice_poses(
         stage_only=tuple(ids[k] for k in range(len(ids)) if held[k] == 0.0),
         groups=tuple(tuple(ids[k] for k in one) for one in _groups(len(ids), links)),
     )
+
+
+def _solve_with_scatter(
+    stage: Floats,
+    centres: Floats,
+    measured: Sequence[tuple[int, int, RigidTransform2D, Floats]],
+    step: Floats,
+    priors: PosePriors,
+    pixel_um: float,
+) -> Solution:
+    """Solve, with the scatter of the rotations about the stage estimated from the solution itself.
+
+    Slices turn about one angle, by a hundredth of a degree or by many degrees; which, the pairs tell. A prior
+    as wide as that scatter keeps the errors of the pairs from adding up over a long stack, and pulls at
+    nothing where slices really turn (type II maximum likelihood by expectation and maximisation).
+    """
+    scatter = math.radians(priors.rotation_deg)
+    n = len(stage)
+    for _ in range(_SCATTER_ROUNDS):
+        absolute = np.array([priors.position_um / pixel_um] * 2 + [scatter])
+        plane = solve_plane(stage, centres, measured, np.diag(1 / step), np.diag(1 / absolute))
+        held = {
+            k
+            for (i, j, _, _), weight in zip(measured, plane.weights, strict=True)
+            if weight > _LOST
+            for k in (i, j)
+        }
+        if len(held) < 3:
+            break
+        chosen = np.array(sorted(held))
+        variance = np.diag(plane.covariance).reshape(n, 3)[chosen, 2]
+        before = scatter
+        scatter = math.sqrt(float(np.mean(plane.state[chosen, 2] ** 2 + variance)))
+        scatter = max(scatter, math.radians(_LEAST_SCATTER_DEG))
+        if abs(scatter / before - 1) < 0.05:
+            break
+    return plane
 
 
 def _pair_covariance(pair: PairMeasurement, priors: PosePriors, pixel_um: float) -> Floats:

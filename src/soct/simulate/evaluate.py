@@ -96,11 +96,14 @@ def evaluate(volume_path: Path, acquisition: Path, *, turn_deg: float = 0.0) -> 
     """
     truth, mask = read_truth(acquisition)
     if turn_deg:
-        truth, mask = (
-            _turned(truth, turn_deg),
-            _turned(Volume(mask.astype(np.float32), truth.voxel_um), turn_deg).data > 0.5,
-        )
-    return score_volume(_read_volume(volume_path), truth, mask)
+        truth, mask = turn_truth(truth, mask, turn_deg)
+    return score_volume(read_volume(volume_path), truth, mask)
+
+
+def turn_truth(truth: Volume, mask: Mask, turn_deg: float) -> tuple[Volume, Mask]:
+    """Turn the truth as `evaluate` does for a volume that is turned as a whole."""
+    share = _turned(Volume(mask.astype(np.float32), truth.voxel_um), turn_deg)
+    return _turned(truth, turn_deg), share.data > 0.5
 
 
 def _turned(volume: Volume, turn_deg: float) -> Volume:
@@ -120,7 +123,8 @@ def _turned(volume: Volume, turn_deg: float) -> Volume:
     return Volume(out, volume.voxel_um)
 
 
-def _read_volume(path: Path) -> Volume:
+def read_volume(path: Path) -> Volume:
+    """Read a volume, at the coarsest level that is still as fine as the common grid where it is large."""
     reader: VolumeReader = open_volume(path)
     if np.prod(reader.shape, dtype=np.int64) > _READ_VOXELS:
         for level in range(len(parse_image(path).levels) - 1, 0, -1):

@@ -63,7 +63,7 @@ class EstimateSlicePosesParams(Params):
     )
     stage_depth_position_um: float | None = parameter(
         None,
-        "Expected error of a slice's recorded depth; empty: 10 um where the stage records depth, else 1000.",
+        "Expected error of a slice's recorded depth; empty: 5 um where the stage records depth, else 1000.",
         unit="um",
         gt=0,
         le=100_000,
@@ -160,7 +160,7 @@ def _solve(
             if params.accumulate_translations
             else min(params.stage_position_um, params.stage_step_um),
             z_step_um=params.stage_depth_um or (5.0 if depth_recorded else 10.0),
-            z_position_um=params.stage_depth_position_um or (10.0 if depth_recorded else 1000.0),
+            z_position_um=params.stage_depth_position_um or (5.0 if depth_recorded else 1000.0),
         ),
         min_confidence=params.min_confidence,
         confidence_weight_translations=params.confidence_weight_translations,

@@ -56,7 +56,12 @@ def run(context: Context, params: FixFocalCurvatureParams) -> Result:
         context.progress((done + 1) * step / len(wanted))
     curvature = estimate_focal_curvature(interfaces)
     first = next(iter(grids.values()))
-    depth = np.asarray(curvature.depth_px, np.float32)
+    # On the optical axis, in the middle of a tile, depth is what the stage and the cut say.
+    middle = [slice((n - 1) // 2, n // 2 + 1) for n in curvature.depth_px.shape]
+    axis = (
+        float(curvature.depth_px[middle[0], middle[1]].mean()) if curvature.depth_px.size else 0.0
+    )
+    depth = np.asarray(curvature.depth_px - axis, np.float32)
     size_um = float(np.ptp(depth)) * first.voxel_um.z
     applied = size_um >= params.min_curvature_um
     if not applied:
@@ -88,7 +93,7 @@ def estimate(acquisition: Acquisition, slices: tuple[int, ...], params: Mapping[
 
 STEP = Step(
     id="fix_focal_curvature",
-    version=1,
+    version=2,
     scope=Scope.RUN,
     params=FixFocalCurvatureParams,
     run=run,

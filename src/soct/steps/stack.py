@@ -138,6 +138,8 @@ def _plan_canvas(poses: dict[str, Any]) -> _Canvas:
     if 0 < first[0] * poses["voxel_um"][0] <= FIRST_CUT_REACH_UM:
         first[0] = 0.0
     shape = (last - first + 1).astype(int)
+    # Even, so that no level of the pyramid ends in half a plane.
+    shape[0] += shape[0] % 2
     return _Canvas(
         (int(shape[0]), int(shape[1]), int(shape[2])),
         (float(first[0]), float(first[1]), float(first[2])),
