@@ -161,6 +161,8 @@ def _solve(
             else min(params.stage_position_um, params.stage_step_um),
             z_step_um=params.stage_depth_um or (5.0 if depth_recorded else 10.0),
             z_position_um=params.stage_depth_position_um or (5.0 if depth_recorded else 1000.0),
+            # Strong attenuation moves all matches by some micrometres the same way; a recorded depth is better.
+            pair_floor_z_um=6.0 if depth_recorded else 3.0,
         ),
         min_confidence=params.min_confidence,
         confidence_weight_translations=params.confidence_weight_translations,
