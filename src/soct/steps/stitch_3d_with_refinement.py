@@ -127,7 +127,7 @@ def _place(
         first, stop = load.whole_planes
         # Columns that return lines left empty are marked as no data.
         whole = np.isfinite(tile[first]).all(axis=0)
-        lit = tile[first:stop][:, :, whole] if whole.any() else tile[first:stop]
+        lit = tile[first:stop] if whole.all() else tile[first:stop][:, :, whole]
         profiles[i, first:stop] = lit.mean(axis=(1, 2), dtype=np.float64)
         # The quietest plane tells the noise of the mean of a plane.
         quiet = lit[int(profiles[i, first:stop].argmin())]
