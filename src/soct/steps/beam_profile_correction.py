@@ -96,6 +96,10 @@ def run(context: Context, params: BeamProfileCorrectionParams) -> Result:
         voxel_z_um=np.float64(dz),
     )
     useful = solved.log_sensitivity[solved.measured]
+
+    def finite(value: float) -> float | None:
+        return value if np.isfinite(value) else None
+
     return Result(
         metrics=(
             Metric(
@@ -109,6 +113,18 @@ def run(context: Context, params: BeamProfileCorrectionParams) -> Result:
                 solved.residual,
                 "",
                 "spread of log brightness that the common profile leaves",
+            ),
+            Metric(
+                "axial_focus_um",
+                finite(axial.focus_px * dz),
+                "um",
+                "fitted depth of the focus in the frame (method model)",
+            ),
+            Metric(
+                "axial_rayleigh_um",
+                finite(axial.rayleigh_px * dz),
+                "um",
+                "fitted Rayleigh length (method model)",
             ),
             Metric(
                 "axial_measured_on", axial.measured_on, "", "material whose profile was measured"

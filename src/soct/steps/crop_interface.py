@@ -54,7 +54,7 @@ SAMPLE_PX = (256, 512)
 CLASS_RATIO = 3.0
 
 
-def _mean_below(block: FloatArray, depth: FloatArray) -> FloatArray:
+def mean_below(block: FloatArray, depth: FloatArray) -> FloatArray:
     """Mean of the samples just below the interface, (y, x); 0 where no interface was seen."""
     import numpy as np
 
@@ -66,7 +66,7 @@ def _mean_below(block: FloatArray, depth: FloatArray) -> FloatArray:
     return np.where(count > 0, total / np.maximum(count, 1), 0.0).astype(np.float32)
 
 
-def _choose_tissue(below: FloatArray, floor: float) -> tuple[BoolArray, float]:
+def choose_tissue(below: FloatArray, floor: float) -> tuple[BoolArray, float]:
     """Tell tissue from agarose by the brightness under the surface; everything where there is one class.
 
     Returns the mask and the share of A-lines that are agarose.
@@ -124,7 +124,7 @@ def run(context: Context, params: CropInterfaceParams) -> Result:
         inner, here = block.within(wider), (block.rows, block.columns)
         depth[here] = found.depth_px[inner]
         confidence[here] = found.confidence[inner]
-        below[here] = _mean_below(data[:, *inner], found.depth_px[inner])
+        below[here] = mean_below(data[:, *inner], found.depth_px[inner])
         context.progress(0.7 * (done + 1) / len(blocks))
     confidence[valid[1] <= valid[0]] = 0.0
     surface = fit_surface(
@@ -136,7 +136,7 @@ def run(context: Context, params: CropInterfaceParams) -> Result:
     used = surface.depth_px[valid[1] > valid[0]]
     crop = int(np.floor(np.percentile(used, 1))) if used.size else 0
     planes = max(1, round(params.out_depth_um / dz))
-    tissue, agarose_share = _choose_tissue(below, water.floor)
+    tissue, agarose_share = choose_tissue(below, water.floor)
     sums = {name: DepthSums(nz, water.floor) for name in ("tissue", "agarose")}
     for done, block in enumerate(blocks):
         here = (block.rows, block.columns)

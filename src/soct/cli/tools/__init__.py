@@ -24,6 +24,8 @@ TOOLS: tuple[str, ...] = (
     "suggest-params",
     "verify",
     "clean",
+    "compute-attenuation",
+    "estimate-psf",
     "export-manual-align",
     "atlas fetch",
     "atlas list",
