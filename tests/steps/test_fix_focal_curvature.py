@@ -33,3 +33,20 @@ def test_a_curvature_below_the_limit_leaves_tiles_as_they_are(faulty: Made, tmp_
 def test_flat_optics_show_no_curvature(tmp_path: Path) -> None:
     made = make(tmp_path, seed=5, slices=2, faults={"focal_curvature_samples": 0.0})
     assert made.chain.metric("fix_focal_curvature", "focal_curvature_applied") is False
+
+
+def test_a_bowl_of_eight_samples_is_measured_within_a_few_percent(tmp_path: Path) -> None:
+    made = make(
+        tmp_path,
+        seed=3,
+        slices=2,
+        tile_px=(60, 60),
+        n_z=56,
+        surface_sample=12.5,
+        faults={"focal_curvature_samples": 8.0, "surface_tilt_deg": (0.4, -0.3)},
+    )
+    found = made.chain.arrays("fix_focal_curvature", "curvature")["depth_px"]
+    true = curve(AcquisitionSpec.model_validate(made.truth["spec"]))
+    error = (found - found.mean()) - (true - true.mean())
+    assert np.abs(error).max() < 0.3
+    assert abs(np.ptp(found) / np.ptp(true) - 1) < 0.04

@@ -46,7 +46,7 @@ class FocalCurvature:
 
 
 def estimate_focal_curvature(
-    interfaces: Sequence[InterfaceMap], *, min_measured_fraction: float = 0.2
+    interfaces: Sequence[InterfaceMap], *, min_measured_fraction: float = 0.2, border_px: int = 2
 ) -> FocalCurvature:
     """Estimate the curvature that the tiles of a slice share.
 
@@ -56,6 +56,9 @@ def estimate_focal_curvature(
         Raw interface of each tile, all of one shape.
     min_measured_fraction : float
         Tiles with fewer measured A-lines don't vote.
+    border_px : int
+        A-lines at the tile's edge that don't vote (at most an eighth of the tile on every side): smoothing across
+        A-lines flattens the bowl there.
 
     Returns
     -------
@@ -76,13 +79,15 @@ def estimate_focal_curvature(
     if len(shapes) != 1:
         raise InputError("Focal curvature needs tiles of one shape", found=str(sorted(shapes)))
     shape = shapes.pop()
+    inner = _inner(shape, border_px)
     flattened = []
     for interface in interfaces:
         known = np.isfinite(interface.depth_px) & (interface.confidence > 0)
         if known.mean() < min_measured_fraction:
             continue
         own = fit_quadratic(
-            np.where(known, interface.depth_px, 0), np.where(known, interface.confidence, 0)
+            np.where(known, interface.depth_px, 0),
+            np.where(known, interface.confidence, 0) * inner,
         )
         plane = evaluate_quadratic(_mean_plane(own, shape), shape)
         flattened.append(np.where(known, interface.depth_px - plane, np.nan))
@@ -93,7 +98,7 @@ def estimate_focal_curvature(
     seen = np.isfinite(stack).any(axis=0)
     pooled = np.zeros(shape)
     pooled[seen] = np.nanmedian(stack[:, seen], axis=0)
-    votes = np.isfinite(stack).sum(axis=0).astype(float)
+    votes = np.isfinite(stack).sum(axis=0) * _inner(shape, border_px)
     coefficients = fit_quadratic(pooled, votes)
     coefficients = coefficients - _mean_plane(coefficients, shape)
     bowl = evaluate_quadratic(coefficients, shape)
@@ -106,6 +111,14 @@ def estimate_focal_curvature(
         len(flattened),
         f"quadratic of {np.ptp(bowl):.2f} px from {len(flattened)} tiles, spread {spread:.2f} px",
     )
+
+
+def _inner(shape: tuple[int, int], border_px: int) -> Array:
+    """1.0 where an A-line is away from the tile's edge, 0.0 at the edge."""
+    inside = np.zeros(shape)
+    y, x = (min(border_px, n // 8) for n in shape)
+    inside[y : shape[0] - y, x : shape[1] - x] = 1.0
+    return inside
 
 
 def shift_a_lines(tile: Array, shift_px: Array) -> FloatArray:
