@@ -8,7 +8,6 @@ import pytest
 from soct.intensity.normalization import (
     IntensityHistogram,
     OverlapRatio,
-    apply_scale,
     measure_levels,
     measure_overlap_ratio,
     refine_log_gains,
@@ -80,11 +79,6 @@ def test_the_ratio_of_two_views_of_one_tissue_is_measured_through_speckle() -> N
     nothing, unsure = measure_overlap_ratio(first, np.full_like(first, np.nan))
     assert np.isnan(nothing)
     assert np.isinf(unsure)
-
-
-def test_scaling_takes_the_floor_off_and_caps() -> None:
-    values = apply_scale(np.array([6.0, 16.0, 1000.0, np.nan]), floor=6, scale=2, cap=100)
-    np.testing.assert_array_equal(values, [0, 20, 200, np.nan])
 
 
 def test_registered_overlaps_correct_single_gains_and_leave_the_course_over_the_stack() -> None:

@@ -8,7 +8,6 @@ import pytest
 from soct.quality.metrics import (
     masked_ncc,
     measure_banding,
-    measure_coverage,
     measure_seam,
     measure_sharpness,
 )
@@ -86,15 +85,6 @@ def test_banding_needs_two_slices_and_ignores_empty_planes():
     brightness[40:60] = np.nan
     assert measure_banding(brightness, np.arange(0, 100, 20)) == 0.0
     assert np.isnan(measure_banding(np.ones(100), [0, 50], valid_fraction=np.zeros(100)))
-
-
-def test_coverage_counts_gaps_and_forgives_the_ragged_border():
-    counts = np.zeros((10, 10), int)
-    counts[2:8, 2:8] = 90
-    counts[1] = 10
-    assert measure_coverage(counts, 100) == pytest.approx(0.9)
-    assert measure_coverage(np.zeros((3, 3)), 10) == 0.0
-    assert measure_coverage(counts, 0) == 0.0
 
 
 def test_blur_lowers_sharpness_and_gain_does_not(texture):

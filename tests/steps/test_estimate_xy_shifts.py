@@ -48,3 +48,8 @@ def test_without_stage_positions_tiles_are_placed_by_index_and_that_is_told(tmp_
     assert "no stage positions in slices [0, 1]" in made.chain.warnings("estimate_xy_shifts")
     rows = read_table(made.chain.path("estimate_xy_shifts", "shifts"), ShiftRow)
     assert [(r.y_shift, r.x_shift) for r in rows] == [(0.0, 0.0)]
+    overlap = made.chain.document("estimate_xy_shifts", "overlap")
+    assert overlap["source"] == "images"
+    assert overlap["overlap_fraction_yx"] == pytest.approx([0.25, 0.25], abs=0.03)
+    stage = read_table(made.chain.path("estimate_xy_shifts", "stage_positions"), StagePositionRow)
+    assert all(r.z_mm is not None for r in stage), "the recorded depth counts"

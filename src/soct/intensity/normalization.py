@@ -17,7 +17,7 @@ import numpy as np
 from scipy import ndimage as ndi
 from threadpoolctl import threadpool_limits
 
-from soct.space import Array, FloatArray
+from soct.space import Array
 
 BINS_PER_OCTAVE = 16
 OCTAVES = 44
@@ -302,26 +302,3 @@ def refine_log_gains(
         residual = (rows @ solved - right)[: len(good)]
         robust = 1 / np.maximum(np.abs(residual) / (3 * sigma), 1)
     return gain + solved[:n] - solved[:n].mean()
-
-
-def apply_scale(
-    block: Array, *, floor: float, scale: float, cap: float | None = None
-) -> FloatArray:
-    """Bring a block to the common scale: floor off, cap, factor.
-
-    Parameters
-    ----------
-    block : ndarray
-        NaN stays NaN.
-    floor : float
-        Background of the slice.
-    scale : float
-        Factor of the slice.
-    cap : float, optional
-        Largest value above the floor, before the factor.
-    """
-    out = np.asarray(block, np.float32) - np.float32(floor)
-    if cap is not None:
-        np.minimum(out, np.float32(cap), out=out)
-    out *= np.float32(scale)
-    return out

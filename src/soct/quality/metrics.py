@@ -138,32 +138,6 @@ def measure_banding(
     return max(0.0, float(np.median(at_starts)) - anatomy)
 
 
-def measure_coverage(valid_planes: ArrayLike, n_planes: int, *, footprint: float = 0.5) -> float:
-    """Return the share of the brain's footprint that holds data, over all planes.
-
-    The footprint is every column in which at least the share `footprint` of the planes is valid: the ragged
-    border that drift leaves around the mosaics is not held against a run, gaps within it are.
-
-    Parameters
-    ----------
-    valid_planes : array_like of int (y, x)
-        Number of valid planes in each column.
-    n_planes : int
-        Planes from the first to the last slice, gaps included.
-    footprint : float
-
-    Returns
-    -------
-    float
-        In [0, 1]; 0 for an empty volume.
-    """
-    counts = np.asarray(valid_planes, dtype=np.float64)
-    if n_planes <= 0:
-        return 0.0
-    inside = counts[counts >= footprint * n_planes]
-    return float(inside.mean()) / n_planes if inside.size else 0.0
-
-
 def measure_sharpness(image: ArrayLike, mask: Mask | None = None, *, sigma: float = 1.0) -> float:
     """Return the mean squared gradient over the squared mean: the relative Tenengrad measure.
 

@@ -93,7 +93,7 @@ def estimate(acquisition: Acquisition, slices: tuple[int, ...], params: Mapping[
 
 STEP = Step(
     id="fix_focal_curvature",
-    version=2,
+    version=3,
     scope=Scope.RUN,
     params=FixFocalCurvatureParams,
     run=run,
