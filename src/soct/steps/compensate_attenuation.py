@@ -145,7 +145,12 @@ class _Correction:
             noise=s.noise,
         )
         inner = block.within(wider)
-        return data[:, *inner], found.optical_depth[:, *inner]
+        data = data[:, *inner]
+        # What a file holds where there are no data is no darkness, which would look like attenuation.
+        z = np.arange(data.shape[0], dtype=np.int16)[:, None, None]
+        first, stop = self.valid[:, block.rows, block.columns]
+        data = np.where((z >= first[None]) & (z < stop[None]), data, np.float32(np.nan))
+        return data, found.optical_depth[:, *inner]
 
     def choose_strength(self, blocks: list[Block]) -> None:
         """Choose the strength that leaves no trend over depth, from blocks spread over the slice."""
@@ -279,7 +284,7 @@ def estimate(acquisition: Acquisition, slices: tuple[int, ...], params: Mapping[
 
 STEP = Step(
     id="compensate_attenuation",
-    version=2,
+    version=3,
     scope=Scope.SLICE,
     params=CompensateAttenuationParams,
     run=run,
