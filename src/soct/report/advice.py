@@ -247,7 +247,7 @@ ADVICE: dict[str, Advice] = {
         "Left and right, or front and back, may be exchanged in the atlas's space.",
         "Two orientations fit nearly as well: a symmetric piece, or poor contrast.",
         "The best one was taken.",
-        (("stack.orientation", "the true one, three letters such as PIR"),),
+        (("align_to_ras.orientation", "the true one, three letters such as PIR"),),
     ),
     "coverage": Advice(
         "Holes in the volume",
