@@ -9,10 +9,10 @@ import pytest
 import tifffile
 
 from soct.errors import InputError
+from soct.formats.atlas_structures import read_structures
 from soct.formats.atlases import (
     find_atlas,
     open_atlas,
-    read_structures,
     verify_atlas,
     write_checksums,
 )

@@ -154,3 +154,26 @@ def test_a_damaged_template_ends_before_the_work(tmp_path):
     (tmp_path / "A" / "reference.tiff").write_bytes(data)
     with pytest.raises(InputError, match=r"reference\.tiff"):
         check(params, {})
+
+
+def test_the_report_shows_outlines_numbers_stages_and_regions(made):
+    from dataclasses import replace
+
+    from soct.report.model import StepView, UnitView
+    from soct.report.rendering import examine, render_html
+    from soct.report.reportlets.atlas import REPORTLET
+    from tests.report.fabricated import empty_run, metric
+
+    shown = tuple(metric(m.name, m.value, m.unit) for m in made[1].metrics)
+    unit = UnitView("align_to_ras", state="done", metrics=shown)
+    view = replace(
+        empty_run(),
+        steps=(StepView("align_to_ras", units=(unit,)),),
+        figures={("align_to_ras", "run"): made[0]["figures"]},
+    )
+    text = render_html(examine(view), (REPORTLET,))
+    assert "could not be drawn" not in text
+    for expected in ("Dice", "Coronal cut", "affine", "Cerebellum", "mm³", ">S</text>", "used"):
+        assert expected in text
+    nothing = render_html(examine(empty_run()), (REPORTLET,))
+    assert "align_to_ras is off" in nothing

@@ -7,10 +7,7 @@ work; `sha256sum -c SHA256SUMS` checks the same.
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
-import json
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -22,6 +19,7 @@ import numpy as np
 
 from soct.compute.caches import cache_folder
 from soct.errors import InputError
+from soct.formats.atlas_structures import Structure, read_json, read_structures, read_text
 from soct.formats.tiles import shown
 from soct.formats.volume_files import SUFFIXES, VolumeHeader, read_header, read_volume
 from soct.geometry.orientation import OrientedVolume, Shape, opposite_orientation
@@ -36,37 +34,7 @@ CHECKSUMS_NAME = "SHA256SUMS"
 LEFT, RIGHT = 1, 2
 """Values of a hemispheres volume."""
 
-_MAX_TEXT_BYTES = 64 << 20
-_MAX_STRUCTURES = 100_000
 _BLOCK_BYTES = 1 << 20
-
-
-@dataclass(frozen=True)
-class Structure:
-    """A region of an atlas.
-
-    Attributes
-    ----------
-    id : int
-        The number of its voxels in the annotation.
-    acronym, name : str
-        What people call it.
-    path : tuple of int
-        Ids from the root of the hierarchy down to this one.
-    colour : tuple of int
-        Red, green, blue.
-    """
-
-    id: int
-    acronym: str
-    name: str
-    path: tuple[int, ...]
-    colour: tuple[int, int, int] = (255, 255, 255)
-
-    @property
-    def parent(self) -> int | None:
-        """Id of the region that this one is a part of."""
-        return self.path[-2] if len(self.path) > 1 else None
 
 
 @dataclass(frozen=True)
@@ -276,7 +244,7 @@ def _complete_header(template: VolumeSource) -> VolumeHeader:
 
 
 def _open_folder(folder: Path) -> Atlas:
-    metadata = _read_json(folder / METADATA_NAME)
+    metadata = read_json(folder / METADATA_NAME)
     try:
         if not isinstance(metadata, Mapping):
             raise TypeError("not an object")
@@ -352,95 +320,6 @@ def _millimetres(extent: np.ndarray[Any, Any]) -> str:
     return " x ".join(f"{v:.2f}" for v in extent) + " mm"
 
 
-def _read_json(path: Path) -> Any:
-    return _parse_json(path, _read_text(path))
-
-
-def _read_text(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            data = file.read(_MAX_TEXT_BYTES + 1)
-        if len(data) > _MAX_TEXT_BYTES:
-            raise ValueError(f"more than {_MAX_TEXT_BYTES} bytes")
-        return data.decode("utf-8-sig")
-    except (OSError, ValueError) as error:
-        raise InputError(
-            "A file of an atlas cannot be read",
-            file=shown(path),
-            expected="a text file",
-            found=shown(getattr(error, "strerror", None) or str(error))[:200],
-        ) from error
-
-
-def _parse_json(path: Path, text: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise InputError(
-            "A file of an atlas is broken",
-            file=shown(path),
-            expected="JSON",
-            found=shown(f"{type(error).__name__}: {error}")[:200],
-        ) from error
-
-
-def read_structures(path: Path) -> tuple[Structure, ...]:
-    """Read the names of regions, parents before their parts.
-
-    Parameters
-    ----------
-    path : Path
-        BrainGlobe's ``structures.json``, or a CSV table with the columns ``id``, ``acronym``, ``name`` and
-        ``structure_id_path`` (such as ``/997/8/``) or ``parent_structure_id``.
-
-    Raises
-    ------
-    InputError
-        The file is broken, or the hierarchy is none.
-    """
-    text = _read_text(path)
-    is_table = path.suffix.lower() == ".csv"
-    rows = list(csv.DictReader(io.StringIO(text))) if is_table else _parse_json(path, text)
-    try:
-        if not isinstance(rows, list) or len(rows) > _MAX_STRUCTURES:
-            raise TypeError(f"not a list of at most {_MAX_STRUCTURES} regions")
-        parents = {int(r["id"]): _parent(r) for r in rows}
-        if len(parents) != len(rows):
-            raise ValueError("an id that is given twice")
-        found = [_structure(row, parents) for row in rows]
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise InputError(
-            "The table of an atlas's regions is broken",
-            file=shown(path),
-            expected="for each region id, acronym, name and its place in the hierarchy",
-            found=shown(f"{type(error).__name__}: {error}")[:200],
-        ) from error
-    return tuple(sorted(found, key=lambda s: (len(s.path), s.path)))
-
-
-def _parent(row: Mapping[str, Any]) -> int | None:
-    path = row.get("structure_id_path")
-    if path:
-        parts = [int(p) for p in path.split("/") if p] if isinstance(path, str) else list(path)
-        if not parts or int(parts[-1]) != int(row["id"]):
-            raise ValueError(f"the path of region {row['id']} does not end with it")
-        return int(parts[-2]) if len(parts) > 1 else None
-    parent = row.get("parent_structure_id")
-    return int(float(parent)) if parent not in (None, "") else None
-
-
-def _structure(row: Mapping[str, Any], parents: Mapping[int, int | None]) -> Structure:
-    own = int(row["id"])
-    path = [own]
-    while (parent := parents.get(path[-1])) is not None:
-        if parent in path:
-            raise ValueError(f"region {own} is a part of itself")
-        path.append(parent)
-    r, g, b = (int(v) & 255 for v in row.get("rgb_triplet") or (255, 255, 255))
-    name = str(row["name"]).strip().strip('"')
-    return Structure(own, str(row["acronym"]).strip(), name, tuple(reversed(path)), (r, g, b))
-
-
 def sha256_of(path: Path) -> str:
     """Return the sha256 of a file.
 
@@ -496,7 +375,7 @@ def verify_atlas(atlas: Atlas, sha256: str = "") -> str:
     if not atlas.path.is_dir() or not sums.exists():
         return "not verified: there are no checksums to compare with"
     wanted = {}
-    for line in _read_text(sums).splitlines():
+    for line in read_text(sums).splitlines():
         digest, _, name = line.partition("  ")
         wanted[name.strip().removeprefix("*")] = digest.strip().lower()
     checked = 0

@@ -26,6 +26,8 @@ Model = Literal["rigid", "affine", "bspline"]
 MetricName = Literal["mutual_information", "correlation"]
 
 _BINS = 48
+_SAMPLES = 40_000
+"""Points of one evaluation of the metric; more of them changed results by less than a tenth of a voxel."""
 _SEED = 987_654
 # ITK adds up the parts of a metric in the order of its work units: their number, not that of the threads,
 # decides the last bits.
@@ -169,7 +171,7 @@ def fit_atlas(
         found = (
             worker.bspline(current, bspline_mm)
             if name == "bspline"
-            else worker.linear(current, name)
+            else worker.linear(current, name, is_last=name == model)
         )
         stage = worker.judge(name, found, current, stages[-1].score)
         if stage.accepted:
@@ -322,15 +324,16 @@ class _Fitter:
                 return Stage(name, score, False, f"it folds space (Jacobian {least:.2f})")
         return Stage(name, score, True)
 
-    def linear(self, start: Any, name: str) -> Any:
-        """Refine a linear transform; return the reason where ITK fails."""
+    def linear(self, start: Any, name: str, *, is_last: bool) -> Any:
+        """Refine a linear transform, to the finest level where no stage follows; return why ITK fails."""
         step: Any = sitk.Euler3DTransform() if name == "rigid" else sitk.AffineTransform(3)
         step.SetCenter(self.centre)
-        method = self._method([4, 2, 1], [2, 1, 0], [0.3, 0.2, 0.1])
+        levels = slice(None) if is_last or name == "affine" else slice(2)
+        method = self._method([4, 2, 1][levels], [2.0, 1.0, 0.0][levels])
         method.SetOptimizerAsRegularStepGradientDescent(
             learningRate=4 * self._voxel_mm,
             minStep=5e-3 * self._voxel_mm,
-            numberOfIterations=60,
+            numberOfIterations=50,
             relaxationFactor=0.5,
             gradientMagnitudeTolerance=1e-8,
         )
@@ -347,7 +350,7 @@ class _Fitter:
         size = [n * s for n, s in zip(self.fixed.GetSize(), self.fixed.GetSpacing(), strict=True)]
         mesh = [max(1, round(length / spacing_mm)) for length in size]
         spline = sitk.BSplineTransformInitializer(self.fixed, mesh, 3)
-        method = self._method([4, 2], [2, 1], [0.5, 0.3])
+        method = self._method([4, 2], [2.0, 1.0])
         method.SetOptimizerAsLBFGSB(
             gradientConvergenceTolerance=1e-6,
             numberOfIterations=40,
@@ -359,7 +362,7 @@ class _Fitter:
         error = self._execute(method)
         return error or _Warped(start, spline)
 
-    def _method(self, shrink: list[int], smooth: list[float], share: list[float]) -> Any:
+    def _method(self, shrink: list[int], smooth: list[float]) -> Any:
         method = sitk.ImageRegistrationMethod()
         if self._metric == "correlation":
             method.SetMetricAsCorrelation()
@@ -368,11 +371,9 @@ class _Fitter:
         method.SetMetricFixedMask(self.fixed_mask)
         method.SetMetricMovingMask(self.moving_mask)
         method.SetMetricSamplingStrategy(method.RANDOM)
-        points = int(np.prod(self.fixed.GetSize()))
-        # No stage needs more than this many points.
-        most = 50_000 / max(points, 1)
-        per_level = [min(1.0, max(s, 0.0), most * f**3) for s, f in zip(share, shrink, strict=True)]
-        method.SetMetricSamplingPercentagePerLevel([max(p, 1e-4) for p in per_level], _SEED)
+        voxels = int(np.prod(self.fixed.GetSize()))
+        shares = [min(1.0, _SAMPLES * f**3 / voxels) for f in shrink]
+        method.SetMetricSamplingPercentagePerLevel(shares, _SEED)
         method.SetShrinkFactorsPerLevel(shrink)
         method.SetSmoothingSigmasPerLevel([s * self._voxel_mm for s in smooth])
         method.SmoothingSigmasAreSpecifiedInPhysicalUnitsOn()

@@ -187,7 +187,7 @@ def _rotations(turns: Sequence[Matrix], limit_deg: float) -> list[Matrix]:
         steps = [0.0] if limit_deg < 15 else [-30.0, 0.0, 30.0]
     else:
         reach = min(limit_deg, 60.0)
-        count = max(1, int(np.ceil(reach / 20)))
+        count = max(1, round(reach / 20))
         steps = [float(v) for v in np.linspace(-reach, reach, 2 * count + 1)]
     local = [Rotation.from_rotvec(v, degrees=True).as_matrix() for v in product(steps, repeat=3)]
     return [r @ turn for turn in turns for r in local]

@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from soct.steps.atlas_outputs import Aligned
 
 SEARCH = "search"
-_LABEL_UM = 25.0
 
 
 class AlignToRasParams(Params):
@@ -114,8 +113,8 @@ class AlignToRasParams(Params):
         return value
 
 
-def _open(params: AlignToRasParams) -> Atlas:
-    """Open and verify the template.
+def _open(params: AlignToRasParams, *, verify: bool = True) -> Atlas:
+    """Open the template, and verify it.
 
     Raises
     ------
@@ -140,7 +139,8 @@ def _open(params: AlignToRasParams) -> Atlas:
         annotation=Path(params.annotation).expanduser() if params.annotation else None,
         structures=Path(params.structures).expanduser() if params.structures else None,
     )
-    verify_atlas(atlas, params.template_sha256)
+    if verify:
+        verify_atlas(atlas, params.template_sha256)
     if is_oblique(atlas.header.affine):
         raise ConfigurationError(
             "The template's axes are not those of the body",
@@ -173,7 +173,7 @@ def check(params: AlignToRasParams, others: Mapping[str, Any]) -> None:
 
 def files(params: AlignToRasParams) -> tuple[Path, ...]:
     """Return the files outside of the run that the result depends on."""
-    return _open(params).files
+    return _open(params, verify=False).files
 
 
 def run(context: Context, params: AlignToRasParams) -> Result:
