@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from soct.errors import StepError
+from soct.steps.stage_refinement import refine_steps
 from tests.steps.chain import Chain, Made
 
 
@@ -50,3 +51,38 @@ def test_excluding_every_slice_is_refused(plain: Made, tmp_path: Path) -> None:
     every = {"generate_slice_config": {"exclude": (0, 1, 2)}}
     with pytest.raises(StepError, match="no slice is used"):
         Chain(plain.simulation.raw, tmp_path, every).run("bring_to_common_space")
+
+
+class Places:
+    """As much of a context as finding a step anew takes."""
+
+    threads = 1
+
+    def __init__(self, chain: Chain) -> None:
+        self.of_slice = chain.path
+
+
+def test_the_images_find_a_step_that_the_stage_misread(plain: Made) -> None:
+    rows = plain.chain.document("bring_to_common_space", "offsets")["slices"]
+    wrong = {**rows, "1": {**rows["1"], "y_px": rows["1"]["y_px"] + 30.0}}
+    (found,) = refine_steps(
+        Places(plain.chain),  # type: ignore[arg-type]
+        [(0, 1)],
+        wrong,
+        min_correlation=0.2,
+        max_shift_um=1500.0,
+        pixel_um=25.0,
+    )
+    assert found.accepted, found.reason
+    # The stage does not see the slices' own drift of 40 um per axis.
+    assert found.shift_px == pytest.approx((-30.0, 0.0), abs=6.0)
+    (not_believed,) = refine_steps(
+        Places(plain.chain),  # type: ignore[arg-type]
+        [(0, 1)],
+        wrong,
+        min_correlation=0.999,
+        max_shift_um=1500.0,
+        pixel_um=25.0,
+    )
+    assert not not_believed.accepted
+    assert not_believed.shift_px == (0.0, 0.0)

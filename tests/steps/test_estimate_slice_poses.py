@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from soct.registration.transforms import RigidTransform2D
 from tests.steps.chain import Chain, Made, slice_origin, tissue_of
@@ -70,3 +71,52 @@ def test_a_single_slice_stays_where_the_stage_puts_it(single: Made) -> None:
     (row,) = single.chain.document("estimate_slice_poses", "poses")["slices"].values()
     assert row["rotation_deg"] == 0.0
     assert row["shift_px"] == row["stage_px"][1:] == [0.0, 0.0]
+
+
+def again(made: Made, folder: Path, **options: Any) -> Chain:
+    """The solve with other options, on the pairs that are there."""
+    made.chain.run("estimate_slice_poses")
+    chain = Chain(made.simulation.raw, folder, {"estimate_slice_poses": options})
+    chain.done |= {n: d for n, d in made.chain.done.items() if n != "estimate_slice_poses"}
+    return chain
+
+
+def test_the_cap_on_drift_holds(plain: Made, tmp_path: Path) -> None:
+    chain = again(plain, tmp_path, stack_max_cumulative_drift_um=10.0)
+    assert plain.chain.metric("estimate_slice_poses", "cumulative_drift_um") > 15
+    assert chain.metric("estimate_slice_poses", "cumulative_drift_um") <= 10 + 1e-6
+
+
+def test_smoothing_over_all_slices_leaves_no_steps_but_the_stage_s(
+    plain: Made, tmp_path: Path
+) -> None:
+    chain = again(plain, tmp_path, stack_translation_smooth_sigma=50.0)
+    assert chain.metric("estimate_slice_poses", "slice_shift_p95_um") < 1.0
+
+
+def test_expected_overlaps_are_the_stage_s(plain: Made, tmp_path: Path) -> None:
+    chain = again(plain, tmp_path, overlap_source="expected")
+    content = chain.document("estimate_slice_poses", "poses")
+    rows = list(content["slices"].values())
+    steps = [b["z_px"] - a["z_px"] for a, b in zip(rows, rows[1:], strict=False)]
+    stage = [b["stage_px"][0] - a["stage_px"][0] for a, b in zip(rows, rows[1:], strict=False)]
+    assert steps == pytest.approx(stage)
+
+
+def test_measured_overlaps_are_the_pairs_own(plain: Made, tmp_path: Path) -> None:
+    chain = again(plain, tmp_path, overlap_source="measured", enforce_z_consistency=False)
+    content = chain.document("estimate_slice_poses", "poses")
+    measured = {(d["fixed_id"], d["moving_id"]): d["z_step_px"] for d in content["depths"]}
+    rows = content["slices"]
+    for a, b in (("0", "1"), ("1", "2")):
+        assert rows[b]["z_px"] - rows[a]["z_px"] == pytest.approx(measured[int(a), int(b)])
+
+
+def test_tentative_pairs_give_their_rotation_alone(plain: Made, tmp_path: Path) -> None:
+    chain = again(plain, tmp_path, transform_confidence_high=1.0)
+    both, alone = (
+        c.document("estimate_slice_poses", "poses")["slices"] for c in (plain.chain, chain)
+    )
+    for i, row in alone.items():
+        assert row["shift_px"] == pytest.approx(row["stage_px"][1:], abs=0.05)
+        assert row["rotation_deg"] == pytest.approx(both[i]["rotation_deg"], abs=0.1)
