@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,8 @@ def test_the_stage_alone_is_much_worse(plain: Made, tmp_path: Path) -> None:
 def test_slices_that_no_pair_holds_are_told_and_noted_in_the_ledger(
     plain: Made, tmp_path: Path
 ) -> None:
-    chain = Chain(plain.simulation.raw, tmp_path, {"generate_slice_config": {"exclude": (1,)}})
+    sets = {"generate_slice_config": {"exclude": (1,)}, "register_pairwise": {"max_gap_um": 0.0}}
+    chain = Chain(plain.simulation.raw, tmp_path, sets)
     result = chain.run("estimate_slice_poses")[()].result
     assert [d.slice_id for d in result.decisions] == [0, 2]
     assert any("[[0], [2]]" in w for w in result.warnings)
@@ -98,8 +100,8 @@ def test_expected_overlaps_are_the_stage_s(plain: Made, tmp_path: Path) -> None:
     chain = again(plain, tmp_path, overlap_source="expected")
     content = chain.document("estimate_slice_poses", "poses")
     rows = list(content["slices"].values())
-    steps = [b["z_px"] - a["z_px"] for a, b in zip(rows, rows[1:], strict=False)]
-    stage = [b["stage_px"][0] - a["stage_px"][0] for a, b in zip(rows, rows[1:], strict=False)]
+    steps = [b["z_px"] - a["z_px"] for a, b in itertools.pairwise(rows)]
+    stage = [b["stage_px"][0] - a["stage_px"][0] for a, b in itertools.pairwise(rows)]
     assert steps == pytest.approx(stage)
 
 

@@ -46,6 +46,8 @@ class SlicePlacement:
         ``(nz, ny, nx)`` of the slice.
     gain, floor, cap : float
         Brightness ``min(v, cap) - floor`` times ``gain``.
+    drift : ndarray (nz, 2), float64, optional
+        Shift ``(dy, dx)`` of each of the slice's planes on the output, in output pixels, on top of the pose.
     """
 
     to_slice: NDArray[np.float64]
@@ -54,6 +56,15 @@ class SlicePlacement:
     gain: float = 1.0
     floor: float = 0.0
     cap: float = np.inf
+    drift: NDArray[np.float64] | None = None
+
+    def matrix_of_plane(self, k: int) -> NDArray[np.float64]:
+        """Return output to slice pixels on the slice's plane `k`."""
+        if self.drift is None or not self.drift[k].any():
+            return self.to_slice
+        matrix = self.to_slice.copy()
+        matrix[:, 2] -= matrix[:, :2] @ self.drift[k]
+        return matrix
 
     @property
     def z_range(self) -> tuple[int, int]:
@@ -68,6 +79,8 @@ class SlicePlacement:
         """Slice rows and columns that the output rows ``y`` and columns ``x`` touch."""
         corners = np.array([[r, c, 1.0] for r in (y[0], y[1] - 1) for c in (x[0], x[1] - 1)])
         at = corners @ self.to_slice.T
+        if self.drift is not None:
+            margin += int(np.ceil(np.abs(self.drift).max(initial=0.0)))
         low = np.floor(at.min(axis=0)).astype(int) - margin
         high = np.ceil(at.max(axis=0)).astype(int) + margin + 1
         rows, columns = (
@@ -307,7 +320,7 @@ def add_slice(
                 k,
                 valid,
                 row0,
-                placement.to_slice,
+                placement.matrix_of_plane(k),
                 y0,
                 cubic,
                 placement.gain,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from soct.errors import StepError
@@ -22,6 +23,9 @@ from soct.steps.declaration import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
 
     from soct.formats.acquisition import Acquisition
 
@@ -63,6 +67,66 @@ def _canvas_origin(path: Path) -> tuple[list[float], tuple[int, int, int], list[
     return origin, volume.shape, list(volume.voxel_um), model
 
 
+@dataclass(frozen=True)
+class _Crop:
+    """Where a slice's planes begin, and how deep its cut surface lies in the raw frame."""
+
+    first_px: int
+    surface_px: NDArray[np.float32] | None
+    """Map (y, x); None where no surface was seen or planes follow it already."""
+
+    def surface_at(self, y: float, x: float) -> float:
+        """Mean depth of the surface about a point of the slice; NaN where it is not known."""
+        import numpy as np
+
+        if self.surface_px is None:
+            return float("nan")
+        ny, nx = self.surface_px.shape
+        reach = max(2.0, SURFACE_WINDOW * max(ny, nx))
+        rows, columns = (
+            slice(int(max(at - reach, 0)), int(min(at + reach, n)) + 1)
+            for at, n in ((np.clip(y, 0, ny - 1), ny), (np.clip(x, 0, nx - 1), nx))
+        )
+        return float(self.surface_px[rows, columns].mean())
+
+
+def _read_crop(path: Path) -> _Crop:
+    import numpy as np
+
+    with np.load(path) as saved:
+        first = int(saved["crop_px"])
+        if bool(saved["flatten"]):
+            return _Crop(first, np.full((1, 1), first, np.float32))
+        depth = np.asarray(saved["depth_px"])
+    # A surface that was not seen is written as zeros.
+    return _Crop(first, depth if depth.any() else None)
+
+
+def _depths_below_surface(
+    crops: dict[int, _Crop], rows: dict[str, dict[str, Any]]
+) -> dict[int, float]:
+    """How far below its own cut surface each slice's first plane lies, in planes.
+
+    The stage tells where the block was cut, so a slice's depth counts from its surface, which moves in the
+    raw frame from slice to slice. All surfaces are looked up at one point of the canvas: where the cut
+    is tilted against the stage, mosaics that lie elsewhere see another depth.
+    """
+    import numpy as np
+
+    middle = [
+        np.array([row["y_px"], row["x_px"]]) + (np.array(row["shape"][1:]) - 1) / 2
+        for row in rows.values()
+    ]
+    common = np.median(middle, axis=0)
+    surface = {
+        i: crop.surface_at(common[0] - rows[str(i)]["y_px"], common[1] - rows[str(i)]["x_px"])
+        for i, crop in crops.items()
+    }
+    seen = [s for s in surface.values() if np.isfinite(s)]
+    usual = float(np.median(seen)) if seen else 0.0
+    return {i: crops[i].first_px - (s if np.isfinite(s) else usual) for i, s in surface.items()}
+
+
 def _refine(
     context: Context,
     params: BringToCommonSpaceParams,
@@ -99,10 +163,6 @@ def _refine(
         dy, dx = (v * pixel_um for v in one.shift_px)
         told.append(f"{start}: the images move it by ({dy:+.0f}, {dx:+.0f}) um (y, x)")
     return told
-
-
-SURFACE_WINDOW = 0.1
-"""Part of the slice's width over which its surface is averaged."""
 
 
 def run(context: Context, params: BringToCommonSpaceParams) -> Result:

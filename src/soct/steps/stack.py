@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import field_validator
@@ -20,6 +19,8 @@ from soct.steps.declaration import (
     Step,
     parameter,
 )
+from soct.steps.stack_blend import refine_blends
+from soct.steps.stack_renderer import StackCanvas, StackRenderer, StackSlice
 from soct.steps.stack_tables import StackedSlice, write_stack_tables
 
 if TYPE_CHECKING:
@@ -29,9 +30,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from soct.formats.acquisition import Acquisition
-    from soct.formats.ome_zarr import VolumeReader
     from soct.mosaic.stack_rendering import SlicePlacement
-    from soct.space import FloatArray, Voxel
+    from soct.space import FloatArray
 
     BoolArray = NDArray[np.bool_]
 
@@ -44,6 +44,13 @@ class StackParams(Params):
     )
     blend_lateral_um: float = parameter(
         150.0, "Width of the ramp at the border of a slice's field.", unit="um", ge=0
+    )
+    max_blend_refinement_um: float = parameter(
+        0.0,
+        "Longest shift in the plane that is still taken out of the overlap of two slices; 0 takes out none.",
+        unit="um",
+        ge=0,
+        le=1000,
     )
     max_depth_um: float = parameter(
         0.0, "Use no more than this depth of each slice; 0 uses all of it.", unit="um", ge=0
@@ -70,42 +77,11 @@ class StackParams(Params):
         return parse_orientation(value) if value.strip() else ""
 
 
-@dataclass(frozen=True)
-class _Slice:
-    """One slice, its pose on the output canvas, and what weighs it."""
-
-    slice_id: int
-    volume: VolumeReader
-    weights: FloatArray
-    placement: SlicePlacement
-    motor: SlicePlacement
-    depths: tuple[int, int]
-    """First plane with data, and one past the last."""
-    interpolation: str = ""
-    """How it was made; empty for a slice that was imaged."""
-
-    def read_valid(self) -> NDArray[np.int16]:
-        """Depth range of every A-line within the planes that are used, (2, y, x)."""
-        import numpy as np
-
-        valid = self.volume.read_valid()
-        return np.minimum(valid, self.placement.shape[0], out=valid)
-
-
-@dataclass(frozen=True)
-class _Canvas:
-    """Size and origin (z, y, x) of the output, in voxels of the poses' frame."""
-
-    shape: tuple[int, int, int]
-    origin: tuple[float, float, float]
-    voxel_um: Voxel
-
-
 FIRST_CUT_REACH_UM = 50.0
 """How far below the first cut the data may begin for the volume to begin at that cut."""
 
 
-def _plan_canvas(poses: dict[str, Any]) -> _Canvas:
+def _plan_canvas(poses: dict[str, Any]) -> StackCanvas:
     """Smallest canvas that holds every slice, and the first cut surface where that is near.
 
     Depth is 0 at the first cut. A volume that begins there tells the depth of a plane by its number, whatever
@@ -140,7 +116,7 @@ def _plan_canvas(poses: dict[str, Any]) -> _Canvas:
     shape = (last - first + 1).astype(int)
     # Even, so that no level of the pyramid ends in half a plane.
     shape[0] += shape[0] % 2
-    return _Canvas(
+    return StackCanvas(
         (int(shape[0]), int(shape[1]), int(shape[2])),
         (float(first[0]), float(first[1]), float(first[2])),
         Voxel(*poses["voxel_um"]),
@@ -148,7 +124,7 @@ def _plan_canvas(poses: dict[str, Any]) -> _Canvas:
 
 
 def _placement(
-    row: dict[str, Any], canvas: _Canvas, level: dict[str, Any], *, motor: bool
+    row: dict[str, Any], canvas: StackCanvas, level: dict[str, Any], *, motor: bool
 ) -> SlicePlacement:
     """Pose of one slice against the canvas' first voxel; `motor`: where the stage alone puts it."""
     import numpy as np
@@ -176,7 +152,7 @@ def _placement(
     )
 
 
-def _open_slices(context: Context, params: StackParams) -> tuple[list[_Slice], _Canvas]:
+def _open_slices(context: Context, params: StackParams) -> tuple[list[StackSlice], StackCanvas]:
     import numpy as np
 
     from soct.formats.documents import read_document
@@ -218,7 +194,7 @@ def _open_slices(context: Context, params: StackParams) -> tuple[list[_Slice], _
         with np.load(context.of_slice("compensate_attenuation", "levels", int(i))) as saved:
             weights = depth_weights(saved["snr"])
         slices.append(
-            _Slice(
+            StackSlice(
                 int(i),
                 volumes[i],
                 weights,
@@ -230,7 +206,7 @@ def _open_slices(context: Context, params: StackParams) -> tuple[list[_Slice], _
     return sorted(slices, key=lambda s: s.slice_id), canvas
 
 
-def _open_interpolated(context: Context, canvas: _Canvas) -> list[_Slice]:
+def _open_interpolated(context: Context, canvas: StackCanvas) -> list[StackSlice]:
     """Return the slices that were made from their neighbours: in the canvas' own pixels, brightness as it is."""
     import numpy as np
 
@@ -253,135 +229,14 @@ def _open_interpolated(context: Context, canvas: _Canvas) -> list[_Slice]:
         volume = open_volume(path, threads=context.threads)
         weights = np.ones(entry["shape"][0], np.float32)
         depths = (0, entry["shape"][0])
-        found.append(_Slice(i, volume, weights, placement, placement, depths, entry["method"]))
+        found.append(StackSlice(i, volume, weights, placement, placement, depths, entry["method"]))
     return found
-
-
-class _Renderer:
-    """Renders blocks of output planes, band of rows by band of rows, so that memory stays bounded."""
-
-    def __init__(
-        self, context: Context, params: StackParams, slices: list[_Slice], canvas: _Canvas
-    ) -> None:
-        from soct.compute.backend import open_device
-
-        self.slices = slices
-        self.canvas = canvas
-        self.ramp_px = params.blend_depth_um / canvas.voxel_um.z
-        self.lateral_px = params.blend_lateral_um / canvas.voxel_um.x
-        self.cubic = params.interpolation == "cubic"
-        self.memory = context.memory_bytes
-        self.device = open_device(context.gpu)
-        self._footprints: dict[int, tuple[NDArray[np.int16], FloatArray]] = {}
-
-    def planes(
-        self,
-        z0: int,
-        z1: int,
-        rows: tuple[int, int] | None = None,
-        columns: tuple[int, int] | None = None,
-        *,
-        motor: bool = False,
-    ) -> tuple[FloatArray, BoolArray]:
-        """Output planes ``z0 .. z1``, all of them or a window, and where they hold data."""
-        import numpy as np
-
-        from soct.mosaic.stack_rendering import finish
-
-        first, stop = rows or (0, self.canvas.shape[1])
-        x0, x1 = columns or (0, self.canvas.shape[2])
-        values = np.empty((z1 - z0, stop - first, x1 - x0), np.float32)
-        valid = np.empty(values.shape, np.bool_)
-        active = self._active(z0, z1, motor)
-        row_bytes = (z1 - z0 + 3) * (x1 - x0) * 4 * (3 + len(active))
-        high = max(32, self.memory // 4 // max(row_bytes, 1))
-        y1 = first
-        while y1 < stop:
-            y0, y1 = y1, min(y1 + high, stop)
-            here = slice(y0 - first, y1 - first)
-            try:
-                sums = self._window(active, (z0, z1), (y0, y1), (x0, x1), motor)
-            except MemoryError:
-                high, y1 = self.device.shorten(high, 32), y0
-                continue
-            values[:, here], valid[:, here] = finish(*sums)
-        return values, valid
-
-    def _active(self, z0: int, z1: int, motor: bool) -> list[_Slice]:
-        """Slices that reach into these planes; the maps of all others are let go."""
-        chosen = []
-        for s in self.slices:
-            low, high = (s.motor if motor else s.placement).z_range
-            # What is made up belongs to the final poses alone.
-            if low < z1 and high > z0 and not (motor and s.interpolation):
-                chosen.append(s)
-        there = {s.slice_id for s in chosen}
-        self._footprints = {i: maps for i, maps in self._footprints.items() if i in there}
-        return chosen
-
-    def _footprint(self, s: _Slice) -> tuple[NDArray[np.int16], FloatArray]:
-        """Return the valid depth range and the lateral weight of a slice."""
-        from soct.mosaic.stack_rendering import lateral_weights
-
-        if s.slice_id not in self._footprints:
-            valid = s.read_valid()
-            self._footprints[s.slice_id] = valid, lateral_weights(valid, self.lateral_px)
-        return self._footprints[s.slice_id]
-
-    def _window(
-        self,
-        active: list[_Slice],
-        z: tuple[int, int],
-        y: tuple[int, int],
-        x: tuple[int, int],
-        motor: bool,
-    ) -> tuple[FloatArray, FloatArray]:
-        import dataclasses
-
-        import numpy as np
-
-        from soct.mosaic.stack_rendering import add_slice
-
-        backend = self.device.backend
-        xp = np if backend.compiled else backend.xp
-        numerator = xp.zeros((z[1] - z[0], y[1] - y[0], x[1] - x[0]), np.float32)
-        denominator = xp.zeros_like(numerator)
-        for s in active:
-            placement = s.motor if motor else s.placement
-            (r0, r1), (c0, c1) = placement.source_window(y, x)
-            k0 = max(int(np.floor(z[0] - placement.z_px)), 0)
-            k1 = min(int(np.ceil(z[1] - placement.z_px)) + 1, placement.shape[0])
-            if r1 <= r0 or c1 <= c0 or k1 <= k0:
-                continue
-            # The window's own columns, on both sides.
-            matrix = placement.to_slice.copy()
-            matrix[:, 2] += matrix[:, 1] * x[0]
-            matrix[1, 2] -= c0
-            valid, lateral = self._footprint(s)
-            add_slice(
-                numerator,
-                denominator,
-                s.volume.read((k0, k1), (r0, r1), (c0, c1)),
-                # One memory layout, or the kernels are compiled for each.
-                np.ascontiguousarray(valid[:, r0:r1, c0:c1]),
-                np.ascontiguousarray(lateral[r0:r1, c0:c1]),
-                dataclasses.replace(placement, to_slice=matrix),
-                s.weights,
-                block_z0=k0,
-                row0=r0,
-                z0=z[0],
-                y0=y[0],
-                ramp_px=self.ramp_px,
-                cubic=self.cubic,
-                backend=backend,
-            )
-        return backend.down(numerator), backend.down(denominator)
 
 
 class _Views:
     """Orthogonal views and per-plane numbers, collected while the planes go by."""
 
-    def __init__(self, canvas: _Canvas, slices: list[_Slice]) -> None:
+    def __init__(self, canvas: StackCanvas, slices: list[StackSlice]) -> None:
         import numpy as np
 
         nz, ny, nx = canvas.shape
@@ -420,7 +275,9 @@ class _Views:
         self.columns += valid.sum(axis=0, dtype=np.int32)
 
 
-def _motor_views(renderer: _Renderer, views: _Views, depth: int) -> tuple[FloatArray, FloatArray]:
+def _motor_views(
+    renderer: StackRenderer, views: _Views, depth: int
+) -> tuple[FloatArray, FloatArray]:
     """Return the reslices that the stage's positions alone would give, along the same row and column."""
     import numpy as np
 
@@ -434,7 +291,7 @@ def _motor_views(renderer: _Renderer, views: _Views, depth: int) -> tuple[FloatA
     return motor_y, motor_x
 
 
-def _attributes(context: Context, slices: list[_Slice]) -> dict[str, Any]:
+def _attributes(context: Context, slices: list[StackSlice]) -> dict[str, Any]:
     """Return what the volume says of itself: its slices, and the planes that no measurement lies behind."""
     made = [s for s in slices if s.interpolation]
     said: dict[str, Any] = {
@@ -463,7 +320,8 @@ def run(context: Context, params: StackParams) -> Result:
     from soct.report.screenshot import draw_views, take_views
 
     slices, canvas = _open_slices(context, params)
-    renderer = _Renderer(context, params, slices, canvas)
+    slices, refined, told = refine_blends(context, params, slices, canvas)
+    renderer = StackRenderer(context, params, slices, canvas)
     views = _Views(canvas, slices)
     nz, ny, nx = canvas.shape
     depth = int(np.clip(context.memory_bytes // 8 // max(ny * nx * 4, 1), 1, 32))
@@ -546,10 +404,16 @@ def run(context: Context, params: StackParams) -> Result:
             Metric("volume_rows", ny, "px", "rows of the volume"),
             Metric("volume_columns", nx, "px", "columns of the volume"),
             Metric("planes_empty", gaps, "", "planes without any data"),
+            Metric(
+                "blend_refinement_um",
+                refined,
+                "um",
+                "longest shift that was taken out of an overlap of slices",
+            ),
             Metric("ngff_valid", True, "", "the volume passes the OME-NGFF check"),
         ),
         warnings=tuple(warnings),
-        fallbacks=tuple(renderer.device.fallbacks),
+        fallbacks=(*told, *renderer.device.fallbacks),
         backend=renderer.device.backend.name,
     )
 
@@ -575,7 +439,7 @@ def estimate(acquisition: Acquisition, slices: tuple[int, ...], params: Mapping[
 
 STEP = Step(
     id="stack",
-    version=5,
+    version=6,
     scope=Scope.RUN,
     params=StackParams,
     run=run,
