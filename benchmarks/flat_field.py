@@ -1,7 +1,9 @@
-"""Flat field of a textured mosaic: error and time of soct's methods, and of BaSiCPy where it is installed.
+"""Flat field of a textured mosaic: error and time of soct's methods, of BaSiCPy, and of averages.
 
 The mosaics come from ``gen_mosaic.py`` of the reference benchmarks, which knows the true flat field; without it
-the benchmark says so and ends. Run ``python benchmarks/flat_field.py [--json FILE] [--generator FILE]``.
+the benchmark says so and ends. BaSiCPy runs in an environment of its own (``--peer-python PATH``); its time is that of
+the fit, without its import. With ``--tiles FOLDER`` the seams of real tiles are compared too, before and after.
+Run ``python benchmarks/flat_field.py [--json FILE] [--generator FILE] [--peer-python PATH] [--tiles FOLDER]``.
 
 Error: standard deviation of estimate / truth, in percent. 100 tiles of 256^2.
 """
@@ -12,7 +14,10 @@ import argparse
 import importlib.util
 import json
 import os
+import re
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,8 +25,10 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+from skimage import io
 
-from soct.intensity.illumination import estimate_illumination
+from soct.intensity.illumination import correct_illumination, estimate_illumination
+from soct.quality.seams import measure_seams
 
 Method = Callable[[Any, Any], Any]
 
@@ -44,16 +51,72 @@ def list_methods() -> dict[str, Method]:
         "soct median": lambda t, _: estimate_illumination(t, method="median").flat,
         "soct mean": lambda t, _: estimate_illumination(t, method="mean").flat,
     }
-    if importlib.util.find_spec("basicpy") is not None:
-        from basicpy import BaSiC
-
-        def fit_basicpy(tiles: Any, _: Any) -> Any:
-            model = BaSiC(get_darkfield=False)
-            model.fit(tiles)
-            return np.asarray(model.flatfield)
-
-        methods["BaSiCPy"] = fit_basicpy
     return methods
+
+
+PEER = """
+import sys, time
+import numpy as np
+from basicpy import BaSiC
+tiles = np.load(sys.argv[1])
+model = BaSiC(get_darkfield=False)
+start = time.perf_counter()
+model.fit(tiles)
+np.savez(sys.argv[2], flat=np.asarray(model.flatfield), seconds=time.perf_counter() - start)
+"""
+
+
+def run_peer(python: Path, tiles: Any) -> tuple[Any, float]:
+    """Fit BaSiCPy in another environment; return its flat field and the seconds of the fit."""
+    with tempfile.TemporaryDirectory() as folder:
+        given, made = Path(folder) / "tiles.npy", Path(folder) / "flat.npz"
+        np.save(given, tiles.astype(np.float32))
+        subprocess.run(
+            [str(python), "-c", PEER, str(given), str(made)], check=True, capture_output=True
+        )
+        with np.load(made) as saved:
+            return saved["flat"], float(saved["seconds"])
+
+
+def measure_tiles(folder: Path) -> list[dict[str, Any]]:
+    """Compare the seams of real tiles before and after each method (names and places as in MIST's lists)."""
+    text = (folder / "TileConfiguration.txt").read_text()
+    listed = re.findall(r"^(\S+\.tif).*\(([\d.-]+), *([\d.-]+)\)", text, re.MULTILINE)
+    tiles = np.stack([io.imread(folder / name) for name, _, _ in listed]).astype(np.float32)
+    column = np.array([round(float(x) / 460) for _, x, _ in listed])
+    row = np.array([round(float(y) / 460) for _, _, y in listed])
+    positions = np.stack([461 * row + 8 * column, 461 * column - 8 * row], axis=1).astype(float)
+    rows = []
+    for name, options in (
+        ("soct basic + overlaps", {"positions_px": positions}),
+        ("soct median", {"method": "median"}),
+        ("soct mean", {"method": "mean"}),
+    ):
+        start = time.perf_counter()
+        found = estimate_illumination(tiles, **options)
+        seconds = time.perf_counter() - start
+        voting = found.weights > 0
+        pair = [
+            measure_seams(t[voting], positions[voting], smoothing_px=2)
+            for t in (tiles, correct_illumination(tiles, found))
+        ]
+        rows.append({"method": name, "s": seconds, "before": pair[0].shading, "after": pair[1].shading})  # fmt: skip
+        print(
+            f"tiles     {name:22} seam step {100 * pair[0].shading:5.2f} -> {100 * pair[1].shading:5.2f} %"
+            f"  {seconds:6.2f} s",
+            flush=True,
+        )
+    return rows
+
+
+def time_best(method: Method, tiles: Any, positions: Any) -> tuple[Any, float]:
+    """Return a flat field and the least time of three."""
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        flat = method(tiles, positions)
+        seconds.append(time.perf_counter() - start)
+    return flat, min(seconds)
 
 
 def measure_error(flat: Any, truth: Any) -> float:
@@ -67,6 +130,8 @@ def main() -> int:
     parser.add_argument("--generator", type=Path, default=shared / "bench" / "gen_mosaic.py")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--peer-python", type=Path)
+    parser.add_argument("--tiles", type=Path)
     arguments = parser.parse_args()
     generator = load_generator(arguments.generator)
     if generator is None:
@@ -75,15 +140,17 @@ def main() -> int:
     rows = []
     warm = generator.make_mosaic(3, 3, (256, 256), seed=9)
     estimate_illumination(warm[0], positions_px=warm[1])
+    if arguments.peer_python is None or not arguments.peer_python.is_file():
+        print("BaSiCPy skipped: no --peer-python with that library")
     for variant in ("easy", "hard"):
         for seed in range(arguments.seeds):
             tiles, nominal, _, meta = generator.make_mosaic(
                 10, 10, (256, 256), seed=seed, variant=variant
             )
-            for name, method in list_methods().items():
-                start = time.perf_counter()
-                flat = method(tiles, nominal)
-                seconds = time.perf_counter() - start
+            runs = {name: time_best(m, tiles, nominal) for name, m in list_methods().items()}
+            if arguments.peer_python is not None and arguments.peer_python.is_file():
+                runs["BaSiCPy"] = run_peer(arguments.peer_python, tiles)
+            for name, (flat, seconds) in runs.items():
                 error = measure_error(flat, meta["flat"])
                 rows.append(
                     {"variant": variant, "seed": seed, "method": name, "error": error, "s": seconds}
@@ -91,6 +158,8 @@ def main() -> int:
                 print(
                     f"{variant:5} {seed:2d}  {name:22} {error:6.2f} %  {seconds:6.2f} s", flush=True
                 )
+    if arguments.tiles is not None:
+        rows += measure_tiles(arguments.tiles)
     if arguments.json:
         arguments.json.write_text(json.dumps(rows, indent=1))
     return 0
