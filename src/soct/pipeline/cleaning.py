@@ -1,6 +1,6 @@
 """Removing from a run folder what a run can compute again, and what dead runs left behind.
 
-Intermediate arrays are the folders that units of slices and pairs published. Tables, figures, transforms and
+Intermediate arrays are the Zarr stores that units of slices and pairs published. Tables, figures, transforms and
 everything of run scope stay, so the report can still be written and the volume is never touched. What was
 removed is listed in ``state/cleaned.json``, so that `soct verify` knows it was meant.
 """
@@ -76,11 +76,12 @@ def _intermediates(run_folder: Path, document: RunDocument) -> Iterable[Removabl
     for step, names in document.units.items():
         if document.scopes.get(step) not in (Scope.SLICE, Scope.PAIR):
             continue
-        for name in names:
-            record = store.read(Unit(step, parse_unit(name)))
+        for unit in names:
+            record = store.read(Unit(step, parse_unit(unit)))
             for output in record.outputs if isinstance(record, Record) else ():
                 path = run_folder / PurePosixPath(output.path)
-                is_own = PurePosixPath(output.path).parts[:1] == (step,)
+                name = PurePosixPath(output.path)
+                is_own = name.parts[:1] == (step,) and name.suffix == ".zarr"
                 if (
                     output.is_folder
                     and is_own
