@@ -201,7 +201,8 @@ def pose_errors(folder: Path, tiles: dict[int, Tiles], *, stage: bool = False) -
     offset = b.mean(axis=0) - a.mean(axis=0) @ turn.T
     global_deg = float(np.rad2deg(np.arctan2(turn[0, 1], turn[0, 0])))
     moved = [p @ turn.T + offset - t for p, t in zip(solved, true, strict=True)]
-    left = np.array(turns) - global_deg
+    # About their own median: where positions are the stage's, the turn that fits them best says little.
+    left = np.array(turns) - np.median(turns)
     z_error = np.array(depth)
     return PoseErrors(
         np.array([float(np.hypot(*m.mean(axis=0))) for m in moved]),
