@@ -75,8 +75,8 @@ def test_an_empty_slice_darkens_nothing(plain: Made, tmp_path: Path) -> None:
     assert chain.metric("stack", "slices_stacked") == 2
     data = open_volume(chain.path("stack", "volume")).read()
     # The plane of the cut itself and one that makes their number even hold nothing.
-    filled = np.flatnonzero(data.any(axis=(1, 2)))
-    assert len(filled) >= len(data) - 3
+    filled = np.flatnonzero((data > 0).mean(axis=(1, 2)) > 0.5)
+    assert len(filled) >= len(data) - 4
     assert np.array_equal(filled, np.arange(filled[0], filled[-1] + 1))
     assert np.median(data[filled], axis=(1, 2)).min() > 0.1
 

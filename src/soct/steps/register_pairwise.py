@@ -124,6 +124,8 @@ def _register_slabs(
     moving: list[tuple[FloatArray, BoolArray]],
     shift: tuple[float, float],
     pixel_um: float,
+    *,
+    wide: bool = True,
 ) -> SlicePairResult:
     import numpy as np
 
@@ -142,12 +144,12 @@ def _register_slabs(
     if params.max_rotation_deg is not None:
         return register(max_rotation_deg=params.max_rotation_deg)
     found = register(max_rotation_deg=USUAL_ROTATION_DEG)
-    if found.confidence >= SURE or params.transform == "translation":
+    if found.confidence >= SURE or params.transform == "translation" or not wide:
         return found
     # A wide search meets more chance peaks, so it is left for pairs that need it and must convince.
-    wide = register(max_rotation_deg=WIDE_ROTATION_DEG)
-    better = wide.confidence >= SURE and wide.confidence > found.confidence
-    return wide if better else found
+    turned = register(max_rotation_deg=WIDE_ROTATION_DEG)
+    better = turned.confidence >= SURE and turned.confidence > found.confidence
+    return turned if better else found
 
 
 def _register_across(
@@ -180,6 +182,8 @@ def _register_across(
         [moving.slab(at_moving, thickness)],
         shift,
         voxel.x,
+        # Slices that only face each other show too little in common to find any angle.
+        wide=False,
     )
     # Tissue that runs obliquely moves on the way: a share of the gap by which the pair may be wrong.
     drift = OBLIQUE * max(gap_um, 0.0) / voxel.x
