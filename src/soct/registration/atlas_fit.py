@@ -313,7 +313,7 @@ class _Fitter:
         if score < best - 1e-6:
             return Stage(name, score, False, f"the metric fell from {best:.4f} to {score:.4f}")
         if overlap < _LEAST_OVERLAP * overlap_before:
-            reason = f"the overlap fell from {100 * overlap_before:.0f} to {100 * overlap:.0f} %"
+            reason = f"the overlap fell from {100 * overlap_before:.2g} to {100 * overlap:.2g} %"
             return Stage(name, score, False, reason)
         if scales.min() < _SMALLEST_SCALE or scales.max() > _LARGEST_SCALE:
             reason = f"it scales by {scales.min():.2f} to {scales.max():.2f}"
@@ -391,8 +391,8 @@ class _Fitter:
         try:
             method.Execute(self.fixed, self.moving)
         except RuntimeError as error:
-            lines = [line for line in str(error).splitlines() if line.strip()]
-            return f"ITK stopped: {lines[-1].strip()[-160:] if lines else 'no reason given'}"
+            said = " ".join(str(error).split()).rpartition("): ")[2] or "no reason given"
+            return f"ITK stopped: {said[:160]}"
         finally:
             sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(before)
             sitk.ProcessObject.SetGlobalWarningDisplay(shown)

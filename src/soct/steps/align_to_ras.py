@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from soct.steps.atlas_outputs import Aligned
 
 SEARCH = "search"
+_LITTLE = 0.1
 
 
 class AlignToRasParams(Params):
@@ -292,6 +293,10 @@ def _result(
         if not stage.accepted
     ]
     warnings += [f"the template: {note}" for note in aligned.atlas.header.notes]
+    if views.covered < _LITTLE:
+        warnings.append(
+            f"only {100 * views.covered:.2g} % of the template's brain holds data: the fit rests on little"
+        )
     if wanted.lower() == SEARCH:
         hand = "left" if params.mirrored else "right"
         warnings.append(
