@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import ndimage as ndi
 
-from soct.mosaic.grid_model import GridModel, fit_grid_model, pool_grid_models
+from soct.mosaic.grid_model import GridModel, fit_grid_model
 from soct.mosaic.placement import Offsets, find_bridges, place_offsets
 from soct.mosaic.refinement import RefineOptions
 from soct.mosaic.strips import collect_strips, find_neighbours, overlap_boxes
@@ -315,15 +315,6 @@ def test_groups_of_tiles_that_no_overlap_joins_share_the_model_of_the_grid():
     error = placed.positions_px - true
     error -= error[~blank].mean(axis=0)
     assert np.hypot(*error[blank].T).max() < 1.5
-
-
-def test_pooled_models_ignore_a_bad_slice():
-    good = GridModel(np.array([[1.0, 0.01], [-0.01, 1.0]]), 0.5, 12)
-    bad = GridModel(np.array([[1.3, 0.2], [0.2, 0.8]]), 9.0, 4)
-    empty = GridModel(np.eye(2), 2.0, 0)
-    pooled = pool_grid_models([good, good, bad, empty])
-    np.testing.assert_array_equal(pooled.matrix, good.matrix)
-    assert pooled.n_pairs == 28
 
 
 def test_options_without_refinement_give_the_first_solve():

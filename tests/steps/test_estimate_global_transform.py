@@ -27,7 +27,7 @@ def turned(tmp_path_factory: pytest.TempPathFactory) -> Made:
         faults={
             "stage_rotation_deg": 1.5,
             "stage_scale": 1.02,
-            "blank_fraction": 0.4,
+            "blank_fraction": 0.6,
             "tile_jitter_px": 0.2,
         },
     )
@@ -47,10 +47,10 @@ def test_angle_and_scale_of_the_stage_come_back(turned: Made, tmp_path: Path) ->
     found = chain.document("estimate_global_transform", "transform")
     angle = np.deg2rad(1.5)
     turn = 1.02 * np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
-    np.testing.assert_allclose(found["matrix_yx"], turn, atol=0.006)
+    np.testing.assert_allclose(found["matrix_yx"], turn, atol=0.01)
     degrees, scales, shear = describe_matrix(found["matrix_yx"])
-    assert degrees == pytest.approx(1.5, abs=0.3)
-    assert scales == pytest.approx((1.02, 1.02), abs=0.006)
+    assert degrees == pytest.approx(1.5, abs=0.4)
+    assert scales == pytest.approx((1.02, 1.02), abs=0.01)
     assert abs(shear) < 0.6
 
 
@@ -67,7 +67,7 @@ def test_blank_tiles_lie_better_by_the_matrix_of_all_slices(turned: Made, tmp_pa
         for name, chain in (("alone", alone), ("pooled", pooled))
     }
     assert max(errors["pooled"]) < 0.6
-    assert np.mean(errors["pooled"]) <= 1.02 * np.mean(errors["alone"])
+    assert np.mean(errors["pooled"]) < 0.5 * np.mean(errors["alone"])
 
 
 def test_the_matrix_cannot_be_used_while_the_step_is_off(plain: Made, tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ of a run, so it is fitted robustly from all measured pairs, and it places what c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -91,23 +90,6 @@ def fit_grid_model(
     # A pair's residual is the difference of two tiles' deviations.
     scatter = _median_scale(residual, base) / np.sqrt(2.0)
     return GridModel(matrix, max(scatter, 0.05), int(good.sum()))
-
-
-def pool_grid_models(models: Sequence[GridModel]) -> GridModel:
-    """One model for all slices: element-wise weighted median, by number of pairs.
-
-    Parameters
-    ----------
-    models : sequence of GridModel
-        Those without pairs are left out.
-    """
-    measured = [m for m in models if m.n_pairs > 0]
-    if not measured:
-        return nominal_model()
-    weights = np.array([m.n_pairs for m in measured], np.float64)
-    values = np.array([[*m.matrix.ravel(), m.scatter_px] for m in measured])
-    middle = [_weighted_median(values[:, k], weights) for k in range(values.shape[1])]
-    return GridModel(np.array(middle[:4]).reshape(2, 2), float(middle[4]), int(weights.sum()))
 
 
 def _weighted_median(values: NDArray[np.float64], weights: NDArray[np.float64]) -> float:

@@ -2,12 +2,13 @@
 
 Every slice can fit that matrix from its own pairs of tiles, and does so where it has enough of them. A slice that is
 mostly blank has not: its tiles are placed better by what the other slices measured. This step matches tiles of slices spread
-over the run and pools their matrices; `stitch_3d_with_refinement.stitch_global_transform` then uses the result
+over the run and fits one matrix to all their pairs; `stitch_3d_with_refinement.stitch_global_transform` then uses the result
 for all slices. Off by default.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from soct.steps.declaration import (
@@ -25,6 +26,9 @@ from soct.steps.declaration import (
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
 
     from soct.formats.acquisition import Acquisition
     from soct.formats.mosaic_grid import GridTile, MosaicGrid
@@ -52,6 +56,16 @@ class EstimateGlobalTransformParams(Params):
     )
 
 
+@dataclass(frozen=True)
+class _Matched:
+    """The accepted pairs of one slice: what the stage says of them, and what the images do."""
+
+    model: GridModel
+    steps_px: NDArray[np.float64]
+    offsets_px: NDArray[np.float64]
+    confidence: NDArray[np.float64]
+
+
 def central_block(grid: MosaicGrid, tiles: Sequence[GridTile], side: int) -> tuple[GridTile, ...]:
     """Return the tiles of the block of `side` rows and columns in the middle of a grid."""
     row0, col0 = max(0, (grid.rows - side) // 2), max(0, (grid.cols - side) // 2)
@@ -63,7 +77,7 @@ def _fit_slice(
     params: EstimateGlobalTransformParams,
     grid: MosaicGrid,
     overlap: float | tuple[float, float],
-) -> GridModel | None:
+) -> _Matched | None:
     """Match the middle of one slice; None where there is nothing to match."""
     from soct.mosaic.tile_placement import TileOptions, place_tiles
     from soct.steps.grid_tiles import (
@@ -82,37 +96,55 @@ def _fit_slice(
     search = None
     if params.max_tile_shift_um is not None:
         search = params.max_tile_shift_um / min(grid.voxel_um.y, grid.voxel_um.x)
+    nominal = expected_positions(grid, tiles, overlap).px
     placement = place_tiles(
         lambda i: project_slabs(load(i), slabs),
-        expected_positions(grid, tiles, overlap).px,
+        nominal,
         (grid.tile_shape[1], grid.tile_shape[2]),
         TileOptions(search_px=search),
         workers=context.threads,
     )
-    return placement.model if placement.pair_accepted.any() else None
+    held = placement.pair_accepted
+    if not held.any():
+        return None
+    first, second = placement.pairs[held, 0], placement.pairs[held, 1]
+    return _Matched(
+        placement.model,
+        nominal[second] - nominal[first],
+        placement.pair_offset_px[held],
+        placement.pair_confidence[held],
+    )
 
 
 def run(context: Context, params: EstimateGlobalTransformParams) -> Result:
-    """Write the pooled matrix."""
+    """Write the matrix that all pairs share."""
     import numpy as np
 
     from soct.formats.documents import write_document
     from soct.formats.mosaic_grid import open_mosaic_grid
-    from soct.mosaic.grid_model import pool_grid_models
+    from soct.mosaic.grid_model import fit_grid_model, nominal_model
     from soct.steps.grid_tiles import tile_overlap
 
     paths = sorted(context.all("resample_mosaic_grid", "grid").items())
     count = min(params.max_slices, len(paths))
     spread = np.unique(((np.arange(count) + 0.5) * len(paths) / count).astype(int))
     overlap = tile_overlap(context, None)
-    models: dict[int, GridModel] = {}
+    found: dict[int, _Matched] = {}
     for done, k in enumerate(spread):
         (slice_id,), path = paths[int(k)]
-        model = _fit_slice(context, params, open_mosaic_grid(path), overlap)
-        if model is not None:
-            models[slice_id] = model
+        matched = _fit_slice(context, params, open_mosaic_grid(path), overlap)
+        if matched is not None:
+            found[slice_id] = matched
         context.progress((done + 1) / len(spread))
-    pooled = pool_grid_models(list(models.values()))
+    models = {i: matched.model for i, matched in found.items()}
+    # All pairs at once: a slice with few of them says little by itself, and its own fit leans on the prior.
+    pooled = nominal_model()
+    if found:
+        pooled = fit_grid_model(
+            np.concatenate([m.steps_px for m in found.values()]),
+            np.concatenate([m.offsets_px for m in found.values()]),
+            np.concatenate([m.confidence for m in found.values()]),
+        )
     write_document(
         context.output("transform"),
         {
