@@ -64,24 +64,24 @@ class Places:
 
 def test_the_images_find_a_step_that_the_stage_misread(plain: Made) -> None:
     rows = plain.chain.document("bring_to_common_space", "offsets")["slices"]
-    wrong = {**rows, "1": {**rows["1"], "y_px": rows["1"]["y_px"] + 30.0}}
+    wrong = {**rows, "1": {**rows["1"], "y_px": rows["1"]["y_px"] + 16.0}}
     (found,) = refine_steps(
         Places(plain.chain),  # type: ignore[arg-type]
         [(0, 1)],
         wrong,
         min_correlation=0.2,
-        max_shift_um=1500.0,
+        max_shift_um=625.0,
         pixel_um=25.0,
     )
     assert found.accepted, found.reason
     # The stage does not see the slices' own drift of 40 um per axis.
-    assert found.shift_px == pytest.approx((-30.0, 0.0), abs=6.0)
+    assert found.shift_px == pytest.approx((-16.0, 0.0), abs=6.0)
     (not_believed,) = refine_steps(
         Places(plain.chain),  # type: ignore[arg-type]
         [(0, 1)],
         wrong,
         min_correlation=0.999,
-        max_shift_um=1500.0,
+        max_shift_um=625.0,
         pixel_um=25.0,
     )
     assert not not_believed.accepted

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from soct.steps.declaration import Context
 
 ROWS = 64
+MOST_SHARE = 0.4
+"""Of a slice's narrower side: how far a step may be off at most."""
 LEAST_CONFIDENCE = 0.3
 """Over millimetres there are more wrong matches to be found than near the stage's position."""
 
@@ -37,7 +39,7 @@ class StepRefinement:
 
 
 def project_slice(context: Context, slice_id: int) -> FloatArray:
-    """Return the mean over the kept depth of a stitched slice; NaN where it holds no data."""
+    """Return the mean over the kept depth of a stitched slice; NaN where it lacks half of it."""
     import numpy as np
 
     from soct.formats.ome_zarr import open_volume
@@ -52,9 +54,12 @@ def project_slice(context: Context, slice_id: int) -> FloatArray:
     out = np.full(volume.shape[1:], np.nan, np.float32)
     for y0 in range(0, volume.shape[1], ROWS):
         rows = (y0, min(y0 + ROWS, volume.shape[1]))
-        mean = volume.read((first, stop), rows).mean(axis=0, dtype=np.float32)
-        whole = (valid[0, rows[0] : rows[1]] <= first) & (valid[1, rows[0] : rows[1]] >= stop)
-        out[rows[0] : rows[1]] = np.where(whole, mean, np.nan)
+        block = volume.read((first, stop), rows)
+        z = np.arange(first, stop)[:, None, None]
+        good = (valid[0, rows[0] : rows[1]] <= z) & (z < valid[1, rows[0] : rows[1]])
+        count = good.sum(axis=0)
+        mean = np.where(good, block, 0).sum(axis=0, dtype=np.float32) / np.maximum(count, 1)
+        out[rows[0] : rows[1]] = np.where(2 * count >= stop - first, mean, np.nan)
     return out
 
 
@@ -91,10 +96,12 @@ def refine_steps(
         a, b = rows[str(fixed)], rows[str(moving)]
         expected = (b["y_px"] - a["y_px"], b["x_px"] - a["x_px"])
         images = project_slice(context, fixed), project_slice(context, moving)
+        # Beyond that, slices share so little that anything fits.
+        widest = MOST_SHARE * min(*images[0].shape, *images[1].shape)
         result = register_slice_pair(
             *images,
             initial_shift=expected,
-            max_translation_px=max_shift_um / pixel_um,
+            max_translation_px=min(max_shift_um / pixel_um, widest),
             max_rotation_deg=0.0,
             transform="translation",
         )
