@@ -65,7 +65,7 @@ def test_a_volume_comes_out_as_accurate_as_from_raw_tiles(stored, tmp_path):
     ("changes", "words"),
     [
         ({"data_type": "oct"}, "not of the type"),
-        ({"angle": 2}, "not imaged at the chosen angle|no tile"),
+        ({"angle": 2}, "No tile was imaged at the chosen angle"),
         ({"crop_start_px": 320, "crop_stop_px": 750}, "outside of the samples"),
     ],
 )

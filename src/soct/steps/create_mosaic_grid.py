@@ -120,7 +120,17 @@ def read_samples(tile: TileRecord, params: CreateMosaicGridParams) -> FloatArray
     )
 
 
-def _check_data_type(tile: TileRecord, params: CreateMosaicGridParams) -> None:
+def _check_data_type(record: SliceRecord, params: CreateMosaicGridParams) -> None:
+    """Refuse parameters that no tile of a slice fits: those are mistakes, not missing data."""
+    tile = record.tiles[0]
+    angles = sorted({angle for t in record.tiles for angle in t.angles})
+    if tile.data_type == "psoct" and params.angle not in angles:
+        raise InputError(
+            "No tile was imaged at the chosen angle",
+            file=tile.folder.parent,
+            expected=f"one of {angles}",
+            found=f"create_mosaic_grid.angle = {params.angle}",
+        )
     if params.data_type in ("auto", tile.data_type):
         return
     names = {"oct": "raw spectral-domain tiles", "psoct": "Thorlabs .oct files"}
@@ -210,7 +220,7 @@ def run(context: Context, params: CreateMosaicGridParams) -> Result:
             hint=f"leave it out with --slices, or restore its tiles; {len(record.problems)} problems are listed by `soct plan`",
         )
     first = record.tiles[0].info
-    _check_data_type(record.tiles[0], params)
+    _check_data_type(record, params)
     n_z = _kept_depth(record.tiles[0], params)
     camera, decision = decide_frames(record, params)
     row0, col0 = min(t.row for t in record.tiles), min(t.col for t in record.tiles)
