@@ -7,7 +7,7 @@ DEMO ?= demo
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; raise SystemExit(not (3, 11) <= sys.version_info[:2] < (3, 15))' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: help setup demo test test-fast lint types bench docs lock clean
+.PHONY: help setup demo test test-fast lint types bench docs pictures lock clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,10 @@ bench: $(STAMP) ## side-by-side measurements (tables; JSON in benchmarks/results
 	@set -e; for b in benchmarks/*.py; do echo "== $$b"; $(BIN)/python $$b; done
 
 docs: $(STAMP) ## write the pages of the steps from their declarations
+	$(BIN)/python docs/step_pages.py
+
+pictures: $(STAMP) ## draw what every step does, from a simulated run (minutes)
+	$(BIN)/python docs/step_pictures.py build/pictures
 	$(BIN)/python docs/step_pages.py
 
 lock: ## resolve the lock file again (needs uv)

@@ -10,11 +10,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from soct.pipeline.profile_validation import describe_allowed, find_field
 from soct.steps.declaration import Input, Scope, Step
 from soct.steps.registry import load_steps
 
 FOLDER = Path(__file__).parent / "steps"
+PICTURES = Path(__file__).parent / "images" / "steps"
 _NOTE = "<!-- Made by `make docs` from the step's declaration: change it there. -->"
 _UNITS = {Scope.RUN: "the whole run", Scope.SLICE: "each slice", Scope.PAIR: "each pair of slices"}
 _EXAMPLE_UNIT = {Scope.RUN: "", Scope.SLICE: " --unit 0", Scope.PAIR: " --unit 0,1"}
@@ -59,6 +62,7 @@ def _page(step: Step[Any], steps: dict[str, Step[Any]]) -> str:
         _NOTE,
         step.summary,
         " ".join(about.split()).replace("->", "→"),
+        *_picture(step.id),
         f"Works on {_UNITS[step.scope]}. Reads {', '.join(reads) or 'nothing'}. Version {step.version}.",
         "## Outputs",
         "\n".join([*_PLACEHOLDERS[step.scope], *outputs]),
@@ -68,6 +72,17 @@ def _page(step: Step[Any], steps: dict[str, Step[Any]]) -> str:
         f"In a finished run folder `RUN`, into a folder of its own:\n\n```console\n{_command(step)}\n```",
         "[All steps](README.md)",
     )
+
+
+def _picture(step_id: str) -> list[str]:
+    """Return the picture of a step with its caption, which the file holds; nothing where there is no picture."""
+    path = PICTURES / f"{step_id}.png"
+    if not path.exists():
+        return []
+    with Image.open(path) as picture:
+        caption = str(picture.info.get("Description", "")) or f"What {step_id} does."
+    alt = caption.replace("[", "(").replace("]", ")")
+    return [f"![{alt}](../images/steps/{path.name})", f"*{caption}*"]
 
 
 def _input(given: Input, steps: dict[str, Step[Any]]) -> str:

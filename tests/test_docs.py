@@ -139,6 +139,32 @@ def test_the_pages_of_the_steps_are_those_that_their_declarations_make():
     assert set(written) == set(pages), "run `make docs`"
 
 
+PICTURES = DOCS / "images" / "steps"
+
+
+@pytest.mark.slow
+def test_every_step_has_a_picture():
+    from soct.steps.registry import STEP_IDS
+
+    missing = [name for name in STEP_IDS if not (PICTURES / f"{name}.png").exists()]
+    assert not missing, (
+        "run `make pictures` (a function in docs/step_pictures.py says what is drawn)"
+    )
+
+
+def test_every_picture_of_a_step_is_small_800_pixels_wide_and_says_what_it_shows():
+    from PIL import Image
+
+    from soct.steps.registry import STEP_IDS
+
+    for path in PICTURES.glob("*.png"):
+        assert path.stem in STEP_IDS, "a step that is gone"
+        assert path.stat().st_size <= 60_000, path.name
+        with Image.open(path) as picture:
+            assert picture.width == 800, path.name
+            assert len(str(picture.info.get("Description", ""))) > 20, path.name
+
+
 def test_the_readme_lists_every_exit_code():
     from soct.errors import ExitCode
 

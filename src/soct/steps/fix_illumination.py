@@ -58,7 +58,7 @@ class FixIlluminationParams(Params):
     )
 
 
-def _project(tile: FloatArray) -> FloatArray:
+def project_tile(tile: FloatArray) -> FloatArray:
     """Mean of a tile over the same depths below its own surface, noise floor taken off."""
     import numpy as np
 
@@ -159,7 +159,7 @@ def run(context: Context, params: FixIlluminationParams) -> Result:
     projections, places, groups = [], [], []
     shape = next(iter(grids.values())).tile_shape[1:]
     for done, (s, k) in enumerate(chosen):
-        reduced = reduce_projection(_project(loaders[s](k)))
+        reduced = reduce_projection(project_tile(loaders[s](k)))
         projections.append(reduced)
         places.append(expected[s][k] * np.array(reduced.shape) / np.array(shape))
         groups.append(s)

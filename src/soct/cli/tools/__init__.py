@@ -13,6 +13,7 @@ TOOLS: tuple[str, ...] = (
     "demo",
     "simulate",
     "evaluate",
+    "sweep-illumination",
     "doctor",
     "convert",
     "fix-galvo-shift",
