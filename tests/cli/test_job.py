@@ -63,7 +63,7 @@ def test_a_run_prints_where_the_results_are_and_words_go_to_stderr(
     told = capsys.readouterr()
     assert told.out.splitlines() == ["report: out/report.html"]
     lines = told.err.splitlines()
-    assert any(line.startswith("[1/6] read: 2 done") for line in lines)
+    assert any("/6 steps] read: 2 of 2 slices, " in line for line in lines)
     assert "cut:z01: thin" in lines
     assert lines[-1].startswith("complete: 8 units computed, 0 reused")
     assert "\x1b" not in told.err

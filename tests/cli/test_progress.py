@@ -56,10 +56,10 @@ def test_elsewhere_than_on_a_terminal_there_is_one_line_per_step_and_one_in_30_s
     assert lines("info", RUN) == [
         "3 units to compute, 5.0 MB of input, 2 workers",
         "read:z01: thin",
-        "... 53%, about 29.8s left: read 1/2",
+        "... 53%, about 29.8s left: read slice 2 of 2",
         "FAILED read:z02: A tile is bad",
-        "[1/2] read: 1 done, 1 FAILED, 39.0s, 1.0 MB",
-        "[2/2] stack: 0 done, 1 FAILED, 40.0s, 0 B",
+        "[1/2 steps] read: 1 of 2 slices, 1 FAILED, 39.0s, 1.0 MB",
+        "[2/2 steps] stack: not done, 1 FAILED, 40.0s, 0 B",
     ]
 
 

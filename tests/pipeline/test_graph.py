@@ -10,9 +10,10 @@ from soct.errors import ConfigurationError, UsageError
 from soct.pipeline.graph import (
     build_graph,
     in_reading_order,
-    parse_unit,
     slice_pairs,
     slices_left_out,
+    step_named,
+    unit_named,
 )
 from soct.pipeline.request import Selection
 from soct.steps.declaration import Input, Unit
@@ -121,18 +122,33 @@ def test_a_selection_of_what_is_not_there_is_refused(selection):
         graph_of(selection=selection)
 
 
-@pytest.mark.parametrize(
-    ("text", "slices"),
-    [("run", ()), ("3", (3,)), ("z03", (3,)), ("3,4", (3, 4)), ("z03_z04", (3, 4))],
-)
-def test_units_are_named_as_people_write_them(text, slices):
-    assert parse_unit(text) == slices
+def test_a_unit_that_a_person_names_wrong_is_a_usage_error():
+    assert unit_named("read", "z03") == Unit("read", (3,))
+    with pytest.raises(UsageError, match="not a unit"):
+        unit_named("read", "three")
 
 
-@pytest.mark.parametrize("text", ["", "z", "three", "1,2,3", "-1", "1.5", "²"])
-def test_other_names_of_units_are_refused(text):
-    with pytest.raises(UsageError):
-        parse_unit(text)
+@pytest.mark.parametrize("text", ["register_pairwise", "register-pairwise", "reg", "register"])
+def test_a_step_is_named_by_id_command_or_a_beginning_that_fits_one(text):
+    known = ["resample_mosaic_grid", "register_pairwise", "stack"]
+    assert step_named(text, known) == "register_pairwise"
+    assert step_named("resample", known, {"resample": "resample_mosaic_grid"}) == known[0]
+
+
+def test_a_misspelt_step_is_answered_with_the_nearest_one():
+    with pytest.raises(UsageError) as told:
+        step_named(
+            "stich", ["stitch_3d_with_refinement", "stack"], {"stitch": "stitch_3d_with_refinement"}
+        )
+    assert told.value.hint == "Did you mean stitch?"
+    with pytest.raises(UsageError, match="several steps begin"):
+        step_named("s", ["stitch", "stack"])
+
+
+def test_the_options_take_commands_as_well_as_ids():
+    assert graph_of(selection=Selection(only="STACK".lower())).selected == {"stack"}
+    with pytest.raises(UsageError, match="--until: there is no step"):
+        graph_of(selection=Selection(last="nonsense"))
 
 
 def test_steps_come_in_the_order_in_which_they_read_each_other():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from soct.quality.limits import Status
 from soct.quality.verdict import Check, Grade, judge_run
 
-OK = Check("coverage", Status.OK, headline=True)
+OK = Check("filled", Status.OK, headline=True)
 
 
 def _pairs(bad: int, total: int, status: Status) -> list[Check]:

@@ -386,7 +386,7 @@ def _stack(ids, clock, save, picture, rng) -> StepView:
         motor_x=motor[:, ::-1], voxel_um=np.array([20.0, 15.0, 15.0]), z_boundaries=np.arange(len(ids)) * 20,
         plane_median=median, plane_valid_fraction=valid,
     )  # fmt: skip
-    unit = _unit("stack", (), clock, 44.0, metrics=(metric("banding_index", 0.012), metric("coverage", 0.985)),
+    unit = _unit("stack", (), clock, 44.0, metrics=(metric("banding_index", 0.012), metric("filled", 0.985)),
                  fallbacks=("GPU: none was found, computed on the CPU",))  # fmt: skip
     clock.wait()
     return StepView("stack", "One volume.", 1, "run", (unit,))

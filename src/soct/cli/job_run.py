@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from soct.cli.terminal import data, data_json, words
 from soct.errors import ExitCode, QualityError
 from soct.pipeline.quantities import format_size
+from soct.pipeline.resources import least_memory
 
 if TYPE_CHECKING:
     from soct.pipeline.plan import Plan
@@ -197,10 +198,11 @@ def _tell_plan(planned: Plan) -> None:
         for size, what in (
             (cost.raw_bytes, "input"),
             (cost.disk_bytes, "disk"),
-            (cost.largest_unit_bytes, "memory for the largest unit"),
         )
         if size
     ]
+    if planned.to_compute:
+        needs.append(f"at least {format_size(least_memory(cost.largest_unit_bytes))} of memory")
     data(f"{len(planned.to_compute)} units to compute, {planned.reused} reused; {', '.join(needs)}")
     for notice in planned.notices:
         words(f"note: {notice}")
@@ -219,6 +221,7 @@ def _plan_document(planned: Plan) -> dict[str, Any]:
         "raw_bytes": planned.cost.raw_bytes,
         "disk_bytes": planned.cost.disk_bytes,
         "largest_unit_bytes": planned.cost.largest_unit_bytes,
+        "least_memory_bytes": least_memory(planned.cost.largest_unit_bytes),
         "problems": [
             {
                 "kind": p.kind,

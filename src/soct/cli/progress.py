@@ -52,6 +52,16 @@ class _StepTally:
     bytes: int = 0
     started: float | None = None
     fractions: dict[Unit, float] = field(default_factory=dict)
+    noun: str = ""
+    """What its units are: slices, pairs; empty for a unit that is the whole run."""
+
+    @property
+    def at_work(self) -> str:
+        """``slice 3 of 6``: the one that is at work; empty where there is only one unit."""
+        if not self.noun or self.to_run < 2:
+            return ""
+        at = min(self.done + self.failed + 1, self.to_run)
+        return f"{self.noun.removesuffix('s')} {at} of {self.to_run}"
 
     @property
     def is_over(self) -> bool:
@@ -76,6 +86,7 @@ class _Tallies:
             self.steps = {c.step: _StepTally(c.to_run) for c in event.counts if c.to_run}
         elif isinstance(event, events.UnitStarted):
             tally = self.of(event.unit)
+            tally.noun = ("", "slices", "pairs")[min(len(event.unit.slices), 2)]
             tally.started = tally.started or self.clock()
             tally.fractions[event.unit] = 0.0
         elif isinstance(event, events.UnitProgress):
@@ -166,23 +177,26 @@ class _Lines:
 
     def _tell_steps(self) -> None:
         steps = self._tallies.steps
-        for place, (step, tally) in enumerate(steps.items(), 1):
+        for step, tally in steps.items():
             if step in self._told or not tally.is_over:
                 continue
             self._told.add(step)
             if tally.done or tally.failed:
                 failed = f", {tally.failed} FAILED" if tally.failed else ""
+                what = "done" if tally.done else "not done"
+                if tally.noun:
+                    what = f"{tally.done} of {tally.to_run} {tally.noun}"
                 wall = self._tallies.clock() - (tally.started or self._tallies.began)
                 self._say(
                     "info",
-                    f"[{place}/{len(steps)}] {step}: {tally.done} done{failed}, "
+                    f"[{len(self._told)}/{len(steps)} steps] {step}: {what}{failed}, "
                     f"{format_duration(wall)}, {format_size(tally.bytes)}",
                 )
 
     def _summary(self) -> str:
         left = self._tallies.seconds_left
         busy = [
-            f"{step} {tally.done}/{tally.to_run}"
+            f"{step} {tally.at_work}".rstrip()
             for step, tally in self._tallies.steps.items()
             if tally.fractions
         ]

@@ -15,13 +15,13 @@ from pathlib import Path, PurePosixPath
 
 from soct.errors import UsageError
 from soct.formats.atomic import write_bytes
-from soct.pipeline.graph import parse_unit
+from soct.pipeline.graph import unit_named
 from soct.pipeline.lock import hold
 from soct.pipeline.outputs import partial_paths, remove
 from soct.pipeline.records import Record, RecordStore
 from soct.pipeline.run_folder import RunDocument
 from soct.pipeline.status import read_status
-from soct.steps.declaration import Scope, Unit
+from soct.steps.declaration import Scope
 
 _LIST = Path("state") / "cleaned.json"
 
@@ -77,7 +77,7 @@ def _intermediates(run_folder: Path, document: RunDocument) -> Iterable[Removabl
         if document.scopes.get(step) not in (Scope.SLICE, Scope.PAIR):
             continue
         for unit in names:
-            record = store.read(Unit(step, parse_unit(unit)))
+            record = store.read(unit_named(step, unit))
             for output in record.outputs if isinstance(record, Record) else ():
                 path = run_folder / PurePosixPath(output.path)
                 name = PurePosixPath(output.path)

@@ -7,10 +7,12 @@ its number never shifts. Steps that are switched off vanish with the optional in
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from soct.errors import ConfigurationError, UsageError
+from soct.pipeline.profile_store import suggest
+from soct.pipeline.quantities import parse_unit
 from soct.pipeline.request import Selection
 from soct.steps.declaration import Params, Scope, Step, Unit
 
@@ -85,7 +87,7 @@ def build_graph(
     UsageError
         The selection names a step, slice or unit that is not there.
     """
-    selection = selection or Selection()
+    selection = _with_ids(selection or Selection(), steps)
     left_out = left_out or {}
     present = tuple(sorted(set(slice_ids) - set(left_out)))
     slices = _chosen_slices(present, selection, left_out)
@@ -238,7 +240,6 @@ def _check_step(
         raise UsageError(
             f"{option} {name}: this step is switched off", hint=f"Set {name}.enabled: true."
         )
-    raise UsageError(f"{option} {name}: there is no such step", expected=", ".join(units))
 
 
 def _only(
@@ -256,20 +257,73 @@ def _only(
     return frozenset({unit})
 
 
-def parse_unit(text: str) -> tuple[int, ...]:
-    """Read a unit's name: ``run``, ``3``, ``z03``, ``3,4`` or ``z03_z04``.
+def unit_named(step: str, text: str) -> Unit:
+    """Return the unit of a step by its name: ``run``, ``3``, ``z03``, ``3,4`` or ``z03_z04``.
 
     Raises
     ------
     UsageError
         The text is none of these.
     """
-    if text == "run":
-        return ()
-    parts = [part.removeprefix("z") for part in text.replace(",", "_").split("_")]
-    if 1 <= len(parts) <= 2 and all(part.isascii() and part.isdigit() for part in parts):
-        return tuple(int(part) for part in parts)
-    raise UsageError(f"{text!r} is not the name of a unit", expected="run, z03 or z03_z04")
+    try:
+        return Unit(step, parse_unit(text))
+    except ValueError as error:
+        raise UsageError(str(error), expected="run, z03 or z03_z04") from None
+
+
+def step_named(text: str, names: Iterable[str], commands: Mapping[str, str] | None = None) -> str:
+    """Return the id of a step that a person named: by id, command, either with dashes, or a beginning that fits one.
+
+    Parameters
+    ----------
+    text : str
+    names : iterable of str
+        Ids.
+    commands : mapping, optional
+        ``command -> id``.
+
+    Raises
+    ------
+    UsageError
+        There is no such step, or several begin so.
+    """
+    known = list(names)
+    for candidate in (text, text.replace("-", "_")):
+        if candidate in known:
+            return candidate
+    if commands and text.replace("_", "-") in commands:
+        return commands[text.replace("_", "-")]
+    begun = [name for name in known if text and name.startswith(text.replace("-", "_"))]
+    if len(begun) == 1:
+        return begun[0]
+    hint = suggest(text.replace("-", "_"), [*known, *(commands or {})])
+    raise UsageError(
+        f"several steps begin with {text!r}" if begun else f"there is no step {text!r}",
+        expected=", ".join(begun or known),
+        hint=f"{hint[:1].upper()}{hint[1:]}" if hint and not begun else None,
+    )
+
+
+def _with_ids(selection: Selection, steps: Mapping[str, Step[Any]]) -> Selection:
+    """Return the selection with every step by its id; a misspelt one is told with the option it was given to."""
+    commands = {step.command: name for name, step in steps.items()}
+
+    def found(option: str, text: str | None) -> str | None:
+        if text is None:
+            return None
+        try:
+            return step_named(text, steps, commands)
+        except UsageError as error:
+            raise UsageError(
+                f"{option}: {error.message}", expected=error.expected, hint=error.hint
+            ) from None
+
+    return replace(
+        selection,
+        first=found("--from", selection.first),
+        last=found("--until", selection.last),
+        only=found("--only", selection.only),
+    )
 
 
 def _ranges(numbers: Sequence[int]) -> str:

@@ -58,7 +58,7 @@ def share_out(resources: Resources, largest_unit_bytes: int, units: int) -> Budg
     """
     promised = resources.memory_bytes or free_memory() * 3 // 4
     least = max(LEAST_UNIT_BYTES, largest_unit_bytes)
-    required = MAIN_BYTES + WORKER_BYTES + least
+    required = least_memory(largest_unit_bytes)
     if resources.memory_bytes is not None and promised < required:
         raise ResourceError(
             "The memory limit is too small for this run",
@@ -70,6 +70,11 @@ def share_out(resources: Resources, largest_unit_bytes: int, units: int) -> Budg
     workers = max(1, min(resources.cpus, fitting, units))
     left = max(promised - MAIN_BYTES - workers * WORKER_BYTES, least)
     return Budget(max(1, resources.cpus), workers, promised, left)
+
+
+def least_memory(largest_unit_bytes: int) -> int:
+    """Return the least ``--memory`` with which a run can work: one worker, and the unit that needs most."""
+    return MAIN_BYTES + WORKER_BYTES + max(LEAST_UNIT_BYTES, largest_unit_bytes)
 
 
 def free_memory() -> int:

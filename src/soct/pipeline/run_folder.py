@@ -134,14 +134,23 @@ def check_place(folder: Path, source: Path, step_names: tuple[str, ...]) -> None
             expected="a new folder, or one with run.json",
             hint="Choose another run folder.",
         )
-    taken = [name for name in (*step_names, "state") if (folder / name).exists()]
-    if taken and not (folder / FILE_NAME).exists():
+    if not folder.exists() or (folder / FILE_NAME).exists():
+        return
+    others = sorted(path.name for path in folder.iterdir() if not _is_harmless(path.name))
+    if others:
+        shown = ", ".join(others[:5]) + (f" and {len(others) - 5} more" if len(others) > 5 else "")
         raise InputError(
-            "The folder is not a run folder, and holds files that a run would replace",
-            file=folder / taken[0],
-            expected="a new folder, or one with run.json",
-            hint="Choose another run folder.",
+            "The folder is not empty and not a run folder",
+            file=folder,
+            expected="a new or empty folder, or one with run.json",
+            found=shown,
+            hint=f"Choose a new folder, such as {folder / 'run'}.",
         )
+
+
+def _is_harmless(name: str) -> bool:
+    """Whether a file may lie in a folder that becomes a run folder: hidden ones, and logs of a batch system."""
+    return name.startswith(".") or name.endswith((".log", ".out", ".err"))
 
 
 @contextmanager

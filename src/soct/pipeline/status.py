@@ -13,7 +13,7 @@ from typing import Any
 
 from soct.errors import InputError, UsageError
 from soct.pipeline.events import Failure
-from soct.pipeline.graph import parse_unit, sources_of
+from soct.pipeline.graph import sources_of, step_named, unit_named
 from soct.pipeline.lock import Holder, hold, read_holder
 from soct.pipeline.outputs import find_damage
 from soct.pipeline.progress import Progress, read_progress
@@ -157,9 +157,8 @@ def why(folder: Path, text: str) -> tuple[tuple[Unit, tuple[str, ...]], ...]:
     """
     document = _require_run(folder)
     step, _, name = text.partition(":")
-    if step not in document.units:
-        raise UsageError(f"This run has no step {step!r}", expected=", ".join(document.units))
-    wanted = Unit(step, parse_unit(name)).name if name else None
+    step = step_named(step, document.units)
+    wanted = unit_named(step, name).name if name else None
     if wanted is not None and wanted not in document.units[step]:
         raise UsageError(f"{step} has no unit {name!r} in this run")
     statuses = _unit_statuses(folder, document, read_progress(folder), only=step)
@@ -252,7 +251,7 @@ def _run_state(document: RunDocument, holder: Holder | None) -> str:
 def _units(document: RunDocument) -> Iterator[Unit]:
     for step, names in document.units.items():
         for name in names:
-            yield Unit(step, parse_unit(name))
+            yield unit_named(step, name)
 
 
 def _unit_statuses(
@@ -260,9 +259,7 @@ def _unit_statuses(
 ) -> Iterator[UnitStatus]:
     store = RecordStore(folder)
     running = {(u.step, u.unit): u.fraction for u in progress.running} if progress else {}
-    units = {
-        step: [Unit(step, parse_unit(n)) for n in names] for step, names in document.units.items()
-    }
+    units = {step: [unit_named(step, n) for n in names] for step, names in document.units.items()}
     stopped: set[Unit] = set()
     for step, own in units.items():
         for unit in own:

@@ -185,7 +185,7 @@ class QualityLimits(BaseModel):
         "",
         "Median brightness step where slices meet, beyond the step between other planes, over the mean.",
     )
-    coverage: Limit = _high(
+    filled: Limit = _high(
         0.98, 0.9, "", "Share of the brain's footprint, first to last plane, that holds data."
     )
     # The fit to an atlas: a whole brain agrees with a template to 0.9 and better once it is affine.

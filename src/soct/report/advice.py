@@ -249,7 +249,7 @@ ADVICE: dict[str, Advice] = {
         "The best one was taken.",
         (("align_to_ras.orientation", "the true one, three letters such as PIR"),),
     ),
-    "coverage": Advice(
+    "filled": Advice(
         "Holes in the volume",
         "Black bands or patches.",
         "Missing slices or tiles, or slices thinner than the cut.",

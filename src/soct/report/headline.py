@@ -60,7 +60,7 @@ _SOURCES = (
         "cumulative_rotation_deg", "Cumulative rotation", ("estimate_slice_poses",), "alignment"
     ),
     _Source("banding_index", "Banding index", ("stack", "normalize"), "intensity"),
-    _Source("coverage", "Coverage", ("stack",), "volume", 100.0, "%"),
+    _Source("filled", "Filled, no gaps", ("stack",), "volume", 100.0, "%"),
 )
 
 

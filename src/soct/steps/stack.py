@@ -252,7 +252,7 @@ class _Views:
         self.starts = np.array([s.placement.z_range[0] for s in slices])
 
     @property
-    def coverage(self) -> float:
+    def filled(self) -> float:
         """Share of the planes between an A-line's first and last that hold data: gaps, not ragged borders."""
         span = self.last - self.first + 1
         seen = span > 0
@@ -383,8 +383,8 @@ def run(context: Context, params: StackParams) -> Result:
                 "brightness step where slices meet, beyond anatomy",
             ),
             Metric(
-                "coverage",
-                views.coverage,
+                "filled",
+                views.filled,
                 "",
                 "share of the planes between first and last that hold data",
             ),

@@ -103,5 +103,5 @@ REPORTLET = Reportlet(
     good="data in nearly all of each plane between the first and the last slice.",
     bad="a notch in the share of data: no measurement lies behind the grey values there.",
     inputs=(_STACK,),
-    thresholds=("coverage",),
+    thresholds=("filled",),
 )
