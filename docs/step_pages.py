@@ -12,6 +12,9 @@ from typing import Any
 
 from PIL import Image
 
+sys.path.insert(0, str(Path(__file__).parent))
+from step_graph import draw_graph
+
 from soct.pipeline.profile_validation import describe_allowed, find_field
 from soct.steps.declaration import Input, Scope, Step
 from soct.steps.registry import load_steps
@@ -32,7 +35,7 @@ def make_pages() -> dict[str, str]:
     """Return file name -> text of every page, the index among them."""
     steps = load_steps()
     pages = {f"{step_id}.md": _page(step, steps) for step_id, step in steps.items()}
-    return {"README.md": _index(steps), **pages}
+    return {"README.md": _index(steps), "graph.svg": draw_graph(steps), **pages}
 
 
 def _index(steps: dict[str, Step[Any]]) -> str:
@@ -44,6 +47,7 @@ def _index(steps: dict[str, Step[Any]]) -> str:
         "# The steps",
         _NOTE,
         "In the order in which they run. Each is also a command of its own that computes the same bytes.",
+        "![The steps from top to bottom, with arcs from each to those that read it](graph.svg)",
         "\n".join(["| | step | works on | what it does |", "|---|---|---|---|", *rows]),
     )
 

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from soct.formats.mosaic_grid import open_mosaic_grid
 from soct.formats.ome_zarr import VolumeReader, open_volume
@@ -907,6 +907,119 @@ def _auto_exclude_slices(run: Run) -> Drawing:
     return Drawing([Panel(chart, "pairs of neighbouring slices")], 1)
 
 
+def _preview(run: Run, step: str, stem: str) -> NDArray[np.uint8]:
+    found = sorted((run.folder / step).glob(f"{stem}_z*.png"))
+    return np.asarray(Image.open(found[len(found) // 2]).convert("RGB"))
+
+
+@picture(
+    "generate_aip",
+    "Average over depth of one slice's mosaic grid: tiles side by side, overlaps seen twice. The quickest look at the raw data.",
+)
+def _generate_aip(run: Run) -> Drawing:
+    return Drawing([Panel(_preview(run, "generate_aip", "aip"), "average intensity projection"),
+                    Panel(paint(run.figures("stitch_3d_with_refinement", run.middle())["after"]), "the same slice stitched, for comparison")])  # fmt: skip
+
+
+@picture(
+    "mosaic_preview",
+    "One slice with its tiles where the stage says, before anything is matched: for a look while the acquisition goes on.",
+)
+def _mosaic_preview(run: Run) -> Drawing:
+    return Drawing([Panel(_preview(run, "mosaic_preview", "preview"), "preview, as this step makes it"),
+                    Panel(paint(run.figures("stitch_3d_with_refinement", run.middle())["after"]), "the same slice stitched, for comparison")])  # fmt: skip
+
+
+@picture(
+    "estimate_global_transform",
+    "One model of the stage against the camera for all slices (line), from the pairs of each slice (points): turn and scale that place tiles without texture.",
+)
+def _global_transform(run: Run) -> Drawing:
+    found = run.document("estimate_global_transform", "global_transform.json")
+    ids = sorted(int(i) for i in found["slices"])
+    single = [np.array(found["slices"][str(i)]["matrix_yx"]) for i in ids]
+    pooled = np.array(found["matrix_yx"])
+
+    def turn(m: NDArray[Any]) -> float:
+        return float(np.degrees(np.arctan2(m[0, 1] - m[1, 0], m[0, 0] + m[1, 1])))
+
+    def scale(m: NDArray[Any]) -> float:
+        return 100 * (float(np.sqrt(abs(np.linalg.det(m)))) - 1)
+
+    panels = []
+    for measure, label, title in (
+        (turn, "turn (deg)", "stage against camera"),
+        (scale, "scale - 1 (%)", "distances"),
+    ):
+        lines = [
+            ("each slice", ids, [measure(m) for m in single]),
+            ("all slices", ids, [measure(pooled)] * len(ids)),
+        ]
+        panels.append(Panel(draw_chart(lines, "slice", label), title))
+    return Drawing(panels)
+
+
+@picture(
+    "interpolate_missing_slice",
+    "A slice that was not imaged, made from the faces above and below it by half of the transform between them; it is marked as made up everywhere.",
+)
+def _interpolate(run: Run) -> Drawing:
+    saved = run.figures("interpolate_missing_slice")
+    k = saved["slice_ids"][0]
+    window = robust_window(saved[f"before_{k}"], saved[f"after_{k}"])
+    panels = [
+        Panel(paint(saved[f"{name}_{k}"], window=window), label)
+        for name, label in (
+            ("before", "the face above"),
+            ("middle", f"slice {k}, interpolated"),
+            ("after", "the face below"),
+        )
+    ]
+    return Drawing(panels, 3)
+
+
+@picture(
+    "correct_bias_field",
+    "Slow unevenness of brightness, estimated and divided out: a section before and after, and the field.",
+)
+def _bias_field(run: Run) -> Drawing:
+    saved = run.figures("correct_bias_field")
+    vz, _, vx = (float(v) for v in saved["voxel_um"])
+    window = robust_window(saved["reslice_before"], saved["reslice_after"])
+    field = _physical(saved["reslice_field"], vz, vx)
+    panels = [
+        Panel(paint(_physical(saved[f"reslice_{name}"], vz, vx), window=window), name)
+        for name in ("before", "after")
+    ]
+    low, high = float(np.nanmin(field)), float(np.nanmax(field))
+    panels.append(
+        Panel(
+            paint(field, window=(low, max(high, low + 1e-6))),
+            "the field",
+            f"{low:.2f} (dark) to {high:.2f}",
+        )
+    )
+    return Drawing(panels, 1)
+
+
+@picture(
+    "normalize_z_intensity",
+    "Brightness of the planes from top to bottom before and after: what drifts over depth is evened out, within the strength asked for.",
+)
+def _z_intensity(run: Run) -> Drawing:
+    saved = run.figures("normalize_z_intensity")
+    vz = float(saved["voxel_um"][0])
+    depth = np.arange(len(saved["plane_before"])) * vz / 1000
+    chart = draw_chart(
+        [(n, depth, saved[f"plane_{n}"]) for n in ("before", "after")],
+        "depth (mm)",
+        "brightness of tissue",
+        size=(776, 240),
+        marks=[float(b) * vz / 1000 for b in saved["z_boundaries"][1:-1]],
+    )
+    return Drawing([Panel(chart, "plane by plane; lines: where slices meet")], 1)
+
+
 # --- whatever has no function -------------------------------------------------------------------------
 
 
@@ -959,22 +1072,17 @@ def draw_anything(run: Run, step_id: str) -> Drawing:
 def _before_after(run: Run, step_id: str) -> Drawing:
     """Middle plane and reslice of the newest volume that the step reads, and of its own."""
     sources = [i.step for i in load_steps()[step_id].inputs]
-    drawn = []
     own = run.slices(step_id)
     k = own[len(own) // 2] if own else None
     source = next((s for s in reversed(sources) if _has_image(run, s)), None)
+    planes, cuts = [], []
     for step, label in ((source, "before"), (step_id, "after")):
         if step is not None:
             volume = run.volume(step, k if run.slices(step) else None)
-            drawn.append(
-                Panel(
-                    paint(mean_depth(volume, _middle_planes(volume))),
-                    f"{label}: {step}",
-                )
-            )
             vz, _, vx = volume.voxel_um
-            drawn.append(Panel(paint(_physical(section(volume), vz, vx)), f"{label}, section"))
-    return Drawing(drawn, 2)
+            planes.append(Panel(paint(mean_depth(volume, _middle_planes(volume))), label, step))
+            cuts.append(Panel(paint(_physical(section(volume), vz, vx)), f"{label}, section"))
+    return Drawing([*planes, *cuts], 2)
 
 
 def _has_image(run: Run, step: str) -> bool:
@@ -993,8 +1101,29 @@ def draw_step(run: Run, step_id: str) -> bytes:
     """Return the PNG of one step, its caption inside."""
     caption, draw = PICTURES.get(step_id, ("", lambda r: draw_anything(r, step_id)))
     drawing = draw(run)
-    sheet = draw_sheet(drawing.panels, columns=drawing.columns)
-    return encode_sheet(sheet, LIMIT, caption or load_steps()[step_id].summary)
+    caption = caption or load_steps()[step_id].summary
+    data = b""
+    # Speckle is what costs most: pictures (not charts) are smoothed a little before colours become too few.
+    for blur in (0.0, 0.7, 1.2, 2.0):
+        panels = [_softened(panel, blur) for panel in drawing.panels]
+        sheet = draw_sheet(panels, columns=drawing.columns)
+        for colours in (128, 64, 40):
+            data = encode_sheet(sheet, LIMIT, caption, most=colours)
+            if len(data) <= LIMIT:
+                return data
+    return encode_sheet(sheet, LIMIT, caption)
+
+
+def _softened(panel: Panel, blur: float) -> Panel:
+    image = panel.image
+    if not blur or np.any(image[..., 0] != image[..., 2]):
+        return panel
+    soft = (
+        Image.fromarray(image)
+        .resize((image.shape[1], image.shape[0]))
+        .filter(ImageFilter.GaussianBlur(blur))
+    )
+    return Panel(np.asarray(soft), panel.label, panel.note)
 
 
 def draw_all(run: Run, steps: Sequence[str] = (), folder: Path = FOLDER) -> list[str]:

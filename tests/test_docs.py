@@ -139,6 +139,17 @@ def test_the_pages_of_the_steps_are_those_that_their_declarations_make():
     assert set(written) == set(pages), "run `make docs`"
 
 
+def test_every_line_that_troubleshooting_offers_is_a_parameter():
+    from soct.steps.registry import load_steps
+
+    text = (DOCS / "troubleshooting.md").read_text(encoding="utf-8")
+    lines = re.findall(r"`([a-z_0-9]+)\.([a-z_]+)(?:: [^`]+)?`", text)
+    assert len(lines) > 12
+    steps = load_steps()
+    unknown = [f"{s}.{k}" for s, k in lines if s in steps and k not in steps[s].params.model_fields]
+    assert not unknown
+
+
 PICTURES = DOCS / "images" / "steps"
 
 

@@ -135,7 +135,9 @@ def write(
     pen.text(at, text, fill=colour, font=font)
 
 
-def encode_sheet(sheet: Image.Image, limit: int = 60_000, description: str = "") -> bytes:
+def encode_sheet(
+    sheet: Image.Image, limit: int = 60_000, description: str = "", *, most: int | None = None
+) -> bytes:
     """Encode as PNG with as many colours as fit into `limit` bytes; at least 12, whatever the size.
 
     Parameters
@@ -144,12 +146,14 @@ def encode_sheet(sheet: Image.Image, limit: int = 60_000, description: str = "")
     limit : int
     description : str
         Kept in the file, under the key that the PNG specification has for it.
+    most : int, optional
+        Try this number of colours alone, whatever the size becomes.
     """
     data = b""
     text = PngInfo()
     if description:
         text.add_itxt("Description", description)
-    for colours in (256, 128, 64, 40, 24, 16, 12):
+    for colours in (most,) if most else (256, 128, 64, 40, 24, 16, 12):
         reduced = sheet.quantize(colours, dither=Image.Dither.NONE)
         buffer = io.BytesIO()
         reduced.save(buffer, "PNG", optimize=True, pnginfo=text)
