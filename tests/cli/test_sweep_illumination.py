@@ -10,7 +10,7 @@ import pytest
 
 from soct.cli.tools.sweep_illumination import find_grids, read_settings, yaml_of_best
 from soct.errors import InputError, UsageError
-from soct.intensity.illumination_sweep import FlatFieldSetting, SweepRow
+from soct.quality.illumination_sweep import FlatFieldSetting, SweepRow
 from tests.cli.conftest import Run
 
 ONES = np.ones((2, 2), np.float32)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from soct.formats.mosaic_grid import MosaicGrid
-    from soct.intensity.illumination_sweep import FlatFieldSetting, SweepRow
+    from soct.quality.illumination_sweep import FlatFieldSetting, SweepRow
     from soct.space import FloatArray
 
 
@@ -56,7 +56,7 @@ def command(
     from soct.pipeline.run_folder import telling_of_writes
 
     caches.prepare()
-    from soct.intensity.illumination_sweep import sweep_illumination
+    from soct.quality.illumination_sweep import sweep_illumination
 
     settings = read_settings(methods, darkfield, smoothness)
     projections, positions, groups = _load(source, tiles, overlap)
@@ -79,7 +79,7 @@ def command(
 def read_settings(methods: str, darkfield: str, smoothness: str) -> tuple[FlatFieldSetting, ...]:
     """Read the three lists; a word that is none of theirs is a usage error."""
     from soct.errors import UsageError
-    from soct.intensity.illumination_sweep import make_settings
+    from soct.quality.illumination_sweep import make_settings
 
     def words_of(text: str, option: str, allowed: dict[str, Any]) -> list[Any]:
         found = []

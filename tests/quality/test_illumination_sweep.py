@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from soct.intensity.illumination_sweep import (
+from soct.quality.illumination_sweep import (
     FlatFieldSetting,
     make_settings,
     sweep_illumination,

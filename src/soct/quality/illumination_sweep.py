@@ -20,7 +20,7 @@ from soct.intensity.illumination import (
     correct_illumination,
     estimate_illumination,
 )
-from soct.intensity.seams import measure_seams
+from soct.quality.seams import MosaicSeams, measure_seams
 from soct.space import Array, FloatArray
 
 
@@ -47,7 +47,7 @@ class SweepRow:
     setting : FlatFieldSetting or None
         None is no correction at all.
     l1, pearson, shading : float
-        See `soct.intensity.seams.SeamMetrics`.
+        See `soct.quality.seams.MosaicSeams`.
     pairs : int
         Overlaps behind them.
     flat : float32 ndarray (y, x)
@@ -103,7 +103,7 @@ def sweep_illumination(
         No correction first, then the settings, best (least `l1`) first.
     """
     folds = _folds(groups)
-    nothing = measure_seams(projections, positions_px, groups=groups)
+    nothing = _judge(projections, positions_px, groups)
     ones = np.ones(projections.shape[1:], np.float32)
     rows = []
     for done, setting in enumerate(settings):
@@ -117,7 +117,7 @@ def sweep_illumination(
                 setting,
                 projections[judge],
             )
-            scores.append(measure_seams(corrected, positions_px[judge], groups=groups[judge]))
+            scores.append(_judge(corrected, positions_px[judge], groups[judge]))
         full = _estimate(projections, positions_px, groups, setting)
         weights = np.array([s.pairs for s in scores], float)
         rows.append(
@@ -145,6 +145,11 @@ def sweep_illumination(
         0.0,
     )
     return (none, *rows)
+
+
+def _judge(tiles: Array, positions: NDArray[np.float64], groups: NDArray[np.int64]) -> MosaicSeams:
+    """Compare overlaps, smoothed over speckle, which differs between tiles."""
+    return measure_seams(tiles, positions, groups=groups, smoothing_px=2.0)
 
 
 def _folds(
