@@ -1130,7 +1130,7 @@ def draw_all(run: Run, steps: Sequence[str] = (), folder: Path = FOLDER) -> list
     """Draw the steps (all where none is named); return what could not be drawn, and why."""
     folder.mkdir(parents=True, exist_ok=True)
     failed = []
-    for step_id in steps or load_steps():
+    for step_id in steps or [name for name in load_steps() if name not in NOT_SWITCHED_ON]:
         try:
             (folder / f"{step_id}.png").write_bytes(draw_step(run, step_id))
         except (OSError, KeyError, ValueError, IndexError, StopIteration) as error:
@@ -1165,7 +1165,7 @@ def make_run(folder: Path) -> Run:
     return Run(folder / "run")
 
 
-NOT_SWITCHED_ON: frozenset[str] = frozenset()
+NOT_SWITCHED_ON: frozenset[str] = frozenset({"align_to_ras"})
 """Steps that need what a simulated run cannot give (an atlas, transforms made by hand)."""
 
 
