@@ -33,7 +33,6 @@ def main() -> int:
     parser.add_argument("--data", type=Path, default=Path("../shared/data/brain_stpt"))
     parser.add_argument("--orientations", type=int, default=24)
     parser.add_argument("--voxel-um", type=float, default=100.0)
-    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     rows = self_fits(given)
@@ -64,9 +63,7 @@ def self_fits(given: argparse.Namespace) -> list[dict[str, float | str]]:
         turn = axis / np.linalg.norm(axis) * tilt
         volume, true = imaged(coarse, fixed.centre(), code, turn, rng)
         start, cpu = time.perf_counter(), time.process_time()
-        fit = fit_atlas(
-            fixed, make_scene(volume), model="affine", orientations=codes, threads=given.threads
-        )
+        fit = fit_atlas(fixed, make_scene(volume), model="affine", orientations=codes)
         wall, cpu = time.perf_counter() - start, time.process_time() - cpu
         error = fit.matrix @ np.linalg.inv(true)
         u, _, vt = np.linalg.svd(error[:3, :3])
@@ -138,7 +135,7 @@ def standard_fit(given: argparse.Namespace) -> list[dict[str, float | str]]:
     sys.stdout.write(f"{'model':>8} {'dice':>6} {'edge um':>8} {'p95':>6} {'metric':>7} {'s':>6}\n")
     for model in ("rigid", "affine", "bspline"):
         start = time.perf_counter()
-        fit = fit_atlas(fixed, moving, model=model, threads=given.threads)
+        fit = fit_atlas(fixed, moving, model=model)
         wall = time.perf_counter() - start
         warp = Warp(fit, moving.volume.affine)
         marked = np.where(moving.valid, 1 + moving.brain, 0).astype(np.float32)

@@ -8,7 +8,6 @@ volumes have drifted apart.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -29,9 +28,8 @@ _BINS = 48
 _SAMPLES = 40_000
 """Points of one evaluation of the metric; more of them changed results by less than a tenth of a voxel."""
 _SEED = 987_654
-# ITK adds up the parts of a metric in the order of its work units: their number, not that of the threads,
-# decides the last bits.
-_WORK_UNITS = 4
+# ITK adds up the parts of a metric as its threads finish, which changes the last bits: one thread for all.
+_ITK_THREADS = 1
 _SMALLEST_SCALE, _LARGEST_SCALE = 0.7, 1.4
 _LEAST_OVERLAP = 0.7
 
@@ -132,7 +130,6 @@ def fit_atlas(
     orientations: Sequence[str] | None = None,
     max_rotation_deg: float = 45.0,
     bspline_mm: float = 1.5,
-    threads: int = 1,
     progress: Callable[[float], None] = lambda fraction: None,
 ) -> AtlasFit:
     """Fit a brain to a template.
@@ -151,8 +148,6 @@ def fit_atlas(
         How far the brain may be turned from an orientation.
     bspline_mm : float
         Distance of the control points.
-    threads : int
-        Threads; they don't change the result.
     progress : callable
         Told the fraction done.
     """
@@ -163,7 +158,7 @@ def fit_atlas(
         max_rotation_deg=max_rotation_deg,
     )
     progress(0.3)
-    worker = _Fitter(fixed, moving, metric, threads)
+    worker = _Fitter(fixed, moving, metric)
     current: Any = _affine(start.matrix)
     stages = [Stage("start", worker.score(current), True)]
     reached: Model = "rigid"
@@ -273,11 +268,10 @@ class _Warped:
 class _Fitter:
     """Runs and judges the stages on one pair of scenes."""
 
-    def __init__(self, fixed: Scene, moving: Scene, metric: MetricName, threads: int) -> None:
+    def __init__(self, fixed: Scene, moving: Scene, metric: MetricName) -> None:
         from scipy import ndimage
 
         self._metric = metric
-        self._threads = threads
         voxel = fixed.volume.voxel_um
         small = fixed.coarser(200.0)
         grown = ndimage.binary_dilation(
@@ -383,11 +377,10 @@ class _Fitter:
     def _execute(self, method: Any) -> str:
         before = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
         shown = sitk.ProcessObject.GetGlobalWarningDisplay()
-        sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(
-            max(1, min(self._threads, os.cpu_count() or 1))
-        )
+        sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(_ITK_THREADS)
         sitk.ProcessObject.SetGlobalWarningDisplay(False)
-        method.SetNumberOfWorkUnits(_WORK_UNITS)
+        method.SetNumberOfThreads(_ITK_THREADS)
+        method.SetNumberOfWorkUnits(_ITK_THREADS)
         try:
             method.Execute(self.fixed, self.moving)
         except RuntimeError as error:

@@ -205,7 +205,6 @@ def run(context: Context, params: AlignToRasParams) -> Result:
         orientations=orientations,
         max_rotation_deg=params.max_rotation_deg,
         bspline_mm=params.bspline_spacing_mm,
-        threads=context.threads,
         progress=lambda f: context.progress(0.05 + 0.45 * f),
     )
     fit = _in_frame_of(fit, code, moving)
