@@ -49,6 +49,7 @@ def test_the_gap_is_filled_and_only_the_gap(gap: Chain, tmp_path: Path) -> None:
     assert after[held] == pytest.approx(before[held], abs=1e-6)
     assert left.metric("stack", "planes_empty") > 5
     assert gap.metric("stack", "planes_empty") == 0
+    assert gap.metric("stack", "filled") == 1.0
     made = ~held & (after != 0)
     tissue = (before[held] > 0.3).mean()
     assert (after[made] > 0.3).mean() == pytest.approx(tissue, abs=0.25)
@@ -62,7 +63,7 @@ def test_it_is_marked_in_the_volume_the_tables_and_the_ledger(gap: Chain) -> Non
     ((first, last),) = own["interpolated_planes"]
     assert (
         last - first + 1
-        == entry["shape"][0]
+        == entry["shape"][0] - 2 * entry["margin"]
         == gap.metric("interpolate_missing_slice", "planes_interpolated")
     )
     rows = {r.slice_id: r for r in read_table(gap.path("stack", "decisions"), StackingRow)}

@@ -49,6 +49,9 @@ if TYPE_CHECKING:
 
 _LEAST_SHARE = 0.01
 """A gap on a smaller share of the A-lines is no gap."""
+_MARGIN = 2
+"""Planes that are written beyond the gap on both sides. The stack takes a made slice only where no imaged one holds
+data, and what those hold at their ragged ends it rounds for itself: without a margin, single voxels stay empty."""
 _FIGURE_PX = 360
 
 
@@ -206,10 +209,11 @@ class _Filler:
             "after": gap.after,
             "method": method,
             "note": note,
-            "z_px": z0,
+            "z_px": z0 - _MARGIN,
+            "margin": _MARGIN,
             "y_px": window.y0,
             "x_px": window.x0,
-            "shape": [planes, *window.shape],
+            "shape": [planes + 2 * _MARGIN, *window.shape],
             "planes_from_gap": [i, j],
             "ncc_before": plan.ncc_before,
             "ncc": plan.ncc_after,
@@ -248,7 +252,7 @@ class _Filler:
         middle = None
         with create_volume(
             self.context.output("slices") / _name(slice_id),
-            (z1 - z0, *window.shape),
+            (z1 - z0 + 2 * _MARGIN, *window.shape),
             self.voxel,
             chunks=chunks,
             shards=shards,
@@ -257,7 +261,8 @@ class _Filler:
             threads=self.context.threads,
         ) as writer:
             span = np.maximum(faces[1] - faces[0], 1e-3)
-            for z in range(z0, z1):
+            begin = z0 - _MARGIN
+            for z in range(begin, z1 + _MARGIN):
                 share = np.clip((z - faces[0]) / span, 0, 1).astype(np.float32)
                 plane = morph.plane(_flattened(share, inside))
                 # At the border the warp may leave an image that the fade still has.
@@ -266,14 +271,15 @@ class _Filler:
                     plane = Surface(
                         np.where(plane.valid, plane.image, filled.image), plane.valid | filled.valid
                     )
-                here = inside & (first <= z) & (z < stop)
+                here = inside & (first - _MARGIN <= z) & (z < stop + _MARGIN)
                 writer.write(
-                    (z - z0, 0, 0), np.where(here, plane.image, 0).astype(np.float32)[None]
+                    (z - begin, 0, 0), np.where(here, plane.image, 0).astype(np.float32)[None]
                 )
                 if z == (z0 + z1) // 2:
                     middle = plane
             valid = np.zeros((2, *window.shape), np.int16)
-            valid[0][inside], valid[1][inside] = (first - z0)[inside], (stop - z0)[inside]
+            valid[0][inside] = (first - _MARGIN - begin)[inside]
+            valid[1][inside] = (stop + _MARGIN - begin)[inside]
             writer.write_valid(valid)
         assert middle is not None
         return z0, z1 - z0, middle
@@ -324,7 +330,7 @@ def run(context: Context, params: InterpolateMissingSliceParams) -> Result:
     _write_figures(context, made)
     filled = [m for m in made if m.entry is not None]
     failed = [m for m in made if m.failure]
-    planes = sum(m.entry["shape"][0] for m in filled if m.entry is not None)
+    planes = sum(m.entry["shape"][0] - 2 * _MARGIN for m in filled if m.entry is not None)
     acquired = set(context.slice_ids)
     return Result(
         metrics=(
@@ -420,7 +426,7 @@ def estimate(acquisition: Acquisition, slices: tuple[int, ...], params: Mapping[
 
 STEP = Step(
     id="interpolate_missing_slice",
-    version=1,
+    version=2,
     scope=Scope.RUN,
     params=InterpolateMissingSliceParams,
     run=run,

@@ -228,7 +228,7 @@ def _open_interpolated(context: Context, canvas: StackCanvas) -> list[StackSlice
         )
         volume = open_volume(path, threads=context.threads)
         weights = np.ones(entry["shape"][0], np.float32)
-        depths = (0, entry["shape"][0])
+        depths = (entry["margin"], entry["shape"][0] - entry["margin"])
         found.append(StackSlice(i, volume, weights, placement, placement, depths, entry["method"]))
     return found
 
@@ -249,7 +249,7 @@ class _Views:
         self.columns = np.zeros((ny, nx), np.int32)
         self.first = np.full((ny, nx), nz, np.int32)
         self.last = np.full((ny, nx), -1, np.int32)
-        self.starts = np.array([s.placement.z_range[0] for s in slices])
+        self.starts = np.array([s.first_plane for s in slices])
 
     @property
     def filled(self) -> float:
@@ -297,14 +297,14 @@ def _attributes(context: Context, slices: list[StackSlice]) -> dict[str, Any]:
     said: dict[str, Any] = {
         "subject": context.subject,
         "slices": [s.slice_id for s in slices if not s.interpolation],
-        "slice_starts": [[s.slice_id, int(s.placement.z_range[0])] for s in slices],
+        "slice_starts": [[s.slice_id, int(s.first_plane)] for s in slices],
     }
     if made:
         said["interpolated_slices"] = [
             {"slice_id": s.slice_id, "method": s.interpolation} for s in made
         ]
         said["interpolated_planes"] = [
-            [s.placement.z_range[0], s.placement.z_range[1] - 1] for s in made
+            [s.first_plane, s.first_plane + s.depths[1] - s.depths[0] - 1] for s in made
         ]
     return said
 
@@ -439,7 +439,7 @@ def estimate(acquisition: Acquisition, slices: tuple[int, ...], params: Mapping[
 
 STEP = Step(
     id="stack",
-    version=6,
+    version=7,
     scope=Scope.RUN,
     params=StackParams,
     run=run,

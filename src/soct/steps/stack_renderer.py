@@ -32,6 +32,11 @@ class StackSlice:
     interpolation: str = ""
     """How it was made; empty for a slice that was imaged."""
 
+    @property
+    def first_plane(self) -> int:
+        """Output plane at which it begins; the margin that a made slice has beyond its gap does not count."""
+        return self.placement.z_range[0] + (self.depths[0] if self.interpolation else 0)
+
     def read_valid(self) -> NDArray[np.int16]:
         """Depth range of every A-line within the planes that are used, (2, y, x)."""
         import numpy as np
@@ -136,9 +141,13 @@ class StackRenderer:
 
         backend = self.device.backend
         xp = np if backend.compiled else backend.xp
-        numerator = xp.zeros((z[1] - z[0], y[1] - y[0], x[1] - x[0]), np.float32)
-        denominator = xp.zeros_like(numerator)
+        shape = (z[1] - z[0], y[1] - y[0], x[1] - x[0])
+        # What is made up fills what no slice that was imaged holds, and mixes with none.
+        numerator, denominator = (xp.zeros(shape, np.float32) for _ in range(2))
+        is_made = any(s.interpolation for s in active)
+        made = [xp.zeros(shape, np.float32) for _ in range(2)] if is_made else []
         for s in active:
+            target, weights = made if s.interpolation else (numerator, denominator)
             placement = s.motor if motor else s.placement
             (r0, r1), (c0, c1) = placement.source_window(y, x)
             k0 = max(int(np.floor(z[0] - placement.z_px)), 0)
@@ -151,8 +160,8 @@ class StackRenderer:
             matrix[1, 2] -= c0
             valid, lateral = self._footprint(s)
             add_slice(
-                numerator,
-                denominator,
+                target,
+                weights,
                 s.volume.read((k0, k1), (r0, r1), (c0, c1)),
                 # One memory layout, or the kernels are compiled for each.
                 np.ascontiguousarray(valid[:, r0:r1, c0:c1]),
@@ -167,4 +176,7 @@ class StackRenderer:
                 cubic=self.cubic,
                 backend=backend,
             )
+        if made:
+            empty = denominator <= 0
+            numerator[empty], denominator[empty] = made[0][empty], made[1][empty]
         return backend.down(numerator), backend.down(denominator)
