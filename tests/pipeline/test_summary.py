@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import json
 import time
-from pathlib import Path
+from dataclasses import replace
 
 import pytest
 
 from soct.errors import InputError
+from soct.pipeline.keys import Key
+from soct.pipeline.outputs import FileRecord, OutputRecord
+from soct.pipeline.records import Record, RecordStore
 from soct.pipeline.request import Selection
+from soct.pipeline.run_folder import read_run, write_run
+from soct.pipeline.run_volume import find_volume, newest_output
+from soct.pipeline.status import read_status
 from soct.pipeline.summary import build_view
 from soct.pipeline.volume_view import view_volume
-from soct.report.model import OutputView, StepView, UnitView
+from soct.steps.declaration import Result, Unit
 from tests.pipeline.fake_pipeline import N_UNITS, make_input, run_fake
 
 
@@ -77,9 +83,22 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
         build_view(tmp_path)
 
 
-def steps_with_volume(path: str) -> tuple[StepView, ...]:
-    unit = UnitView("stack", state="done", outputs=(OutputView("volume", path, 10),))
-    return (StepView("stack", units=(unit,)),)
+def record_of_volume(step: str, path: str, ended: str = "2026-01-01T00:00:00Z") -> Record:
+    return Record(
+        unit=Unit(step),
+        key=Key("", {}),
+        outputs=(OutputRecord("volume", path, {"zarr.json": FileRecord(10, 0, "")}, True),),
+        result=Result(),
+        reasons=(),
+        started=ended,
+        ended=ended,
+        seconds=1.0,
+        peak_memory_bytes=1,
+        threads=1,
+        host="",
+        pid=1,
+        soct_version="",
+    )
 
 
 def test_levels_and_codecs_of_the_volume_come_from_its_metadata(tmp_path):
@@ -93,12 +112,37 @@ def test_levels_and_codecs_of_the_volume_come_from_its_metadata(tmp_path):
     codecs = [{"name": "sharding_indexed", "configuration": inner}]
     array = {"shape": [5, 6, 7], "data_type": "float32", "codecs": codecs}
     (store / "0/zarr.json").write_text(json.dumps(array))
-    volume = view_volume(tmp_path, steps_with_volume("stack/a.ome.zarr"))
+    record = record_of_volume("stack", "stack/a.ome.zarr")
+    volume = view_volume(tmp_path, record, record.outputs[0])
     assert volume.levels[0].shape == (5, 6, 7)
     assert volume.levels[0].voxel_um == (10.0, 10.0, 10.0)
     assert volume.codec == "bytes, crc32c"
 
 
 def test_a_volume_without_readable_metadata_is_still_named(tmp_path):
-    assert view_volume(tmp_path, steps_with_volume("stack/a.ome.zarr")).bytes == 10
-    assert view_volume(Path(tmp_path), ()) is None
+    record = record_of_volume("stack", "stack/a.ome.zarr")
+    assert view_volume(tmp_path, record, record.outputs[0]).bytes == 10
+
+
+def test_the_newest_volume_that_belongs_to_the_stack_is_the_one_that_is_named(source, tmp_path):
+    out = tmp_path / "out"
+    run_fake(source, out)
+    document = read_run(out)
+    store = RecordStore(out)
+    path = "correct_bias_field/a.ome.zarr"
+    (out / path).mkdir(parents=True)
+    (stack,) = (u.record for u in read_status(out).units if u.unit.step == "stack")
+    on = replace(document, steps={**document.steps, "correct_bias_field": 2})
+
+    def named(ended: str, run=on) -> str:
+        store.write(record_of_volume("correct_bias_field", path, ended))
+        write_run(out, run)
+        found = newest_output(out, run)
+        assert find_volume(out) == out / found[1].path
+        assert build_view(out).volume.path == found[1].path
+        return found[0].unit.step
+
+    assert named("2999-01-01T00:00:00Z") == "correct_bias_field"
+    assert named("2999-01-01T00:00:00Z", document) == "stack"  # switched off since
+    assert named("2000-01-01T00:00:00Z") == "stack"  # of an older stack
+    assert stack.ended > "2000"

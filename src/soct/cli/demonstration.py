@@ -37,6 +37,7 @@ def run_demo(out: Path, machine: Mapping[str, Any], seed: int) -> int:
 
     caches.prepare()
     from soct.pipeline.run_folder import telling_of_writes
+    from soct.pipeline.run_volume import find_volume
     from soct.simulate.microscope import simulate
     from soct.simulate.spec import preset
 
@@ -46,10 +47,9 @@ def run_demo(out: Path, machine: Mapping[str, Any], seed: int) -> int:
     words(f"{made.slices} slices, {made.tiles} tiles, {format_size(made.raw_bytes)}: {made.raw}")
     asked = job_run.Asked(input=made.raw, output=out / "run", subject="demo", machine=dict(machine))
     code = job_run.run_job(asked)
-    volume = out / "run" / "stack" / "demo.ome.zarr"
     if code == ExitCode.OK:
         words("", "The volume against the truth, which only a simulation knows:")
-        tell_score(volume, made.path, as_json=False)
+        tell_score(find_volume(out / "run"), made.path, as_json=False)
         words("", *_what_next(out))
     return code
 

@@ -7,12 +7,13 @@ import shlex
 import sys
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from soct.cli.terminal import data, data_json, words
-from soct.errors import ExitCode, QualityError
+from soct.errors import ExitCode, InputError, QualityError
 from soct.pipeline.quantities import format_size
 from soct.pipeline.resources import least_memory
 
@@ -98,7 +99,7 @@ def run_job(asked: Asked, *, fail_on_quality: bool = False) -> int:
         outcome = run(request, listener)
     report = make_report(asked.output)
     _tell_outcome(outcome, request.command)
-    tell_results(asked.output, profile.subject, report)
+    tell_results(asked.output, report)
     if outcome.exit_code == ExitCode.OK and fail_on_quality and outcome.worst_status == "error":
         raise QualityError(
             "A metric is in error.", file=report, hint="The report lists it under Problems."
@@ -130,11 +131,12 @@ def make_report(folder: Path) -> Path | None:
         return None
 
 
-def tell_results(folder: Path, subject: str, report: Path | None) -> None:
-    """Print where the volume and the report are."""
-    volume = folder / "stack" / f"{subject}.ome.zarr"
-    if volume.exists():
-        data(f"volume: {volume}")
+def tell_results(folder: Path, report: Path | None) -> None:
+    """Print where the volume (the newest one that is finished) and the report are."""
+    from soct.pipeline.run_volume import find_volume
+
+    with suppress(InputError):
+        data(f"volume: {find_volume(folder)}")
     if report is not None:
         data(f"report: {report}")
 

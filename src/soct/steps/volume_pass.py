@@ -104,7 +104,7 @@ def rewrite_volume(
 
 
 class Views:
-    """The middle plane and both reslices of a volume before and after, and the brightness of every plane."""
+    """The middle plane and reslices of a volume before and after, and the brightness of every plane."""
 
     def __init__(self, shape: tuple[int, int, int]) -> None:
         import numpy as np
@@ -115,6 +115,7 @@ class Views:
             name: [np.zeros((ny, nx), np.float32), np.zeros((nz, nx), np.float32)]
             for name in ("before", "after")
         }
+        self.ortho_x = np.zeros((nz, ny), np.float32)
         self.brightness = {name: np.full(nz, np.nan) for name in self.images}
 
     def add(self, z0: int, before: FloatArray, after: FloatArray) -> None:
@@ -126,6 +127,8 @@ class Views:
             if z0 <= self.at[0] < z0 + len(planes):
                 middle[:] = planes[self.at[0] - z0]
             reslice[z0 : z0 + len(planes)] = planes[:, self.at[1]]
+            if name == "after":
+                self.ortho_x[z0 : z0 + len(planes)] = planes[:, :, self.at[2]]
             for i, plane in enumerate(planes):
                 step = max(1, int(np.sqrt(plane.size / 250_000)))
                 seen = plane[::step, ::step]
@@ -140,6 +143,7 @@ class Views:
             "after": self.images["after"][0],
             "reslice_before": self.images["before"][1],
             "reslice_after": self.images["after"][1],
+            "reslice_x_after": self.ortho_x,
             "plane_before": self.brightness["before"],
             "plane_after": self.brightness["after"],
         }

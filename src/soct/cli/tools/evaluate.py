@@ -11,7 +11,10 @@ from soct.cli import options
 
 
 def command(
-    volume: Annotated[Path, typer.Argument(metavar="VOLUME", help="OME-Zarr volume.")],
+    volume: Annotated[
+        Path,
+        typer.Argument(metavar="VOLUME|RUN", help="OME-Zarr volume, or a run: its newest volume."),
+    ],
     acquisition: Annotated[
         Path, typer.Argument(metavar="ACQUISITION", help="Folder that `soct simulate` wrote.")
     ],
@@ -19,5 +22,6 @@ def command(
 ) -> int:
     """Score a volume against the truth of a simulated acquisition."""
     from soct.cli import demonstration
+    from soct.pipeline.run_volume import find_volume
 
-    return demonstration.tell_score(volume, acquisition, as_json=as_json)
+    return demonstration.tell_score(find_volume(volume), acquisition, as_json=as_json)

@@ -13,6 +13,8 @@ from soct.report.overlays import overlay_size, scale_overlay
 from soct.report.reportlet import Page, Reportlet
 
 _STEP = "stack"
+_VIEWS = ("ortho_z", "ortho_y", "ortho_x", "voxel_um")
+_LATER_VIEWS = ("after", "reslice_after", "reslice_x_after", "voxel_um")
 _SIDE = 620
 _MAX_HEIGHT = 520
 _TALL = 0.45
@@ -28,9 +30,8 @@ def render(page: Page) -> Markup:
 
 
 def _views(page: Page) -> Markup:
-    ortho_z, ortho_y, ortho_x, voxel = page.figures.arrays(
-        _STEP, "run", "ortho_z", "ortho_y", "ortho_x", "voxel_um"
-    )
+    step, names = _source(page)
+    ortho_z, ortho_y, ortho_x, voxel = page.figures.arrays(step, "run", *names)
     vz, vy, vx = (float(v) for v in np.ravel(voxel)[:3])
     window = robust_window(ortho_z, ortho_y, ortho_x)
     letters = page.view.volume.orientation if page.view.volume else ""
@@ -58,6 +59,14 @@ def _views(page: Page) -> Markup:
     tall = height > _TALL * max(ortho_y.shape[1] * vx, ortho_x.shape[1] * vy)
     css = "ortho tall" if tall else "ortho"
     return join([Markup('<div class="{}">{}</div>').format(css, join(drawn)), caption])
+
+
+def _source(page: Page) -> tuple[str, tuple[str, ...]]:
+    """Return the step whose volume the report is about, and its views; the stack where it drew none."""
+    step = page.view.volume.path.split("/")[0] if page.view.volume else _STEP
+    if step != _STEP and page.figures.has(step) and set(_LATER_VIEWS) <= page.figures.names(step):
+        return step, _LATER_VIEWS
+    return _STEP, _VIEWS
 
 
 def _orientation(image: Picture, axes: str, letters: str) -> Markup:
@@ -127,5 +136,5 @@ REPORTLET = Reportlet(
     good="smooth outlines and even brightness in the reslices; no stripes, no steps.",
     bad="steps in the outline (alignment), stripes at the slice interval (intensity), black bands "
     "(missing slices), a bent midline (drift). The section “Problems” says which setting to change.",
-    inputs=(_STEP,),
+    inputs=(_STEP, "correct_bias_field", "normalize_z_intensity"),
 )
