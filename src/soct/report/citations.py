@@ -70,6 +70,26 @@ CITATIONS: dict[str, Citation] = {
         "The design of SimpleITK",
         "Frontiers in Neuroinformatics", 2013, "10.3389/fninf.2013.00045", "7", "45",
     ),
+    "tustison2010": Citation(
+        "Tustison NJ, Avants BB, Cook PA, Zheng Y, Egan A, Yushkevich PA, Gee JC",
+        "N4ITK: improved N3 bias correction",
+        "IEEE Transactions on Medical Imaging", 2010, "10.1109/TMI.2010.2046908", "29", "1310–1320",
+    ),
+    "sled1998": Citation(
+        "Sled JG, Zijdenbos AP, Evans AC",
+        "A nonparametric method for automatic correction of intensity nonuniformity in MRI data",
+        "IEEE Transactions on Medical Imaging", 1998, "10.1109/42.668698", "17", "87–97",
+    ),
+    "wang2004": Citation(
+        "Wang Z, Bovik AC, Sheikh HR, Simoncelli EP",
+        "Image quality assessment: from error visibility to structural similarity",
+        "IEEE Transactions on Image Processing", 2004, "10.1109/TIP.2003.819861", "13", "600–612",
+    ),
+    "mattes2003": Citation(
+        "Mattes D, Haynor DR, Vesselle H, Lewellen TK, Eubank W",
+        "PET-CT image registration in the chest using free-form deformations",
+        "IEEE Transactions on Medical Imaging", 2003, "10.1109/TMI.2003.809072", "22", "120–128",
+    ),
     "moore2021": Citation(
         "Moore J, Allan C, Besson S, et al",
         "OME-NGFF: a next-generation file format for expanding bioimaging data-access strategies",
@@ -138,19 +158,46 @@ METHODS: dict[str, Method] = {
         ("lowekamp2013",),
         (("max_rotation_deg", "rotation at most"), ("max_translation_um", "translation at most")),
     ),
+    "auto_assess_quality": Method(
+        "Each slice was scored by how well its image agrees with the slices that face it (structural similarity, edges, variance), and those below the limit were left out of the poses",
+        ("wang2004",),
+        (("min_quality", "score at least"),),
+    ),
+    "auto_exclude_slices": Method(
+        "Slices whose registration stands apart from that of all others were found by clustering the pairs’ correlation and distance, and have no vote in the poses"
+    ),
     "estimate_slice_poses": Method(
         "The poses of all slices were solved together from all pairs, robustly weighted, and the stage's positions",
         (),
         (("apply_rotation_only", "rotations alone from the images"),),
+    ),
+    "interpolate_missing_slice": Method(
+        "Gaps that single missing slices leave were filled from the surfaces above and below, where these agree, and are marked in the volume",
+        (),
+        (("method", "method"), ("min_overlap_ncc", "correlation at least")),
     ),
     "stack": Method(
         "Slices were interpolated once into the final volume, blended where they overlap, and written as OME-Zarr with a pyramid",
         ("moore2021",),
         (("blend_depth_um", "ramp in depth"),),
     ),
+    "correct_bias_field": Method(
+        "Slow shading and stripes were taken out of the volume by the N4 algorithm, fitted on a shrunken copy",
+        ("tustison2010", "sled1998"),
+        (
+            ("bias_mode", "mode"),
+            ("bias_strength", "strength"),
+            ("spline_distance_mm", "distance of knots"),
+        ),
+    ),
+    "normalize_z_intensity": Method(
+        "Sections of the volume were brought towards the brightness of their neighbours",
+        (),
+        (("method", "method"), ("strength", "strength")),
+    ),
     "align_to_ras": Method(
         "The volume was aligned to an atlas: an exhaustive search of orientations by mutual information, then rigid, affine and B-spline fits, each kept where it was better, and one interpolation from the finest level",
-        ("lowekamp2013",),
+        ("lowekamp2013", "mattes2003"),
         (("transform", "last stage"), ("metric", "metric")),
     ),
 }

@@ -203,7 +203,11 @@ def _gpu() -> Check:
 
 def _cupy() -> Check:
     if importlib.util.find_spec("cupy") is None:
-        return Check("cupy", "ok", "not installed; not needed, a GPU only speeds up rendering")
+        return Check(
+            "cupy",
+            "ok",
+            "not installed; not needed, a GPU only speeds up rendering and bias fields",
+        )
     ask = "from soct.compute.backend import find_gpu; g, r = find_gpu(); print(g.name if g else r)"
     done = subprocess.run(
         [sys.executable, "-c", ask], capture_output=True, text=True, timeout=120, check=False
