@@ -59,10 +59,22 @@ def test_a_file_that_extends_a_shipped_profile_starts_from_it(tmp_path: Path) ->
 
 def test_every_alias_leads_to_a_key_and_hides_none() -> None:
     for alias in ALIASES:
-        keys = load_steps()[alias.step].params.model_fields
+        of_limits = alias.step == "quality"
+        model = QualityLimits if of_limits else load_steps()[alias.step].params
+        keys = model.model_fields
         assert alias.new in keys
         assert alias.old not in keys
         assert not alias.in_pixels or alias.new.endswith("_um")
+
+
+def test_the_limit_that_is_called_filled_now_is_taken_under_its_older_name(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("quality:\n  coverage:\n    warning: 0.5\n    error: 0.25\n")
+    profile = load_profile(path, env={})
+    assert (profile.quality.filled.warning, profile.quality.filled.error) == (0.5, 0.25)
+    assert any("quality.filled.warning in soct" in note for note in profile.notes)
+    short = load_profile(sets=["quality.coverage.error=0.1"], env={})
+    assert short.quality.filled.error == 0.1
 
 
 def test_every_parameter_has_a_description_and_lengths_have_a_unit() -> None:

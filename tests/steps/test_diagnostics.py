@@ -108,6 +108,18 @@ def test_rotations_that_are_added_up_agree_with_those_that_are_solved(plain: Mad
     assert np.sign(found["cumulative_deg"][-1]) == np.sign(found["solved_deg"][-1])
 
 
+def test_a_field_that_turns_over_the_tissue_turns_the_tissue_back_in_the_images(
+    tmp_path: Path,
+) -> None:
+    made = make(
+        tmp_path,
+        seed=5,
+        slices=4,
+        faults={"slice_rotation_deg": 0.0, "slice_rotation_drift_deg": 0.4},
+    )
+    assert made.chain.metric(ROTATION, "rotation_trend_deg") == pytest.approx(-0.4, abs=0.06)
+
+
 def test_a_drift_is_told_in_words() -> None:
     steps = 0.2 * np.arange(4)
     drift = RotationDrift((0, 1, 2, 3), steps, steps, steps, 0.2, (0.15, 0.25), (2,), (), 0.1)

@@ -124,8 +124,9 @@ class _Known:
     def sections(self) -> list[str]:
         return [QUALITY, *self.steps]
 
-    def keys(self, step: str) -> list[str]:
-        return list(self.steps[step].params.model_fields)
+    def keys(self, section: str) -> list[str]:
+        model = self.quality if section == QUALITY else self.steps[section].params
+        return list(model.model_fields)
 
     def owners(self, key: str) -> list[str]:
         return [step for step in self.steps if key in self.keys(step)]
@@ -183,7 +184,7 @@ def load_profile(
     ]
     passed_over = set(unchecked) - set(known.steps)
     given = [s for s in given if s.path[0] not in passed_over]
-    translated = translate(given, {step: known.keys(step) for step in known.steps})
+    translated = translate(given, {section: known.keys(section) for section in known.sections})
     settings = merge(s for s in translated.settings if not _is_empty_section(s, known))
     loaded = _Loader(known, [document for _, document in documents], settings)
     head, params, quality = loaded.validate(str(name_or_path))

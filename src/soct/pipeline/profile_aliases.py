@@ -1,4 +1,4 @@
-"""Names that users of linumpy know, accepted with a note that says the replacement.
+"""Names that users of linumpy or of older profiles know, accepted with a note that says the replacement.
 
 Limits there are in pixels of the working resolution; here they are in micrometres, so that they keep their
 meaning when the resolution changes. A pixel value is multiplied by ``resample_mosaic_grid.resolution_um``
@@ -19,7 +19,7 @@ _LINUMPY_RESOLUTION_UM = 10.0
 
 @dataclass(frozen=True)
 class Alias:
-    """An older name of a key: ``step.old`` is ``step.new``."""
+    """An older name of a key: ``step.old`` is ``step.new``, and so is what lies below it."""
 
     step: str
     old: str
@@ -38,6 +38,7 @@ ALIASES: tuple[Alias, ...] = (
     Alias("register_pairwise", "registration_max_rotation", "max_rotation_deg"),
     Alias("register_pairwise", "registration_transform", "transform"),
     Alias("register_pairwise", "registration_allowed_drifting_mm", "allowed_drifting_mm"),
+    Alias("quality", "coverage", "filled"),
 )
 
 
@@ -61,7 +62,7 @@ def translate(
     settings : iterable of Setting
         In the order of the layers.
     known : mapping
-        Step id to the keys that its parameters have; an alias is used only where its target exists and
+        Section (step id or ``quality``) to the keys that it has; an alias is used only where its target exists and
         the old name is not itself a key.
     aliases : iterable of Alias
         The table to use.
@@ -81,12 +82,12 @@ def translate(
     renamed: list[Setting] = []
     notes: list[str] = []
     for setting in given:
-        alias = usable.get((setting.path[0], setting.path[1])) if len(setting.path) == 2 else None
+        alias = usable.get((setting.path[0], setting.path[1])) if len(setting.path) > 1 else None
         if alias is None:
             renamed.append(setting)
             continue
         value = _converted(setting.value, pixel_um) if alias.in_pixels else setting.value
-        new = replace(setting, path=(alias.step, alias.new), value=value)
+        new = replace(setting, path=(alias.step, alias.new, *setting.path[2:]), value=value)
         renamed.append(new)
         notes.append(_note(setting, new, alias, pixel_um))
     return Translated(tuple(renamed), tuple(notes))

@@ -79,7 +79,8 @@ class Faults(BaseModel):
     )  # fmt: skip
     slice_rotation_drift_deg: float = _fault(
         0.0,
-        "Steady rotation from slice to slice, which the stage does not see.",
+        "Steady rotation of the field on the tissue from slice to slice, positive from +x towards +y, which the "
+        "stage does not see; in the images the tissue turns the other way.",
         "deg",
         ge=-5,
         le=5,

@@ -1,6 +1,8 @@
 """How the slices turn over the run: rotations of the pairs added up, against what all pairs together say.
 
 A slow turn is a knife or a block that settles; a single slice that stands out is a wrong pair or a slice that was lifted. What adding up says beyond the solution of all pairs is error that accumulates.
+
+An angle is positive from +x towards +y, and says how the tissue lies turned in a slice's image. The field of the microscope (or the truth of `soct simulate`) turned the other way over the tissue.
 """
 
 from __future__ import annotations
@@ -90,7 +92,7 @@ def run(context: Context, params: AnalyzeRotationDriftParams) -> Result:
                 "rotation_trend_deg",
                 finite(drift.trend_deg),
                 "deg",
-                "steady rotation per slice (median slope)",
+                "steady turn of the tissue in the slices' images, per slice, from +x towards +y (median slope)",
             ),
             Metric(
                 "rotation_range_deg",
