@@ -21,9 +21,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
+from scipy import ndimage
+from scipy.spatial.transform import Rotation
 
 from soct.formats.mosaic_grid import open_mosaic_grid
 from soct.formats.ome_zarr import VolumeReader, open_volume
+from soct.formats.pyramid import PyramidWriter
 from soct.report.charts import ticks
 from soct.report.images import robust_window
 from soct.report.sheets import (
@@ -36,6 +39,8 @@ from soct.report.sheets import (
     paint,
     write,
 )
+from soct.simulate.atlas import make_phantom, write_phantom_atlas
+from soct.space import Voxel
 from soct.steps.registry import load_steps
 
 FOLDER = Path(__file__).parent / "images" / "steps"
@@ -48,6 +53,7 @@ _BLUE, _ORANGE, _GREEN, _GREY = (
     (138, 143, 152),
 )
 _COLOURS = (_BLUE, _ORANGE, _GREEN, _GREY)
+SOCT = (sys.executable, "-c", "from soct.cli.main import main; main()")
 SIMULATION = (
     "--preset", "demo", "--slices", "7", "--focal-curvature-samples", "5", "--vignetting", "0.45",
     "--stage-rotation-deg", "0.6", "--tile-jitter-px", "1.5", "--slice-rotation-deg", "0.5",
@@ -423,7 +429,7 @@ def _fix_focal_curvature(run: Run) -> Drawing:
     field = Panel(
         paint(depth, colours="cividis"),
         "depth shift over the field of view",
-        f"{depth.min():.1f} (dark) to {depth.max():.1f} samples",
+        f"{round(float(depth.min()), 1) + 0.0:.1f} (dark) to {depth.max():.1f} samples",
     )
     return Drawing([*drawn.panels, field], 3)
 
@@ -1020,6 +1026,23 @@ def _z_intensity(run: Run) -> Drawing:
     return Drawing([Panel(chart, "plane by plane; lines: where slices meet")], 1)
 
 
+@picture(
+    "align_to_ras",
+    "A made-up brain (`soct atlas phantom`), turned by 14 degrees and 5 % too large, before and after; the line is the template's outline.",
+)
+def _atlas(run: Run) -> Drawing:
+    saved = run.figures("align_to_ras")
+    cuts = sorted(n.removesuffix("_template") for n in saved if n.endswith("_template"))
+    panels = []
+    for part, label in (("before", "centre on centre"), ("brain", "aligned")):
+        for cut in cuts:
+            grey = paint(saved[f"{cut}_{part}"], window=robust_window(saved[f"{cut}_brain"]))
+            grey = np.asarray(Image.fromarray(grey).convert("RGB")).copy()
+            grey[saved[f"{cut}_outline"]] = _ORANGE
+            panels.append(Panel(grey, f"{label}: {cut}"))
+    return Drawing(panels, len(cuts))
+
+
 # --- whatever has no function -------------------------------------------------------------------------
 
 
@@ -1130,7 +1153,7 @@ def draw_all(run: Run, steps: Sequence[str] = (), folder: Path = FOLDER) -> list
     """Draw the steps (all where none is named); return what could not be drawn, and why."""
     folder.mkdir(parents=True, exist_ok=True)
     failed = []
-    for step_id in steps or [name for name in load_steps() if name not in NOT_SWITCHED_ON]:
+    for step_id in steps or list(load_steps()):
         try:
             (folder / f"{step_id}.png").write_bytes(draw_step(run, step_id))
         except (OSError, KeyError, ValueError, IndexError, StopIteration) as error:
@@ -1148,12 +1171,11 @@ def make_run(folder: Path) -> Run:
     folder.mkdir(parents=True, exist_ok=True)
     profile = folder / "pictures.yaml"
     profile.write_text("name: pictures\nextends: default\n" + "\n".join(switched) + "\n")
-    soct = [sys.executable, "-c", "from soct.cli.main import main; main()"]
-    subprocess.run([*soct, "simulate", str(folder / "made"), *SIMULATION], check=True)
+    subprocess.run([*SOCT, "simulate", str(folder / "made"), *SIMULATION], check=True)
     # A step that fails here shows in the list of those that could not be drawn.
     subprocess.run(
         [
-            *soct,
+            *SOCT,
             "run",
             str(folder / "made/raw"),
             str(folder / "run"),
@@ -1162,7 +1184,30 @@ def make_run(folder: Path) -> Run:
         ],
         check=False,
     )
+    align_a_phantom(folder)
     return Run(folder / "run")
+
+
+def align_a_phantom(folder: Path) -> None:
+    """Align a made-up atlas, turned and enlarged, to itself: the simulated brain belongs to no atlas."""
+    voxel = 100.0
+    template, _ = make_phantom(voxel)
+    turn = Rotation.from_rotvec((9, -7, 8), degrees=True).as_matrix() * 1.05
+    there = template.reoriented("PIR")
+    shape = tuple(n + 8 for n in there.data.shape)
+    back = np.linalg.inv(turn)
+    middle = (np.array(there.data.shape) - 1) / 2 - back @ ((np.array(shape) - 1) / 2)
+    data = ndimage.affine_transform(
+        there.data.astype(np.float32), back, middle, shape, order=1, cval=30
+    )
+    volume = folder / "turned.ome.zarr"
+    size = Voxel(voxel, voxel, voxel)
+    with PyramidWriter(volume, shape, size, (voxel, 2 * voxel), orientation="PIR") as writer:
+        writer.append(np.maximum(data, 1).astype(np.float32), np.ones(shape, bool))
+    write_phantom_atlas(folder / "ATLAS", voxel)
+    arguments = ["--in", f"stack.volume={volume}", "--template", str(folder / "ATLAS"), "--orientation", "PIR",
+                 "--resolution-um", "100", "--out", str(folder / "run" / "align_to_ras")]  # fmt: skip
+    subprocess.run([*SOCT, "align-to-ras", *arguments], check=False)
 
 
 NOT_SWITCHED_ON: frozenset[str] = frozenset({"align_to_ras"})

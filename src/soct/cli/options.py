@@ -140,7 +140,7 @@ Gpu = Annotated[
         "--gpu",
         metavar="auto|off|require",
         parser=parsed_by(_gpu),
-        help="Reserved: no step computes on a GPU yet, and `require` is refused.",
+        help="Render slices and stack, and fit bias fields, on a GPU: where there is one, never, or not without.",
         rich_help_panel=PANEL_MACHINE,
     ),
 ]
