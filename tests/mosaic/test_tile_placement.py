@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from scipy import ndimage as ndi
 
-from soct.mosaic.grid_model import GridModel, fit_grid_model
+from soct.mosaic.grid_model import GridModel, fit_grid_model, nominal_model
 from soct.mosaic.placement import Offsets, find_bridges, place_offsets
 from soct.mosaic.refinement import RefineOptions
 from soct.mosaic.strips import collect_strips, find_neighbours, overlap_boxes
-from soct.mosaic.tile_placement import TileOptions, find_blank_tiles, place_tiles
+from soct.mosaic.tile_placement import TileOptions, find_blank_tiles, place_tiles, refine_placement
 
 TILE = (96, 112)
 
@@ -349,3 +349,32 @@ def test_narrow_overlaps_of_coarse_texture_do_not_draw_tiles_together():
     assert bias < once / 2
     assert rms < 0.08
     assert rms < once_rms
+
+
+def test_a_tile_that_one_pair_ties_to_the_rest_is_placed_by_it_however_far_it_strayed():
+    # Two groups of well-placed tiles: few pairs, from which a stage looks better than it is.
+    nominal = np.array(
+        [(0, 0), (0, 45), (45, 0), (90, 0), (0, 135), (45, 135), (90, 135), (135, 135)], float
+    )
+    true = nominal + np.array([(0.3, -0.4), (0.6, -0.2), (-0.2, 0.3), (0.4, 0.5), (2.2, 2.6), (0.1, -0.3), (0.6, 0.3), (0.2, 0.1)])  # fmt: skip
+    pairs = np.array([(0, 1), (0, 2), (2, 3), (4, 5), (5, 6), (6, 7)])
+    offsets = as_offsets(pairs, (true[pairs[:, 1]] - true[pairs[:, 0]])[:, None], np.full(6, 0.95))
+    placed = place_offsets(nominal, offsets)
+    assert placed.pair_accepted.all()
+    steps = placed.positions_px[pairs[:, 1]] - placed.positions_px[pairs[:, 0]]
+    np.testing.assert_allclose(steps[3], true[5] - true[4], atol=0.5)
+
+
+def test_a_wrong_first_peak_that_nothing_checks_gives_way_to_a_clearer_one():
+    canvas = textured_canvas((170, 120), seed=4)
+    true = np.array([(5.0, 4.0), (81.0, 4.0)])
+    tiles = [cut(canvas, p) for p in true]
+    nominal, pairs, search = np.array([(0.0, 0.0), (76.0, 0.0)]), np.array([(0, 1)]), 8.0
+    boxes = [overlap_boxes((76.0, 0.0), TILE, search)]
+    store = collect_strips(lambda i: tiles[i], np.arange(2), pairs, boxes, TILE)
+    wrong = as_offsets(pairs, np.array([[[71.0, 0.0]]]), np.array([0.9]))
+    stage = nominal_model()
+    first = place_offsets(nominal, wrong, model=stage)
+    assert first.pair_accepted.all()
+    refined = refine_placement(store, nominal, wrong, first, TileOptions(), stage, 1)
+    np.testing.assert_allclose(np.diff(refined.positions_px, axis=0)[0], (76.0, 0.0), atol=0.1)

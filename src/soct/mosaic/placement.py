@@ -154,6 +154,11 @@ Far from the few tiles that are measured a free fit swings; where many are, this
 """
 
 
+_USUAL_SCATTER_PX = 1.0
+_USUAL_PAIRS = 3.0
+"""How far tiles stray from the grid where hardly anything is measured, and for how many pairs that counts."""
+
+
 class _Solver:
     """Normal equations of relative offsets and absolute priors; (y, x) are coupled by the covariances."""
 
@@ -427,7 +432,20 @@ def _refit(
     # Each tile gives two numbers; the matrix took four and every group's mean two.
     freedom = max(1.0 - (2.0 + len(groups)) / members.size, 0.2)
     scatter = fitted.scatter_px * np.sqrt(2.0 / freedom)
-    return GridModel(fitted.matrix, max(float(scatter), 0.3), int(used.sum()))
+    # Solved positions lean on the model the more the less it lets them stray; the pairs themselves do not.
+    apart = _pair_spread(picked - fitted.steps(steps), used) / np.sqrt(2.0)
+    # A few pairs fit their own model too well: a stage's usual scatter counts like some more of them.
+    count = int(used.sum())
+    squared = count * max(float(scatter), apart) ** 2 + _USUAL_PAIRS * _USUAL_SCATTER_PX**2
+    return GridModel(
+        fitted.matrix, max(float(np.sqrt(squared / (count + _USUAL_PAIRS))), 0.3), count
+    )
+
+
+def _pair_spread(deviation: NDArray[np.float64], used: NDArray[np.bool_]) -> float:
+    """Robust standard deviation per axis of what the model leaves of the pairs; 0 without any."""
+    length = np.linalg.norm(deviation[used], axis=1)
+    return float(np.median(length)) / 1.1774 if length.size else 0.0
 
 
 def _components(n: int, pairs: NDArray[np.int64], used: NDArray[np.bool_]) -> NDArray[np.int64]:

@@ -219,7 +219,7 @@ def estimate(acquisition: Acquisition, slices: tuple[int, ...], params: Mapping[
 
 STEP = Step(
     id="estimate_global_transform",
-    version=1,
+    version=2,
     scope=Scope.RUN,
     params=EstimateGlobalTransformParams,
     run=run,

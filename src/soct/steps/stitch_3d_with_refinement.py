@@ -494,7 +494,7 @@ def estimate(acquisition: Acquisition, slices: tuple[int, ...], params: Mapping[
 
 STEP = Step(
     id="stitch_3d_with_refinement",
-    version=3,
+    version=4,
     scope=Scope.SLICE,
     params=StitchParams,
     run=run,
