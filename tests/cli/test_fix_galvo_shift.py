@@ -89,5 +89,6 @@ def test_a_quick_mosaic_is_written_as_picture_or_as_numbers(
         assert ended.code == 0, ended.err
         assert ended.out.strip() == name
         assert "slice 1: 4 tiles" in ended.err
-        assert Image.open(tmp_path / name).mode == mode
+        with Image.open(tmp_path / name) as picture:
+            assert picture.mode == mode
     assert soct("quick-stitch", str(raw), "slice.jpg").code == 2

@@ -61,7 +61,7 @@ def test_a_run_prints_where_the_results_are_and_words_go_to_stderr(
 ) -> None:
     assert soct("run", source, "out", "--subject", "S 1", "--set", "cut.amount=7") == ExitCode.OK
     told = capsys.readouterr()
-    assert told.out.splitlines() == ["report: out/report.html"]
+    assert told.out.splitlines() == ["volume: out/stack/S 1.zarr", "report: out/report.html"]
     lines = told.err.splitlines()
     assert any("/6 steps] read: 2 of 2 slices, " in line for line in lines)
     assert "cut:z01: thin" in lines

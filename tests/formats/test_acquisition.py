@@ -3,13 +3,16 @@ import os
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from soct.errors import InputError, UserError
 from soct.formats.acquisition import fingerprint_slice, open_acquisition
+from soct.formats.mosaic_grid import MosaicGridWriter
 from soct.formats.tile_info import parse_info
+from soct.space import Voxel
 from tests.formats.fuzzing import FUZZ
 from tests.formats.raw_files import KEYS, samples, write_slice, write_tile
 
@@ -251,7 +254,9 @@ def test_malformed_session_metadata_is_a_problem(tmp_path, content):
 
 def test_mosaic_grids_are_an_input(tmp_path):
     for slice_id in (0, 2):
-        (tmp_path / f"mosaic_grid_3d_z{slice_id:02d}.ome.zarr").mkdir()
+        path = tmp_path / f"mosaic_grid_3d_z{slice_id:02d}.ome.zarr"
+        with MosaicGridWriter(path, 1, 1, (4, 4, 4), Voxel(10, 25, 25)) as writer:
+            writer.write_tile(0, 0, np.ones((4, 4, 4), np.float32))
     (tmp_path / "shifts_xy.csv").write_text("")
     acquisition = open_acquisition(tmp_path)
     assert acquisition.kind == "grid"

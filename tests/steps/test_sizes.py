@@ -15,6 +15,7 @@ from soct.pipeline.asked_run import WORKER_MODULES
 from soct.simulate.microscope import simulate
 from soct.simulate.spec import preset
 from soct.steps.blocks import cut_blocks, middle_block
+from soct.steps.finished_volume import VOLUME_STEPS
 from tests.steps.chain import STEPS, Made
 
 WRITERS = ("create_mosaic_grid", "stitch_3d_with_refinement", "compensate_attenuation", "stack")
@@ -39,7 +40,8 @@ def test_the_disk_that_a_step_announces_holds_what_it_writes(plain: Made, name: 
 
 
 def test_memory_that_is_announced_does_not_grow_with_the_number_of_slices(tmp_path: Path) -> None:
-    needs, bounded = [], ("fix_illumination", "fix_focal_curvature", "stack")
+    bounded = ("fix_illumination", "fix_focal_curvature", "stack", *VOLUME_STEPS)
+    needs = []
     for slices in (2, 6):
         spec = preset("tiny", slices=slices, rows=1, cols=2, interpolated=True, truth_voxels=10_000)
         acquisition = open_acquisition(simulate(spec, tmp_path / str(slices), threads=1).raw)

@@ -1,4 +1,4 @@
-"""List the atlases on this machine."""
+"""List the atlases on this machine, in soct's folder and in BrainGlobe's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Remove from a run folder what a run can compute again, and what dead runs left behind."""
+"""List, and with --yes remove, what a run can compute again: arrays of single slices, and leftovers."""
 
 from __future__ import annotations
 

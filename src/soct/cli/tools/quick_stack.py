@@ -1,4 +1,4 @@
-"""Stack the depth projections of all slices to a volume of one plane per slice, in minutes."""
+"""Stack the depth projections of all slices to a volume of one plane per slice (2.5D)."""
 
 from __future__ import annotations
 

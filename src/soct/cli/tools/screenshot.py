@@ -1,4 +1,4 @@
-"""Picture of a volume: three orthogonal planes with scale bar, letters and slices."""
+"""Write a picture of a volume: three orthogonal planes to one scale."""
 
 from __future__ import annotations
 

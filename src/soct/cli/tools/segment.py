@@ -1,4 +1,4 @@
-"""Find the brain in a volume and write it as a mask."""
+"""Find the brain in a volume and write it as a mask, 1 inside and 0 outside."""
 
 from __future__ import annotations
 

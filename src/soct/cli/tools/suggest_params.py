@@ -1,4 +1,4 @@
-"""Suggest values for a profile from an input or a finished run, each with its reason."""
+"""Print a profile of suggested values, with the reason for each; save it and give it to --profile."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Read every output of a run, or a volume, and say what is damaged or missing."""
+"""Read every output of a run and compare it with its record; or read every voxel of a volume."""
 
 from __future__ import annotations
 
