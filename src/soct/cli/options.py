@@ -154,6 +154,15 @@ MaxRuntime = Annotated[
         rich_help_panel=PANEL_MACHINE,
     ),
 ]
+GridAxes = Annotated[
+    str,
+    typer.Option(
+        "--grid-axes",
+        metavar="auto|yx|xy",
+        parser=one_of("auto", "yx", "xy"),
+        help="Order of the lateral axes of a grid; auto: xy unless soct wrote it.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Input = Annotated[
     Path, typer.Argument(metavar="INPUT", help="Folder of raw tiles or of mosaic grids.")

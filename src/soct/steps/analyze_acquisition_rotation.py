@@ -17,6 +17,7 @@ from soct.steps.declaration import (
     Result,
     Scope,
     Step,
+    finite,
     parameter,
 )
 
@@ -42,7 +43,7 @@ def run(context: Context, params: AnalyzeAcquisitionRotationParams) -> Result:
 
     from soct.formats.documents import write_document
     from soct.mosaic.stage_geometry import measure_stage_geometry, pool_slices
-    from soct.steps.tile_layouts import finite, read_layouts
+    from soct.steps.tile_layouts import read_layouts
 
     layouts = read_layouts(context)
     found = [measure_stage_geometry(la.nominal_px, la.positions_px, la.used) for la in layouts]
@@ -127,8 +128,6 @@ def _turn_um(layout: TileLayout, geometry: StageGeometry) -> float:
 
 
 def _row(layout: TileLayout, geometry: StageGeometry) -> dict[str, object]:
-    from soct.steps.tile_layouts import finite
-
     return {
         "rotation_deg": finite(geometry.rotation_deg),
         "rotation_error_deg": finite(geometry.rotation_error_deg),

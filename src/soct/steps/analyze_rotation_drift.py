@@ -18,6 +18,7 @@ from soct.steps.declaration import (
     Result,
     Scope,
     Step,
+    finite,
     parameter,
 )
 
@@ -39,7 +40,6 @@ def run(context: Context, params: AnalyzeRotationDriftParams) -> Result:
 
     from soct.formats.documents import read_document, write_document
     from soct.registration.rotation_drift import PairRotation, analyze_rotation_drift
-    from soct.steps.tile_layouts import finite
 
     poses = read_document(context.run("estimate_slice_poses", "poses"))
     solved = {int(i): float(row["rotation_deg"]) for i, row in poses["slices"].items()}

@@ -11,6 +11,7 @@ from soct.steps.declaration import (
     Result,
     Scope,
     Step,
+    finite,
     parameter,
 )
 
@@ -51,19 +52,19 @@ def run(context: Context, params: AnalyzeShiftsParams) -> Result:
         metrics=(
             Metric(
                 "stage_drift_y_mm",
-                _number(report.y.total_mm),
+                finite(report.y.total_mm),
                 "mm",
                 "drift of the stage over the run along y",
             ),
             Metric(
                 "stage_drift_x_mm",
-                _number(report.x.total_mm),
+                finite(report.x.total_mm),
                 "mm",
                 "drift of the stage over the run along x",
             ),
             Metric(
                 "stage_max_step_mm",
-                _number(report.max_step_mm),
+                finite(report.max_step_mm),
                 "mm",
                 "longest step between two slices",
             ),
@@ -71,10 +72,6 @@ def run(context: Context, params: AnalyzeShiftsParams) -> Result:
         ),
         warnings=tuple(warnings),
     )
-
-
-def _number(value: float) -> float | None:
-    return value if value == value and abs(value) != float("inf") else None
 
 
 def _finite(content: object) -> dict[str, object]:
@@ -85,7 +82,7 @@ def _finite(content: object) -> dict[str, object]:
             return {str(k): clean(v) for k, v in value.items()}
         if isinstance(value, list | tuple):
             return [clean(v) for v in value]
-        return _number(value) if isinstance(value, float) else value
+        return finite(value) if isinstance(value, float) else value
 
     result = clean(content)
     assert isinstance(result, dict)

@@ -17,6 +17,7 @@ from soct.steps.declaration import (
     Result,
     Scope,
     Step,
+    finite,
     parameter,
 )
 
@@ -44,7 +45,7 @@ def run(context: Context, params: AnalyzeTileDilationParams) -> Result:
     from soct.formats.documents import write_document
     from soct.mosaic.stage_geometry import measure_stage_geometry, pool_slices
     from soct.mosaic.tile_dilation import fit_trends, measure_pitch_ratios
-    from soct.steps.tile_layouts import finite, read_layouts
+    from soct.steps.tile_layouts import read_layouts
 
     layouts = read_layouts(context)
     fits = [measure_stage_geometry(la.nominal_px, la.positions_px, la.used) for la in layouts]

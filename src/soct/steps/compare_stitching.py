@@ -17,6 +17,7 @@ from soct.steps.declaration import (
     Result,
     Scope,
     Step,
+    finite,
     parameter,
 )
 
@@ -51,7 +52,6 @@ def run(context: Context, params: CompareStitchingParams) -> Result:
 
     from soct.formats.documents import write_document
     from soct.mosaic.stitch_comparison import compare_overlaps
-    from soct.steps.tile_layouts import finite
 
     with np.load(context.mine("stitch_3d_with_refinement", "figures")) as saved:
         nominal, positions = saved["nominal_px"], saved["positions_px"]

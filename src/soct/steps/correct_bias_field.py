@@ -21,6 +21,7 @@ from soct.steps.declaration import (
     Result,
     Scope,
     Step,
+    finite,
     parameter,
 )
 from soct.steps.finished_volume import inputs_before
@@ -188,10 +189,6 @@ def _report(
     boundaries: list[float],
     sections: int,
 ) -> Result:
-    import numpy as np
-
-    def number(value: float) -> float | None:
-        return value if np.isfinite(value) else None
 
     warnings, fallbacks = [], []
     if bias.tissue_share == 0:
@@ -208,11 +205,11 @@ def _report(
             Metric("bias_high", bias.high, "", "99th percentile of the field in tissue"),
             Metric(
                 "plane_step_before",
-                number(bias.step_before),
+                finite(bias.step_before),
                 "",
                 "relative step of brightness from plane to plane, RMS, before",
             ),
-            Metric("plane_step_after", number(bias.step_after), "", "the same after"),
+            Metric("plane_step_after", finite(bias.step_after), "", "the same after"),
             Metric(
                 "contrast_kept",
                 bias.contrast_kept,

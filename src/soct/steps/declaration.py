@@ -7,6 +7,7 @@ its surroundings comes through `Context`; it never sees the profile, the run fol
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -140,6 +141,11 @@ class Metric:
     value: float | int | str | bool | None
     unit: str = ""
     description: str = ""
+
+
+def finite(value: float) -> float | None:
+    """Return a number for a metric or a document: None where it was not measured."""
+    return float(value) if math.isfinite(value) else None
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from soct.steps.declaration import (
     Result,
     Scope,
     Step,
+    finite,
     parameter,
 )
 
@@ -394,14 +395,11 @@ def _report(
             f"{len(dark)} tiles without texture show only noise and are left out: {_list(dark)}"
         )
 
-    def number(value: float) -> float | None:
-        return value if np.isfinite(value) else None
-
     return Result(
         metrics=(
             Metric(
                 "tile_residual_rms_um",
-                number(placement.rms_residual_px * um),
+                finite(placement.rms_residual_px * um),
                 "um",
                 "disagreement of tile pairs with the placement, RMS",
             ),
@@ -424,28 +422,28 @@ def _report(
             Metric("tiles_weak", len(placement.weak), "", "tiles below the confidence to trust"),
             Metric(
                 "seam_l1_before",
-                number(before.l1),
+                finite(before.l1),
                 "",
                 "relative difference in overlaps, stage only",
             ),
             Metric(
-                "seam_l1", number(after.l1), "", "relative difference in overlaps, after placement"
+                "seam_l1", finite(after.l1), "", "relative difference in overlaps, after placement"
             ),
             Metric(
                 "seam_pearson_before",
-                number(before.pearson),
+                finite(before.pearson),
                 "",
                 "correlation in overlaps, stage only",
             ),
             Metric(
                 "seam_pearson",
-                number(after.pearson),
+                finite(after.pearson),
                 "",
                 "correlation in overlaps, after placement",
             ),
             Metric(
                 "seam_step_percent",
-                number(after.step_percent),
+                finite(after.step_percent),
                 "%",
                 "step in brightness where tiles overlap, after placement",
             ),

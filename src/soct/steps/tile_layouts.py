@@ -78,10 +78,3 @@ def read_layouts(context: Context) -> list[TileLayout]:
                 )
             )
     return layouts
-
-
-def finite(value: float) -> float | None:
-    """Return a number for a metric or a document: None where it was not measured."""
-    import math
-
-    return float(value) if math.isfinite(value) else None

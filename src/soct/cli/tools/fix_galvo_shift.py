@@ -54,15 +54,7 @@ def command(
             help="What the tiles are: whole frames, or frames cut to the kept A-lines. auto finds out.",
         ),
     ] = "auto",
-    grid_axes: Annotated[
-        str,
-        typer.Option(
-            "--grid-axes",
-            metavar="auto|yx|xy",
-            parser=options.one_of("auto", "yx", "xy"),
-            help="Order of the lateral axes; auto: xy unless soct wrote the grid.",
-        ),
-    ] = "auto",
+    grid_axes: options.GridAxes = "auto",
     sheet: Annotated[
         Path | None,
         typer.Option(

@@ -51,15 +51,7 @@ def command(
             help="How tiles are mixed where they overlap.",
         ),
     ] = "feather",
-    grid_axes: Annotated[
-        str,
-        typer.Option(
-            "--grid-axes",
-            metavar="auto|yx|xy",
-            parser=options.one_of("auto", "yx", "xy"),
-            help="Order of the lateral axes of a grid; auto: xy unless soct wrote it.",
-        ),
-    ] = "auto",
+    grid_axes: options.GridAxes = "auto",
 ) -> int:
     """Lay out one slice as a flat picture, in seconds, by stage or index, or refined by the images."""
     from soct.cli.terminal import data, words
