@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from soct.cli import job_run
-from soct.cli.terminal import data, data_json, words
+from soct.cli.terminal import data, data_json, telling_progress, words
 from soct.errors import ExitCode
 from soct.pipeline.quantities import format_size
 
@@ -43,7 +43,12 @@ def run_demo(out: Path, machine: Mapping[str, Any], seed: int) -> int:
 
     words("Simulating an acquisition: a brain, a microscope and its faults.")
     with telling_of_writes(out):
-        made = simulate(preset("demo", seed=seed), out / "acquisition", threads=machine.get("cpus"))
+        made = simulate(
+            preset("demo", seed=seed),
+            out / "acquisition",
+            progress=telling_progress(),
+            threads=machine.get("cpus"),
+        )
     words(f"{made.slices} slices, {made.tiles} tiles, {format_size(made.raw_bytes)}: {made.raw}")
     asked = job_run.Asked(input=made.raw, output=out / "run", subject="demo", machine=dict(machine))
     code = job_run.run_job(asked)

@@ -112,7 +112,7 @@ def as_yaml(model: type[BaseModel], key: str, value: Any) -> str:
 
 def _metavar(field: Mapping[str, Any]) -> str:
     if "enum" in field:
-        return "|".join(str(v) for v in field["enum"])
+        return "CHOICE"
     unit = str(field.get("unit", ""))
     return unit.upper() if unit.isidentifier() else "VALUE"
 

@@ -7,6 +7,8 @@ import json
 import os
 import shutil
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from soct.errors import UserError
 
 LEAST_BAR_COLUMNS = 60
+LEAST_PAUSE_S = 2.0
 
 
 def open_missing_streams() -> None:
@@ -52,6 +55,21 @@ def words(*lines: str) -> None:
         _write(sys.stderr, lines)
     except BrokenPipeError:
         silence(sys.stderr)
+
+
+def telling_progress(clock: Callable[[], float] = time.monotonic) -> Callable[[float], None]:
+    """Return what a long computation calls with its fraction done: a line now and then, with the time left."""
+    began = told = clock()
+
+    def tell(fraction: float) -> None:
+        nonlocal told
+        now = clock()
+        if now - told >= LEAST_PAUSE_S and 0 < fraction < 1:
+            left = (now - began) * (1 - fraction) / fraction
+            words(f"... {fraction:.0%}, about {left:.0f} s left")
+            told = now
+
+    return tell
 
 
 def data(*lines: str) -> None:

@@ -95,7 +95,7 @@ def _run(
     threads: int | None,
     typed: Mapping[str, Any],
 ) -> None:
-    from soct.cli.terminal import data, words
+    from soct.cli.terminal import data, telling_progress, words
     from soct.compute import caches
     from soct.pipeline.quantities import format_size
 
@@ -112,7 +112,7 @@ def _run(
         typed = {"n_extra": "0", "galvo_return_px": "null", **typed}
     spec = _spec(name, perfect, typed)
     with telling_of_writes(out):
-        made = simulate(spec, out, threads=threads)
+        made = simulate(spec, out, progress=telling_progress(), threads=threads)
         raw = made.raw
         if data_type == "psoct":
             raw = out / "psoct"
