@@ -20,7 +20,9 @@ from soct.space import Array, FloatArray
 
 LOW_ORDER = 10
 BOWL_SIGMA = 0.3
-OTHER_SIGMA = 0.05
+ROUND_SIGMA = 0.05
+OTHER_SIGMA = 0.02
+RELAXATIONS = 5
 
 
 @dataclass(frozen=True)
@@ -148,40 +150,67 @@ def _shrink(
     measured: Array, error: Array, equations: OverlapEquations | None, smoothness: float
 ) -> Array:
     """Keep what is alike in all tiles: low orders by a joint fit, fine ones by significance."""
-    kept = np.where(measured**2 > smoothness**2 * error, measured, 0.0)
     n_y, n_x = measured.shape
     ky, kx = np.mgrid[: min(LOW_ORDER, n_y), : min(LOW_ORDER, n_x)]
     ky, kx = ky.ravel()[1:], kx.ravel()[1:]
     target, variance = measured[ky, kx], error[ky, kx]
-    normal, right = _prior_precision(ky, kx, measured.shape), np.zeros(len(ky))
+    bowls = _bowl_coefficients(measured.shape)
+    rest = _usual_strength(ky, kx, measured.shape)
+    normal, right = np.zeros((len(ky), len(ky))), np.zeros(len(ky))
     if equations is not None:
-        matrix, right = equations.normal_equations(ky, kx, measured.shape, target)
-        normal = normal + matrix
+        normal, right = equations.normal_equations(ky, kx, measured.shape, target)
         variance = variance * _anatomy_excess(
-            normal, right, target, variance, np.maximum(ky, kx) <= 3
+            normal + _prior_precision(bowls[:, ky, kx], rest),
+            right,
+            target,
+            variance,
+            np.maximum(ky, kx) <= 3,
         )
     normal, right = normal + np.diag(1 / variance), right + target / variance
     with threadpool_limits(1, "blas"):
-        kept[ky, kx] = linalg.solve(normal, right, assume_a="pos")
+        for _ in range(RELAXATIONS):
+            prior = _prior_precision(bowls[:, ky, kx], rest)
+            low = linalg.solve(normal + prior, right, assume_a="pos")
+            # A coefficient that the tiles insist on is no longer held back: the prior is sparse, not just small.
+            rest = np.maximum(rest, np.abs(rest**2 * (prior @ low)))
+        # A bowl's cosine series has a long tail; the low orders tell the bowl, and the bowl the rest of the tail.
+        tail = np.tensordot(bowls[:, ky, kx] @ (prior @ low), bowls, 1)
+    detail = measured - tail
+    kept = tail + np.where(detail**2 > smoothness**2 * error, detail, 0.0)
+    kept[ky, kx] = low
     kept[0, 0] = 0
     return np.asarray(kept)
 
 
-def _prior_precision(ky: Array, kx: Array, shape: tuple[int, ...]) -> Array:
-    """Inverse covariance of the cosine coefficients of a log flat field before any tile is seen.
+def _bowl_coefficients(shape: tuple[int, ...]) -> Array:
+    """Cosine coefficients (b, y, x) of the bowls that a log flat field is made of, at their usual strength.
 
-    Vignetting and tilt are a bowl: polynomials of second order, of any strength that occurs. What else there is
-    falls with the square of the order; optics are nearly separable, so what bends along both axes is small.
+    Vignetting and tilt are polynomials of second order, of any strength that occurs, and round ones up to the
+    fourth, since the logarithm bends a deep bowl.
     """
-    y = np.linspace(-1, 1, shape[0])[:, None] * np.ones((1, shape[1]))
-    x = np.linspace(-1, 1, shape[1])[None] * np.ones((shape[0], 1))
-    bowls = np.stack([y, x, y * y, x * x, 0.5 * x * y])
-    coefficients = fft.dctn(bowls, axes=(1, 2), norm="ortho")[:, ky, kx] * BOWL_SIGMA
+    y = (np.arange(shape[0])[:, None] * 2 + 1) / shape[0] - np.ones((1, shape[1]))
+    x = (np.arange(shape[1])[None] * 2 + 1) / shape[1] - np.ones((shape[0], 1))
+    radius = y * y + x * x
+    bent = ROUND_SIGMA / BOWL_SIGMA
+    bowls = [y, x, y * y, x * x, 0.5 * x * y]
+    bowls += [bent * radius**2, 0.5 * bent * radius * y, 0.5 * bent * radius * x]
+    return np.asarray(fft.dctn(BOWL_SIGMA * np.stack(bowls), axes=(1, 2), norm="ortho"))
+
+
+def _usual_strength(ky: Array, kx: Array, shape: tuple[int, ...]) -> Array:
+    """Give the standard deviation of each cosine coefficient of what a log flat field is beside its bowl.
+
+    It falls with the square of the order; optics are nearly separable, so what bends along both axes is small.
+    """
     order = np.maximum(ky, 1.0) ** 2 * np.maximum(kx, 1.0) ** 2
     size = np.sqrt(shape[0] * shape[1])
-    rest = np.where((ky > 0) & (kx > 0), 0.4 * OTHER_SIGMA, OTHER_SIGMA) * size / order
+    return np.asarray(np.where((ky > 0) & (kx > 0), 0.4 * OTHER_SIGMA, OTHER_SIGMA) * size / order)
+
+
+def _prior_precision(bowls: Array, rest: Array) -> Array:
+    """Inverse covariance of the cosine coefficients of a log flat field before any tile is seen."""
     with threadpool_limits(1, "blas"):
-        return np.asarray(linalg.inv(coefficients.T @ coefficients + np.diag(rest**2)))
+        return np.asarray(linalg.inv(bowls.T @ bowls + np.diag(rest**2)))
 
 
 def _anatomy_excess(
