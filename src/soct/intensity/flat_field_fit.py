@@ -21,7 +21,7 @@ from soct.space import Array, FloatArray
 LOW_ORDER = 10
 BOWL_SIGMA = 0.3
 ROUND_SIGMA = 0.05
-OTHER_SIGMA = 0.02
+OTHER_SIGMA = 0.05
 RELAXATIONS = 5
 
 
