@@ -8,9 +8,10 @@ Convention: see `soct.space`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+from numba import njit
 from scipy import fft, linalg
 from scipy import ndimage as ndi
 from threadpoolctl import threadpool_limits
@@ -76,44 +77,101 @@ def fit_log_flat(
         Limit on the rounds; beyond 15 nothing changes.
     """
     use = np.flatnonzero(votes > 0)
-    logs, mask, votes_used = logs[use], tissue[use], votes[use]
+    # The last bits of BLAS depend on its number of threads.
+    with threadpool_limits(1, "blas"):
+        fit = _fit_tiles(
+            np.ascontiguousarray(logs[use], np.float32),
+            np.ascontiguousarray(tissue[use]),
+            votes[use].astype(np.float64),
+            equations,
+            places[use],
+            smoothness,
+            max_iterations,
+        )
+    every = np.full(len(votes), np.nan)
+    every[use] = fit.baseline
+    return replace(fit, baseline=every)
+
+
+def _fit_tiles(
+    logs: FloatArray,
+    mask: Array,
+    votes: Array,
+    equations: OverlapEquations | None,
+    places: Array,
+    smoothness: float,
+    max_iterations: int,
+) -> LogFlatFit:
     flat = np.zeros(logs.shape[1:])
     coefficients = np.zeros(logs.shape[1:])
-    baseline = np.zeros(len(use))
-    spectrum: Array | None = None
+    baseline = np.zeros(len(logs))
+    error: Array | None = None
+    low = _prepare_low_orders((logs.shape[1], logs.shape[2]), equations)
     converged, rounds = False, 0
     while rounds < min(max_iterations, 15) and not converged:
         rounds += 1
-        residual = np.where(mask, logs - flat.astype(np.float32), np.nan)
-        baseline = np.array([_centre(r) for r in residual])
-        residual -= baseline[:, None, None].astype(np.float32)
-        # What leaves the bulk of a tile (vessels, edges, dust) loses its weight: the reweighted L1 step.
-        bulk = 1.4826 * float(np.nanmedian(np.abs(residual))) + 1e-6
-        weight = np.where(
-            mask, 1 / np.maximum(np.abs(np.nan_to_num(residual)) / (1.5 * bulk), 1), 0
-        )
-        weight = (weight * votes_used[:, None, None]).astype(np.float32)
-        filled = np.nan_to_num(residual)
-        total = weight.sum(0)
-        update = (filled * weight).sum(0) / np.maximum(total, 1e-3 * max(float(total.max()), 1e-9))
-        if spectrum is None:
-            spectrum = _tile_scatter(filled * mask, votes_used, places[use])
+        baseline = _mean_residuals(logs, mask, flat)
+        bulk = _bulk(logs, mask, flat, baseline)
+        update = _average_residuals(logs, mask, votes, flat, baseline, 1.5 * bulk)
+        if error is None:
+            residual = np.where(mask, logs - baseline[:, None, None].astype(np.float32), 0)
+            error = _tile_scatter(residual, votes, places)
         measured = fft.dctn(flat + update, norm="ortho")
-        new = _shrink(measured, spectrum, equations, smoothness)
+        new = _shrink(measured, error, low, equations, smoothness)
         change = float(np.abs(fft.idctn(new - coefficients, norm="ortho")).max())
         coefficients = new
         flat = fft.idctn(coefficients, norm="ortho")
         converged = change < 5e-4
-    every = np.full(len(votes), np.nan)
-    every[use] = baseline
-    return LogFlatFit(
-        coefficients, every, 0 if equations is None else len(equations.ratio), rounds, converged
-    )
+    count = 0 if equations is None else len(equations.ratio)
+    return LogFlatFit(coefficients, baseline, count, rounds, converged)
 
 
-def _centre(residual: Array) -> float:
-    values = residual[np.isfinite(residual)]
-    return float(values.mean()) if values.size else 0.0
+def _bulk(logs: FloatArray, mask: Array, flat: Array, baseline: Array) -> float:
+    """Robust spread of what the flat field leaves, from at most about 400,000 pixels."""
+    every = max(1, int(np.sqrt(logs.size / 200_000)))
+    known = mask[:, ::every, ::every]
+    residual = logs[:, ::every, ::every] - (flat[::every, ::every] + baseline[:, None, None])
+    return 1.4826 * float(np.median(np.abs(residual[known]))) + 1e-6 if known.any() else 1.0
+
+
+@njit(cache=True, nogil=True)
+def _mean_residuals(logs: FloatArray, mask: Array, flat: Array) -> Array:
+    """Log brightness of every tile over its pixels that count."""
+    n, ny, nx = logs.shape
+    out = np.zeros(n)
+    for i in range(n):
+        total, count = 0.0, 0
+        for y in range(ny):
+            for x in range(nx):
+                if mask[i, y, x]:
+                    total += logs[i, y, x] - flat[y, x]
+                    count += 1
+        if count > 0:
+            out[i] = total / count
+    return out
+
+
+@njit(cache=True, nogil=True)
+def _average_residuals(
+    logs: FloatArray, mask: Array, votes: Array, flat: Array, baseline: Array, reach: float
+) -> Array:
+    """Robust mean over tiles of what the flat field leaves.
+
+    What leaves the bulk of a tile (vessels, edges, dust) loses its weight: the reweighted L1 step.
+    """
+    n, ny, nx = logs.shape
+    total = np.zeros((ny, nx))
+    weight = np.zeros((ny, nx))
+    for i in range(n):
+        for y in range(ny):
+            for x in range(nx):
+                if mask[i, y, x]:
+                    residual = logs[i, y, x] - flat[y, x] - baseline[i]
+                    w = votes[i] / max(abs(residual) / reach, 1.0)
+                    total[y, x] += w * residual
+                    weight[y, x] += w
+    least = 1e-3 * max(weight.max(), 1e-9)
+    return total / np.maximum(weight, least)
 
 
 def cluster_places(positions_px: Array | None, shape: tuple[int, ...]) -> Array:
@@ -146,35 +204,53 @@ def _tile_scatter(residual: Array, votes: Array, places: Array) -> Array:
     return np.asarray(np.maximum(power, smooth) / effective + 1e-12)
 
 
+@dataclass(frozen=True)
+class _LowOrders:
+    """What stays the same from round to round: the orders fitted jointly, and what is known of them beforehand."""
+
+    ky: Array
+    kx: Array
+    bowls: Array
+    rest: Array
+    design: Array | None
+
+
+def _prepare_low_orders(shape: tuple[int, int], equations: OverlapEquations | None) -> _LowOrders:
+    orders = (min(LOW_ORDER, shape[0]), min(LOW_ORDER, shape[1]))
+    ky, kx = (k.ravel()[1:] for k in np.mgrid[: orders[0], : orders[1]])
+    design = None if equations is None else equations.design(orders, shape)
+    return _LowOrders(ky, kx, _bowl_coefficients(shape), _usual_strength(ky, kx, shape), design)
+
+
 def _shrink(
-    measured: Array, error: Array, equations: OverlapEquations | None, smoothness: float
+    measured: Array,
+    error: Array,
+    orders: _LowOrders,
+    equations: OverlapEquations | None,
+    smoothness: float,
 ) -> Array:
     """Keep what is alike in all tiles: low orders by a joint fit, fine ones by significance."""
-    n_y, n_x = measured.shape
-    ky, kx = np.mgrid[: min(LOW_ORDER, n_y), : min(LOW_ORDER, n_x)]
-    ky, kx = ky.ravel()[1:], kx.ravel()[1:]
+    ky, kx, rest = orders.ky, orders.kx, orders.rest
+    bowls = orders.bowls[:, ky, kx]
     target, variance = measured[ky, kx], error[ky, kx]
-    bowls = _bowl_coefficients(measured.shape)
-    rest = _usual_strength(ky, kx, measured.shape)
     normal, right = np.zeros((len(ky), len(ky))), np.zeros(len(ky))
-    if equations is not None:
-        normal, right = equations.normal_equations(ky, kx, measured.shape, target)
+    if equations is not None and orders.design is not None:
+        normal, right = equations.normal_equations(orders.design, target)
         variance = variance * _anatomy_excess(
-            normal + _prior_precision(bowls[:, ky, kx], rest),
+            normal + _prior_precision(bowls, rest),
             right,
             target,
             variance,
             np.maximum(ky, kx) <= 3,
         )
     normal, right = normal + np.diag(1 / variance), right + target / variance
-    with threadpool_limits(1, "blas"):
-        for _ in range(RELAXATIONS):
-            prior = _prior_precision(bowls[:, ky, kx], rest)
-            low = linalg.solve(normal + prior, right, assume_a="pos")
-            # A coefficient that the tiles insist on is no longer held back: the prior is sparse, not just small.
-            rest = np.maximum(rest, np.abs(rest**2 * (prior @ low)))
-        # A bowl's cosine series has a long tail; the low orders tell the bowl, and the bowl the rest of the tail.
-        tail = np.tensordot(bowls[:, ky, kx] @ (prior @ low), bowls, 1)
+    for _ in range(RELAXATIONS):
+        prior = _prior_precision(bowls, rest)
+        low = linalg.solve(normal + prior, right, assume_a="pos")
+        # A coefficient that the tiles insist on is no longer held back: the prior is sparse, not just small.
+        rest = np.maximum(rest, np.abs(rest**2 * (prior @ low)))
+    # A bowl's cosine series has a long tail; the low orders tell the bowl, and the bowl the rest of the tail.
+    tail = np.tensordot(bowls @ (prior @ low), orders.bowls, 1)
     detail = measured - tail
     kept = tail + np.where(detail**2 > smoothness**2 * error, detail, 0.0)
     kept[ky, kx] = low
@@ -209,8 +285,7 @@ def _usual_strength(ky: Array, kx: Array, shape: tuple[int, ...]) -> Array:
 
 def _prior_precision(bowls: Array, rest: Array) -> Array:
     """Inverse covariance of the cosine coefficients of a log flat field before any tile is seen."""
-    with threadpool_limits(1, "blas"):
-        return np.asarray(linalg.inv(bowls.T @ bowls + np.diag(rest**2)))
+    return np.asarray(linalg.inv(bowls.T @ bowls + np.diag(rest**2)))
 
 
 def _anatomy_excess(
@@ -223,12 +298,11 @@ def _anatomy_excess(
     """
     factors = 2.0 ** np.arange(0, 10, 0.5)
     scores = []
-    with threadpool_limits(1, "blas"):
-        inverse = linalg.inv(normal)
-        difference = (target - inverse @ right)[coarse]
-        covariance = inverse[np.ix_(coarse, coarse)]
-        for factor in factors:
-            total = linalg.cholesky(covariance + np.diag(factor * variance[coarse]), lower=True)
-            scaled = linalg.solve_triangular(total, difference, lower=True)
-            scores.append(-0.5 * float(scaled @ scaled) - float(np.log(np.diag(total)).sum()))
+    inverse = linalg.inv(normal)
+    difference = (target - inverse @ right)[coarse]
+    covariance = inverse[np.ix_(coarse, coarse)]
+    for factor in factors:
+        total = linalg.cholesky(covariance + np.diag(factor * variance[coarse]), lower=True)
+        scaled = linalg.solve_triangular(total, difference, lower=True)
+        scores.append(-0.5 * float(scaled @ scaled) - float(np.log(np.diag(total)).sum()))
     return float(factors[int(np.argmax(scores))])

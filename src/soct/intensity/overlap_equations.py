@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 from scipy import fft
 
 from soct.space import Array
@@ -18,6 +17,7 @@ from soct.space import Array
 BIN_PX = 4
 MAX_PAIRS = 400
 MAX_SEARCH_PX = 8
+CHUNK = 4096
 
 
 @dataclass(frozen=True)
@@ -39,22 +39,33 @@ class OverlapEquations:
     second: Array
     pair: Array
 
-    def normal_equations(
-        self, ky: Array, kx: Array, shape: tuple[int, int], start: Array
-    ) -> tuple[Array, Array]:
-        """Weighted normal matrix (k, k) and right side (k,) for orthonormal cosine coefficients.
+    def design(self, orders: tuple[int, int], shape: tuple[int, int]) -> Array:
+        """Build the matrix (m, k) from cosine coefficients, row-major without the first, to ratios.
 
         Parameters
         ----------
-        ky, kx : ndarray (k,)
-            Orders.
+        orders : tuple of int
+            How many orders along y and x.
         shape : tuple of int
             Tile shape that the coefficients belong to.
+        """
+        design = _cosines(self.first, orders, shape)
+        design -= _cosines(self.second, orders, shape)
+        return design.reshape(len(design), -1)[:, 1:]
+
+    def normal_equations(self, design: Array, start: Array) -> tuple[Array, Array]:
+        """Weighted normal matrix (k, k) and right side (k,) for orthonormal cosine coefficients.
+
+        Its last bits depend on the number of BLAS threads: the caller holds that at one.
+
+        Parameters
+        ----------
+        design : ndarray (m, k)
+            From `design`.
         start : ndarray (k,)
             Current coefficients; residuals from them set the robust weights.
         """
-        design = _cosines(self.first, ky, kx, shape) - _cosines(self.second, ky, kx, shape)
-        residual = self.ratio - (design * start).sum(1)
+        residual = self.ratio - design @ start
         centre = np.median(residual)
         spread = 1.4826 * np.median(np.abs(residual - centre)) + 1e-4
         weight = 1 / np.maximum(np.abs(residual) / (1.5 * spread), 1)
@@ -65,7 +76,11 @@ class OverlapEquations:
         used = counts > 0
         excess = np.mean(means[used] ** 2 * counts[used]) / spread**2
         weight = weight / (spread**2 * max(float(excess), 4.0))
-        return _accumulate(design, weight, self.ratio)
+        matrix = np.zeros((design.shape[1], design.shape[1]))
+        for at in range(0, len(design), CHUNK):
+            rows = design[at : at + CHUNK] * np.sqrt(weight[at : at + CHUNK, None])
+            matrix += rows.T @ rows
+        return matrix, np.asarray((weight * self.ratio) @ design)
 
 
 def build_overlap_equations(
@@ -168,30 +183,11 @@ def _bin(image: Array, size: Array) -> Array:
     return np.asarray(image.reshape(size[0], BIN_PX, size[1], BIN_PX).mean((1, 3)))
 
 
-def _cosines(points: Array, ky: Array, kx: Array, shape: tuple[int, int]) -> Array:
-    """Orthonormal cosine basis (m, k) at pixel positions."""
-    n_y, n_x = shape
-    y = np.cos(np.pi * (points[:, :1] + 0.5) * np.arange(ky.max() + 1)[None] / n_y)
-    x = np.cos(np.pi * (points[:, 1:] + 0.5) * np.arange(kx.max() + 1)[None] / n_x)
-    y *= np.where(np.arange(ky.max() + 1) == 0, np.sqrt(1 / n_y), np.sqrt(2 / n_y))
-    x *= np.where(np.arange(kx.max() + 1) == 0, np.sqrt(1 / n_x), np.sqrt(2 / n_x))
-    return np.asarray(y[:, ky] * x[:, kx])
-
-
-@njit(cache=True, nogil=True)
-def _accumulate(design: Array, weight: Array, ratio: Array) -> tuple[Array, Array]:
-    # Summed here and not by BLAS, whose result depends on its number of threads.
-    m, k = design.shape
-    matrix = np.zeros((k, k))
-    vector = np.zeros(k)
-    for r in range(m):
-        w = weight[r]
-        for a in range(k):
-            wa = w * design[r, a]
-            vector[a] += wa * ratio[r]
-            for b in range(a, k):
-                matrix[a, b] += wa * design[r, b]
-    for a in range(k):
-        for b in range(a):
-            matrix[a, b] = matrix[b, a]
-    return matrix, vector
+def _cosines(points: Array, orders: tuple[int, int], shape: tuple[int, int]) -> Array:
+    """Orthonormal cosine basis (m, rows, columns) at pixel positions."""
+    y, x = (
+        np.cos(np.pi / n * (points[:, axis, None] + 0.5) * np.arange(k))
+        * np.where(np.arange(k) == 0, np.sqrt(1 / n), np.sqrt(2 / n))
+        for axis, (k, n) in enumerate(zip(orders, shape, strict=True))
+    )
+    return np.asarray(y[:, :, None] * x[:, None])
