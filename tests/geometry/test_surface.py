@@ -136,6 +136,14 @@ def _bowl() -> FloatArray:
     return (bowl - bowl.mean()).astype(np.float32)
 
 
+def test_a_surface_fitted_to_squares_of_pixels_is_evaluated_on_every_pixel() -> None:
+    wanted = evaluate_quadratic(np.array([5, 0.1, -0.05, 0.002, 0.001, -0.003]), (48, 64))
+    squares = wanted.reshape(12, 4, 16, 4).mean(axis=(1, 3))
+    found = fit_quadratic(squares, np.ones(squares.shape))
+    # The mean of a parabola over a square is above its centre by a constant.
+    np.testing.assert_allclose(evaluate_quadratic(found, (48, 64), bin_px=4), wanted, atol=5e-3)
+
+
 def test_the_curvature_that_tiles_share_is_found_under_their_own_tilts() -> None:
     y, x = np.mgrid[:N, :N]
     interfaces = []

@@ -8,6 +8,7 @@ import types
 
 import numpy as np
 import pytest
+from scipy import fft
 from scipy import ndimage as ndi
 
 from soct.errors import ConfigurationError, InputError
@@ -17,6 +18,7 @@ from soct.intensity.illumination import (
     estimate_illumination,
     reduce_projection,
 )
+from soct.intensity.overlap_equations import OverlapEquations
 from soct.quality.seams import measure_seams
 from soct.space import Array, FloatArray
 
@@ -63,6 +65,38 @@ def test_the_flat_field_comes_back_from_few_textured_tiles() -> None:
     assert _error(np.ones((TILE, TILE))) > 0.1
     assert _error(found.flat) < 0.035
     assert found.flat.mean() == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize("shape", ["deep bowl", "coma", "ripple", "ripple along both axes"])
+def test_plain_tiles_give_the_flat_field_to_half_a_percent_whatever_its_shape(shape: str) -> None:
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[-1 : 1 : TILE * 1j, -1 : 1 : TILE * 1j]
+    bowl = x * x + y * y
+    wave = [np.cos(np.pi * k * (np.arange(TILE) + 0.5) / TILE) for k in (3, 4, 5)]
+    flat = {
+        "deep bowl": (1 + 0.8 * bowl) ** -1.5,
+        "coma": np.exp(-0.6 * bowl + 0.15 * bowl * x),
+        "ripple": np.exp(-0.3 * bowl) * (1 + 0.04 * wave[2]),
+        "ripple along both axes": np.exp(-0.3 * bowl) * (1 + 0.04 * wave[1][:, None] * wave[0]),
+    }[shape]
+    tiles = rng.uniform(300, 1000, (30, 1, 1)) * flat * rng.gamma(20, 0.05, (30, TILE, TILE))
+    ratio = estimate_illumination(tiles).flat / (flat / flat.mean())
+    assert float(np.std(ratio)) < 0.005
+
+
+def test_overlap_equations_say_by_how_much_the_flat_field_differs_between_two_places() -> None:
+    rng = np.random.default_rng(1)
+    coefficients = np.zeros((TILE, TILE))
+    coefficients[:4, :5] = rng.normal(0, 3, (4, 5))
+    log_flat = fft.idctn(coefficients, norm="ortho")
+    places = rng.integers(0, TILE, (2, 500, 2))
+    ratio = log_flat[tuple(places[0].T)] - log_flat[tuple(places[1].T)]
+    equations = OverlapEquations(ratio, *places.astype(float), np.arange(500) // 50)
+    design = equations.design((4, 5), (TILE, TILE))
+    wanted = coefficients[:4, :5].ravel()[1:]
+    np.testing.assert_allclose(design @ wanted, ratio, atol=1e-12)
+    matrix, right = equations.normal_equations(design, np.zeros(19))
+    np.testing.assert_allclose(np.linalg.solve(matrix, right), wanted, rtol=1e-8)
 
 
 def test_overlaps_keep_anatomy_out_of_the_flat_field() -> None:

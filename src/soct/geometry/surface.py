@@ -143,11 +143,16 @@ def measure_water_level(smoothed: Array) -> WaterLevel:
     """
     planes = [p[np.isfinite(p)] for p in smoothed]
     # A depth that few A-lines reach says nothing about the slice.
-    enough = max((p.size for p in planes), default=0) * 0.5
-    levels = [(float(np.median(p)), i) for i, p in enumerate(planes) if p.size > enough > 0]
-    if not levels:
+    most = max((p.size for p in planes), default=0)
+    enough = [i for i, p in enumerate(planes) if p.size > 0.5 * most]
+    if not enough:
         return WaterLevel(0.0, 0.0)
-    floor, darkest = min(levels)
+    if all(p.size == most for p in planes):
+        medians = np.median(np.stack(planes), axis=1)
+    else:
+        medians = np.array([np.median(planes[i]) for i in enough])
+    at = int(np.argmin(medians))
+    floor, darkest = float(medians[at]), enough[at]
     noise = 1.4826 * float(np.median(np.abs(planes[darkest] - floor)))
     return WaterLevel(floor, noise, _brightest(smoothed))
 
@@ -274,32 +279,33 @@ def bin_a_lines(block: Array, bin_px: int, *, valid: Array | None = None) -> Flo
     """
     data = np.ascontiguousarray(block, dtype=np.float32)
     nz, ny, nx = data.shape
-    limits = np.zeros((2, ny, nx), np.int64)
-    limits[1] = nz
+    limits = np.zeros((2, 1, 1) if valid is None else (2, ny, nx), np.int64)
     if valid is not None:
         limits[:] = valid
     out = np.empty((nz, -(-ny // bin_px), -(-nx // bin_px)), np.float32)
-    _average_squares(data, limits, bin_px, out)
+    _average_squares(data, limits, valid is not None, bin_px, out)
     return out
 
 
 @njit(cache=True, nogil=True)
-def _average_squares(data: FloatArray, limits: Array, size: int, out: FloatArray) -> None:
+def _average_squares(
+    data: FloatArray, limits: Array, limited: bool, size: int, out: FloatArray
+) -> None:
     nz, ny, nx = data.shape
-    total = np.empty(out.shape[2])
-    count = np.empty(out.shape[2])
     for z in range(nz):
         for by in range(out.shape[1]):
-            total[:] = 0
-            count[:] = 0
-            for y in range(by * size, min((by + 1) * size, ny)):
-                for x in range(nx):
-                    v = data[z, y, x]
-                    if limits[0, y, x] <= z < limits[1, y, x] and np.isfinite(v):
-                        total[x // size] += v
-                        count[x // size] += 1
             for bx in range(out.shape[2]):
-                out[z, by, bx] = total[bx] / count[bx] if count[bx] > 0 else np.nan
+                total, count = 0.0, 0
+                for y in range(by * size, min((by + 1) * size, ny)):
+                    for x in range(bx * size, min((bx + 1) * size, nx)):
+                        v = data[z, y, x]
+                        good = np.isfinite(v)
+                        if limited:
+                            good &= limits[0, y, x] <= z < limits[1, y, x]
+                        if good:
+                            total += v
+                            count += 1
+                out[z, by, bx] = total / count if count > 0 else np.nan
 
 
 @njit(cache=True, nogil=True)
@@ -486,18 +492,23 @@ def fit_quadratic(values: Array, weight: Array, *, planar: bool = False) -> Arra
     return coefficients / scale ** np.array([0, 1, 1, 2, 2, 2])
 
 
-def evaluate_quadratic(coefficients: Array, shape: tuple[int, int]) -> FloatArray:
+def evaluate_quadratic(
+    coefficients: Array, shape: tuple[int, int], *, bin_px: int = 1
+) -> FloatArray:
     """Evaluate the surface of `fit_quadratic` on every pixel.
 
     Parameters
     ----------
     coefficients : ndarray (6,)
     shape : tuple of int
+    bin_px : int
+        Side, in pixels of the result, of the squares that the surface was fitted to.
 
     Returns
     -------
     ndarray `shape` float32
     """
-    y, x = np.arange(shape[0])[:, None], np.arange(shape[1])[None]
+    y, x = ((np.arange(n) + 0.5) / bin_px - 0.5 for n in shape)
+    y, x = y[:, None], x[None]
     a, b, c, d, e, f = coefficients
     return (a + b * y + c * x + d * y * y + e * x * y + f * x * x).astype(np.float32)

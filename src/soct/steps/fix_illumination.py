@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from soct.intensity.illumination import Illumination
     from soct.quality.seams import MosaicSeams
     from soct.space import FloatArray
+    from soct.steps.grid_tiles import TileLoader
+
+TILE_COPIES = 6
+"""How many times the bytes of a tile its projection needs."""
 
 
 class FixIlluminationParams(Params):
@@ -63,6 +67,8 @@ def project_tile(tile: FloatArray) -> FloatArray:
     import numpy as np
 
     from soct.geometry.surface import (
+        bin_a_lines,
+        evaluate_quadratic,
         fit_surface,
         locate_interface,
         measure_water_level,
@@ -70,25 +76,57 @@ def project_tile(tile: FloatArray) -> FloatArray:
     )
     from soct.intensity.depth_profiles import project_below_surface
 
-    smoothed = smooth_a_lines(tile)
+    # The surface of a tile is a smooth quadratic: squares of A-lines show it as well as single ones.
+    bin_px = max(1, min(4, min(tile.shape[1:]) // 16))
+    smoothed = smooth_a_lines(
+        bin_a_lines(tile, bin_px) if bin_px > 1 else tile, sigma_px=(0.8, 2 / bin_px, 2 / bin_px)
+    )
     water = measure_water_level(smoothed)
     found = locate_interface(smoothed, water)
     surface = fit_surface(found.depth_px, found.confidence, mode="quadratic")
+    depth_px = evaluate_quadratic(
+        surface.coefficients, (tile.shape[1], tile.shape[2]), bin_px=bin_px
+    )
+    depth_px = np.maximum(depth_px, 0)
     # Below the deepest interface the frame still holds light: all A-lines average over as many samples.
-    depth = min(40.0, tile.shape[0] - 2.0 - float(surface.depth_px.max()) - 3.0)
-    if surface.measured_fraction < 0.02 or depth < 4:
+    reach = min(40.0, tile.shape[0] - 2.0 - float(depth_px.max()) - 3.0)
+    if surface.measured_fraction < 0.02 or reach < 4:
         return np.nan_to_num(np.nanmean(tile, axis=0)) - np.float32(water.floor)
-    return project_below_surface(tile, surface.depth_px, floor=water.floor, depth_px=int(depth))
+    return project_below_surface(tile, depth_px, floor=water.floor, depth_px=int(reach))
 
 
-def _thumbnail(
+def _project_tiles(
+    context: Context, loaders: Mapping[int, TileLoader], chosen: Sequence[tuple[int, int]]
+) -> NDArray[np.float32]:
+    """Projections of the chosen tiles (slice, number), reduced, a tile per thread at a time."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    import numpy as np
+
+    from soct.intensity.illumination import reduce_projection
+
+    def project(which: tuple[int, int]) -> FloatArray:
+        slice_id, number = which
+        return reduce_projection(project_tile(loaders[slice_id](number)))
+
+    tile_bytes = max(4 * int(np.prod(load.grid.tile_shape)) for load in loaders.values())
+    workers = max(1, min(context.threads, context.memory_bytes // (TILE_COPIES * tile_bytes)))
+    projections = []
+    with ThreadPoolExecutor(workers) as pool:
+        for projection in pool.map(project, chosen):
+            projections.append(projection)
+            context.progress(len(projections) / len(chosen))
+    return np.stack(projections)
+
+
+def _thumbnails(
     grid: MosaicGrid,
     tiles: Sequence[GridTile],
     positions: NDArray[np.float64],
-    illumination: Illumination | None,
+    illumination: Illumination,
     limit: int = 500,
-) -> FloatArray:
-    """Tiles pasted at their expected places: shows shading as the eye sees it."""
+) -> tuple[FloatArray, FloatArray]:
+    """Tiles pasted at their expected places, before and after: shows shading as the eye sees it."""
     import numpy as np
 
     from soct.intensity.illumination import correct_illumination
@@ -96,17 +134,17 @@ def _thumbnail(
     _, h, w = grid.tile_shape
     height, width = (int(np.ceil(positions[:, a].max())) + n for a, n in ((0, h), (1, w)))
     step = max(1, -(-max(height, width) // limit))
-    out = np.zeros((-(-height // step), -(-width // step)), np.float32)
+    before = np.zeros((-(-height // step), -(-width // step)), np.float32)
+    after = np.zeros_like(before)
     for tile, (y, x) in zip(tiles, np.round(positions).astype(int), strict=True):
         image = grid.read_tile(tile.row, tile.col).mean(axis=0)
-        if illumination is not None:
-            image = correct_illumination(image, illumination)
         oy, ox = -y % step, -x % step
-        part = image[oy::step, ox::step]
         r, c = (y + oy) // step, (x + ox) // step
-        part = part[: out.shape[0] - r, : out.shape[1] - c]
-        out[r : r + part.shape[0], c : c + part.shape[1]] = part
-    return out
+        for out, shown in ((before, image), (after, correct_illumination(image, illumination))):
+            part = shown[oy::step, ox::step]
+            part = part[: out.shape[0] - r, : out.shape[1] - c]
+            out[r : r + part.shape[0], c : c + part.shape[1]] = part
+    return before, after
 
 
 def _seams(
@@ -136,11 +174,7 @@ def run(context: Context, params: FixIlluminationParams) -> Result:
     import numpy as np
 
     from soct.formats.mosaic_grid import open_mosaic_grid
-    from soct.intensity.illumination import (
-        choose_samples,
-        estimate_illumination,
-        reduce_projection,
-    )
+    from soct.intensity.illumination import choose_samples, estimate_illumination
     from soct.steps.grid_tiles import (
         expected_positions,
         present_tiles,
@@ -149,25 +183,25 @@ def run(context: Context, params: FixIlluminationParams) -> Result:
     )
 
     paths = context.all("resample_mosaic_grid", "grid")
-    grids = {ids[0]: open_mosaic_grid(path) for ids, path in sorted(paths.items())}
+    grids = {
+        ids[0]: open_mosaic_grid(path, threads=context.threads)
+        for ids, path in sorted(paths.items())
+    }
     tiles = {s: present_tiles(g) for s, g in grids.items()}
     overlap = tile_overlap(context, params.overlap_fraction)
     expected = {s: expected_positions(g, tiles[s], overlap).px for s, g in grids.items()}
     loaders = {s: tile_loader(context, g, tiles[s]) for s, g in grids.items()}
     wanted = [(s, k) for s in grids for k in range(len(tiles[s]))]
     chosen = [wanted[i] for i in choose_samples(len(wanted), params.max_samples)]
-    projections, places, groups = [], [], []
     shape = next(iter(grids.values())).tile_shape[1:]
-    for done, (s, k) in enumerate(chosen):
-        reduced = reduce_projection(project_tile(loaders[s](k)))
-        projections.append(reduced)
-        places.append(expected[s][k] * np.array(reduced.shape) / np.array(shape))
-        groups.append(s)
-        context.progress((done + 1) / len(chosen))
+    projections = _project_tiles(context, loaders, chosen)
+    scale = np.array(projections.shape[1:]) / np.array(shape)
+    places = np.array([expected[s][k] * scale for s, k in chosen])
+    groups = np.array([s for s, _ in chosen])
     result = estimate_illumination(
-        np.stack(projections),
-        positions_px=np.array(places),
-        groups=np.array(groups),
+        projections,
+        positions_px=places,
+        groups=groups,
         method=params.method,
         darkfield=params.darkfield,
         smoothness=params.smoothness_flatfield,
@@ -175,14 +209,15 @@ def run(context: Context, params: FixIlluminationParams) -> Result:
         output_shape=shape,
     )
     np.savez(context.output("fields"), flat=result.flat, dark=result.dark)
-    before, after = _seams(np.stack(projections), np.array(places), np.array(groups), result)
+    before, after = _seams(projections, places, groups, result)
     middle = list(grids)[len(grids) // 2]
+    pictures = _thumbnails(grids[middle], tiles[middle], expected[middle], result)
     np.savez(
         context.output("figures"),
         flat=result.flat,
         dark=result.dark,
-        before=_thumbnail(grids[middle], tiles[middle], expected[middle], None),
-        after=_thumbnail(grids[middle], tiles[middle], expected[middle], result),
+        before=pictures[0],
+        after=pictures[1],
         slice_id=np.int64(middle),
     )
 
@@ -234,12 +269,12 @@ def estimate(acquisition: Acquisition, slices: tuple[int, ...], params: Mapping[
     tiles = min(sum(size.tiles for size in sizes), params["fix_illumination"].max_samples)
     # Projections of at most 128 x 128, several copies of them, and one tile while it is smoothed.
     area = max((min(128, s.tile[1]) * min(128, s.tile[2]) for s in sizes), default=0)
-    return largest([Need(0, 40 * tiles * area + 10 * size.tile_bytes) for size in sizes])
+    return largest([Need(0, 40 * tiles * area + TILE_COPIES * size.tile_bytes) for size in sizes])
 
 
 STEP = Step(
     id="fix_illumination",
-    version=1,
+    version=2,
     scope=Scope.RUN,
     params=FixIlluminationParams,
     run=run,
