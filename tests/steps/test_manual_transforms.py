@@ -12,8 +12,8 @@ import pytest
 from soct.errors import InputError
 from soct.formats.tables import StackingRow, read_table
 from soct.formats.transforms import read_transform, write_offsets, write_transform
-from soct.steps.manual_package import PackageInputs, write_package
 from soct.steps.manual_transforms import read_manual_joints
+from soct.tools.manual_package import PackageInputs, write_package
 from tests.steps.chain import Chain, Made
 
 

@@ -14,7 +14,7 @@ from soct.formats.ome_zarr import open_volume
 from soct.formats.validation import validate_volume
 from soct.mosaic.flat_mosaic import choose_reduction, reduce_tile, render_flat_mosaic
 from soct.simulate.linumpy_grids import write_linumpy_grids
-from soct.steps.quick_stitch import QuickOptions, quick_stitch
+from soct.tools.quick_stitch import QuickOptions, quick_stitch
 from tests.steps.chain import Chain, Made
 
 

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 from soct.errors import InputError
 from soct.formats.atomic import write_text
+
+
+def without_infinities(value: Any) -> Any:
+    """Return the same content in words that JSON has: NaN and infinities become null, tuples lists."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {str(k): without_infinities(v) for k, v in value.items()}
+    return [without_infinities(v) for v in value] if isinstance(value, list | tuple) else value
 
 
 def write_document(path: Path, content: dict[str, Any]) -> None:

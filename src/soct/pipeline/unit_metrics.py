@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from soct.formats.atomic import write_bytes
+from soct.formats.documents import without_infinities
 from soct.pipeline.records import Record
 from soct.pipeline.request import Assess, Status
 from soct.steps.declaration import Metric, Unit
@@ -60,7 +61,7 @@ def _document(record: Record, assess: Assess) -> dict[str, Any]:
         "overall_status": overall_status(step, result.metrics, assess),
         "metrics": {
             metric.name: {
-                "value": _finite(metric.value),
+                "value": without_infinities(metric.value),
                 "unit": metric.unit,
                 "description": metric.description,
                 "status": assess(step, metric),
@@ -70,10 +71,3 @@ def _document(record: Record, assess: Assess) -> dict[str, Any]:
         "warnings": [*result.warnings, *result.fallbacks],
         "errors": [],
     }
-
-
-def _finite(value: Any) -> Any:
-    """Return a value that JSON has a word for; NaN and infinities become null."""
-    if isinstance(value, float) and not (float("-inf") < value < float("inf")):
-        return None
-    return value

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import math
 import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from soct.formats.atomic import write_bytes
+from soct.formats.documents import without_infinities
 from soct.report.figures import FigureError
 from soct.report.headline import place
 from soct.report.markup import visible
@@ -79,7 +79,8 @@ def summarise(page: Page) -> dict[str, Any]:
 
 def summarise_as_json(page: Page) -> str:
     """Return `summarise` as text; what is not a finite number is null."""
-    return json.dumps(_finite(summarise(page)), indent=1, ensure_ascii=True, allow_nan=False) + "\n"
+    summary = without_infinities(summarise(page))
+    return json.dumps(summary, indent=1, ensure_ascii=True, allow_nan=False) + "\n"
 
 
 def summarise_as_text(page: Page) -> str:
@@ -186,14 +187,6 @@ def _count(states: Iterable[str]) -> dict[str, int]:
     for state in states:
         counts[state] = counts.get(state, 0) + 1
     return dict(sorted(counts.items()))
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, dict):
-        return {str(k): _finite(v) for k, v in value.items()}
-    return [_finite(v) for v in value] if isinstance(value, list | tuple) else value
 
 
 def _tsv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:

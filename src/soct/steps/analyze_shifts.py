@@ -31,14 +31,15 @@ def run(context: Context, params: AnalyzeShiftsParams) -> Result:
     """Write the drift report."""
     import dataclasses
 
-    from soct.formats.documents import write_document
+    from soct.formats.documents import without_infinities, write_document
     from soct.registration.stage_drift import analyze_shifts
     from soct.steps.stage_tables import read_shifts
 
     report = analyze_shifts(
         read_shifts(context.run("estimate_xy_shifts", "shifts")), iqr_factor=params.iqr_factor
     )
-    write_document(context.output("report"), _finite(dataclasses.asdict(report)))
+    content = without_infinities(dataclasses.asdict(report))
+    write_document(context.output("report"), content)
     shifts = read_shifts(context.run("estimate_xy_shifts", "shifts"))
     size = {(s.fixed_id, s.moving_id): max(map(abs, s.shift_mm)) for s in shifts}
     # Quartiles of a handful of steps say nothing about which of them is odd.
@@ -72,21 +73,6 @@ def run(context: Context, params: AnalyzeShiftsParams) -> Result:
         ),
         warnings=tuple(warnings),
     )
-
-
-def _finite(content: object) -> dict[str, object]:
-    """Return the same content with NaN as null, which JSON can express."""
-
-    def clean(value: object) -> object:
-        if isinstance(value, dict):
-            return {str(k): clean(v) for k, v in value.items()}
-        if isinstance(value, list | tuple):
-            return [clean(v) for v in value]
-        return finite(value) if isinstance(value, float) else value
-
-    result = clean(content)
-    assert isinstance(result, dict)
-    return result
 
 
 STEP = Step(

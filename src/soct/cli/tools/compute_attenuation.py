@@ -61,7 +61,7 @@ def command(
 
     caches.prepare()
     from soct.formats.images import to_grey, write_png
-    from soct.steps.attenuation_map import MapOptions, write_attenuation
+    from soct.tools.attenuation_map import MapOptions, write_attenuation
 
     found = write_attenuation(
         source,

@@ -50,7 +50,7 @@ def command(
     from soct.compute.threads import available_cpus
 
     caches.prepare()
-    from soct.steps.axial_psf import RAYLEIGH_UM, estimate_psf
+    from soct.tools.axial_psf import RAYLEIGH_UM, estimate_psf
 
     found = estimate_psf(
         slices,

@@ -25,8 +25,8 @@ def command(
     from soct.formats.documents import read_document
     from soct.pipeline.run_folder import read_run
     from soct.pipeline.single_step import inputs_from_run
-    from soct.steps.manual_package import PackageInputs, write_package
     from soct.steps.registry import load_step, load_steps
+    from soct.tools.manual_package import PackageInputs, write_package
 
     steps = load_steps()
     found = {

@@ -54,8 +54,8 @@ def command(
     from soct.formats.conversion import write_volume
     from soct.formats.volume_source import measure_window, volume_of
     from soct.geometry.orientation import parse_orientation
-    from soct.steps.quick_stack import quick_stack
-    from soct.steps.quick_stitch import QuickOptions
+    from soct.tools.quick_stack import quick_stack
+    from soct.tools.quick_stitch import QuickOptions
 
     code = None
     if orientation is not None:

@@ -61,7 +61,7 @@ def command(
 
     caches.prepare()
     from soct.formats.images import to_grey, write_float_tiff, write_png
-    from soct.steps.quick_stitch import QuickOptions, describe, quick_stitch
+    from soct.tools.quick_stitch import QuickOptions, describe, quick_stitch
 
     if out.suffix.lower() not in (".png", ".tif", ".tiff"):
         raise UsageError(

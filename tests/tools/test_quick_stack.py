@@ -9,8 +9,8 @@ import SimpleITK as sitk
 from soct.cli.app import run_app
 from soct.cli.main import run_guarded
 from soct.errors import ExitCode
-from soct.steps.quick_stack import FlatStack, quick_stack
-from soct.steps.quick_stitch import QuickOptions
+from soct.tools.quick_stack import FlatStack, quick_stack
+from soct.tools.quick_stitch import QuickOptions
 from tests.steps.chain import Made, tissue_of
 
 

@@ -1,6 +1,6 @@
 """A stack of flat mosaics: one plane per slice, without run folder, in minutes.
 
-Every slice is projected over depth and stitched in the plane (`soct.steps.quick_stitch`); each is registered to
+Every slice is projected over depth and stitched in the plane (`soct.tools.quick_stitch`); each is registered to
 the next two, and all poses follow together, as those of the full pipeline do (`soct.registration.slice_poses`).
 The planes lie one cut apart: slices that are absent leave an empty plane, so depth stays true.
 """
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from soct.formats.acquisition import Acquisition
     from soct.registration.slice_poses import PairMeasurement, SlicePoses
     from soct.space import FloatArray, Voxel
-    from soct.steps.quick_stitch import QuickMosaic, QuickOptions
+    from soct.tools.quick_stitch import QuickMosaic, QuickOptions
 
 MAX_STEP_UM = 500.0
 MAX_ROTATION_DEG = 3.0
@@ -190,7 +190,7 @@ def quick_stack(
     from soct.formats.acquisition import open_acquisition
     from soct.registration.slice_poses import StagePosition, solve_slice_poses
     from soct.space import Voxel
-    from soct.steps.quick_stitch import quick_stitch
+    from soct.tools.quick_stitch import quick_stitch
 
     acquisition = open_acquisition(source)
     cut, note = _cut_um(acquisition, cut_um)

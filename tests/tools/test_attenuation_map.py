@@ -11,7 +11,7 @@ import pytest
 from soct.cli.main import main
 from soct.errors import InputError
 from soct.formats.ome_zarr import open_volume
-from soct.steps.attenuation_map import MapOptions, write_attenuation
+from soct.tools.attenuation_map import MapOptions, write_attenuation
 from tests.steps.frames import write_frame
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from soct.cli.main import main
 from soct.errors import InputError
-from soct.steps.axial_psf import RAYLEIGH_UM, estimate_psf
+from soct.tools.axial_psf import RAYLEIGH_UM, estimate_psf
 from tests.steps.frames import write_frame
 
 
