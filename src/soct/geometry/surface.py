@@ -16,6 +16,7 @@ from numba import njit
 from scipy import ndimage as ndi
 
 from soct.errors import InputError
+from soct.geometry.smoothing import smooth_block
 from soct.space import Array, FloatArray
 
 SurfaceMode = Literal["plane", "quadratic", "surface"]
@@ -117,15 +118,7 @@ def smooth_a_lines(
     if valid is not None:
         z = np.arange(data.shape[0])[:, None, None]
         known &= (z >= valid[0][None]) & (z < valid[1][None])
-    if known.all():
-        return ndi.gaussian_filter(data, sigma_px, mode="nearest", truncate=3)
-    weight = ndi.gaussian_filter(known.astype(np.float32), sigma_px, mode="nearest", truncate=3)
-    total = ndi.gaussian_filter(
-        np.where(known, data, 0).astype(np.float32), sigma_px, mode="nearest", truncate=3
-    )
-    out = np.full(data.shape, np.nan, dtype=np.float32)
-    np.divide(total, weight, out=out, where=weight > 0.05)
-    return out
+    return smooth_block(data, known, sigma_px)
 
 
 def measure_water_level(smoothed: Array) -> WaterLevel:

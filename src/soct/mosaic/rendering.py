@@ -192,6 +192,60 @@ def _filter_row(
             )
 
 
+@njit(cache=True, nogil=True)
+def _fill_ring(
+    plane: Any,
+    r: int,
+    dark: Any,
+    scale: Any,
+    flat: bool,
+    gain: Any,
+    taps_x: Any,
+    x0: int,
+    row: Any,
+    ring: Any,
+) -> None:  # pragma: no cover - compiled
+    """Filter tile row `r` along x into its place among four rows; beyond the tile rows go on linearly."""
+    h = plane.shape[0]
+    columns = ring.shape[1]
+    slot = (r + 4) % 4
+    if 0 <= r < h:
+        _filter_row(plane, r, dark, scale, flat, gain, taps_x, x0, row, ring[slot])
+    elif r < 0:
+        # The first row's continuation needs rows 0 and 1; both are filtered again below.
+        _filter_row(plane, 0, dark, scale, flat, gain, taps_x, x0, row, ring[slot])
+        if h > 1:
+            spare = ring[(slot + 1) % 4]
+            _filter_row(plane, 1, dark, scale, flat, gain, taps_x, x0, row, spare)
+            for x in range(columns):
+                ring[slot, x] = np.float32(2.0) * ring[slot, x] - spare[x]
+    elif r == h and h > 1:
+        one = ring[(h + 3) % 4]
+        two = ring[(h + 2) % 4]
+        for x in range(columns):
+            ring[slot, x] = np.float32(2.0) * one[x] - two[x]
+    else:
+        before = ring[(r + 3) % 4]
+        for x in range(columns):
+            ring[slot, x] = before[x]
+
+
+@njit(cache=True, nogil=True)
+def _filter_column(ring: Any, t: int, taps: Any, out: Any) -> None:  # pragma: no cover - compiled
+    """Interpolate along y between the rows around tile row `t`."""
+    ra = ring[(t + 3) % 4]
+    rb = ring[t % 4]
+    rc = ring[(t + 1) % 4]
+    rd = ring[(t + 2) % 4]
+    a, b, c, d = taps[0], taps[1], taps[2], taps[3]
+    if b == 1.0:
+        for x in range(out.size):
+            out[x] = rb[x]
+    else:
+        for x in range(out.size):
+            out[x] = a * ra[x] + b * rb[x] + c * rc[x] + d * rd[x]
+
+
 @njit(cache=True, nogil=True, parallel=True)
 def _add_tile(
     tile: Any,
@@ -207,37 +261,17 @@ def _add_tile(
     out: Any,
 ) -> None:  # pragma: no cover - compiled
     """Add ``weight x tile``, interpolated from tile pixel ``(y0, x0)`` on, to every plane of `out`."""
-    nz, h, w = tile.shape
+    nz = tile.shape[0]
     rows, columns = weight.shape
     for z in prange(nz):
-        row = np.empty(w + 3, np.float32)
+        row = np.empty(tile.shape[2] + 3, np.float32)
         ring = np.empty((4, columns), np.float32)
         ready = y0 - 1
         for m in range(rows):
-            t = y0 + m
-            while ready <= t + 2:
-                r = ready
-                slot = (r + 4) % 4
-                if 0 <= r < h:
-                    _filter_row(tile[z], r, dark, scale, flat, gain, taps_x, x0, row, ring[slot])
-                elif r < 0:
-                    # The first row's continuation needs rows 0 and 1; both are filtered again below.
-                    _filter_row(tile[z], 0, dark, scale, flat, gain, taps_x, x0, row, ring[slot])
-                    if h > 1:
-                        spare = ring[(slot + 1) % 4]
-                        _filter_row(tile[z], 1, dark, scale, flat, gain, taps_x, x0, row, spare)
-                        for x in range(columns):
-                            ring[slot, x] = np.float32(2.0) * ring[slot, x] - spare[x]
-                elif r == h and h > 1:
-                    one = ring[(h + 3) % 4]
-                    two = ring[(h + 2) % 4]
-                    for x in range(columns):
-                        ring[slot, x] = np.float32(2.0) * one[x] - two[x]
-                else:
-                    before = ring[(r + 3) % 4]
-                    for x in range(columns):
-                        ring[slot, x] = before[x]
+            while ready <= y0 + m + 2:
+                _fill_ring(tile[z], ready, dark, scale, flat, gain, taps_x, x0, row, ring)
                 ready += 1
+            t = y0 + m
             ra = ring[(t + 3) % 4]
             rb = ring[t % 4]
             rc = ring[(t + 1) % 4]
@@ -249,6 +283,36 @@ def _add_tile(
             else:
                 for x in range(columns):
                     out[z, m, x] += weight[m, x] * (a * ra[x] + b * rb[x] + c * rc[x] + d * rd[x])
+
+
+@njit(cache=True, nogil=True)
+def _mean_beside_gap(
+    plane: Any,
+    dark: Any,
+    scale: Any,
+    flat: bool,
+    fy: Any,
+    fx: Any,
+    y: int,
+    x: int,
+) -> Any:  # pragma: no cover - compiled
+    """Mean of the two nearest samples per axis, by distance; NaN where less than half of it is known."""
+    h, w = plane.shape
+    total = np.float32(0.0)
+    norm = np.float32(0.0)
+    for a in range(2):
+        r = min(y + a, h - 1)
+        for b in range(2):
+            c = min(x + b, w - 1)
+            tap = (fy if a else np.float32(1.0) - fy) * (fx if b else np.float32(1.0) - fx)
+            v = plane[r, c]
+            if tap <= 0.0 or not np.isfinite(v):
+                continue
+            if flat:
+                v = (v - dark[r, c]) * scale[r, c]
+            total += tap * v
+            norm += tap
+    return total / norm if norm >= 0.5 else np.float32(np.nan)
 
 
 @njit(cache=True, nogil=True, parallel=True)
@@ -266,52 +330,30 @@ def _add_tile_with_gaps(
     out: Any,
     have: Any,
 ) -> None:  # pragma: no cover - compiled
-    """As `_add_tile`, for a tile with NaN: taps without data are left out; `have` sums the weights with data."""
-    nz, h, w = tile.shape
+    """As `_add_tile`, for a tile with NaN; `have` sums the weights with data.
+
+    A voxel that any tap without data would touch is NaN at first, and then takes the samples that are there.
+    """
+    nz = tile.shape[0]
     rows, columns = weight.shape
+    fy = taps_y[2] + taps_y[3] - taps_y[0]
+    fx = taps_x[2] + taps_x[3] - taps_x[0]
     for z in prange(nz):
+        row = np.empty(tile.shape[2] + 3, np.float32)
+        ring = np.empty((4, columns), np.float32)
+        line = np.empty(columns, np.float32)
+        ready = y0 - 1
         for m in range(rows):
+            while ready <= y0 + m + 2:
+                _fill_ring(tile[z], ready, dark, scale, flat, gain, taps_x, x0, row, ring)
+                ready += 1
+            _filter_column(ring, y0 + m, taps_y, line)
             for x in range(columns):
-                total = np.float32(0.0)
-                norm = np.float32(0.0)
-                whole = True
-                for a in range(4):
-                    r = min(max(y0 + m + a - 1, 0), h - 1)
-                    for b in range(4):
-                        c = min(max(x0 + x + b - 1, 0), w - 1)
-                        tap = taps_y[a] * taps_x[b]
-                        if tap == 0.0:
-                            continue
-                        v = tile[z, r, c]
-                        if not np.isfinite(v):
-                            whole = False
-                            continue
-                        if flat:
-                            v = (v - dark[r, c]) * scale[r, c]
-                        total += tap * v
-                        norm += tap
-                if not whole:
-                    # Near a gap only the two nearest samples per axis, by distance, count.
-                    total = np.float32(0.0)
-                    norm = np.float32(0.0)
-                    fy = taps_y[2] + taps_y[3] - taps_y[0]
-                    fx = taps_x[2] + taps_x[3] - taps_x[0]
-                    for a in range(2):
-                        r = min(y0 + m + a, h - 1)
-                        for b in range(2):
-                            c = min(x0 + x + b, w - 1)
-                            tap = (fy if a else np.float32(1.0) - fy) * (
-                                fx if b else np.float32(1.0) - fx
-                            )
-                            v = tile[z, r, c]
-                            if tap <= 0.0 or not np.isfinite(v):
-                                continue
-                            if flat:
-                                v = (v - dark[r, c]) * scale[r, c]
-                            total += tap * v
-                            norm += tap
-                if norm >= 0.5:
-                    out[z, m, x] += weight[m, x] * gain * total / norm
+                v = line[x]
+                if not np.isfinite(v):
+                    v = gain * _mean_beside_gap(tile[z], dark, scale, flat, fy, fx, y0 + m, x0 + x)
+                if np.isfinite(v):
+                    out[z, m, x] += weight[m, x] * v
                     have[z, m, x] += weight[m, x]
 
 

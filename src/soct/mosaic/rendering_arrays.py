@@ -50,20 +50,38 @@ def add_tile(
     out: Any,
 ) -> None:
     """Add ``weight x tile``, interpolated from tile pixel ``(y0, x0)`` on, to every plane of `out`."""
-    rows, columns = weight.shape
-    nz = tile.shape[0]
+    out += weight * _interpolate(
+        xp, tile, dark, scale, flat, gain, taps_y, taps_x, y0, x0, weight.shape
+    )
+
+
+def _interpolate(
+    xp: Any,
+    tile: Any,
+    dark: Any,
+    scale: Any,
+    flat: bool,
+    gain: float,
+    taps_y: Any,
+    taps_x: Any,
+    y0: int,
+    x0: int,
+    shape: tuple[int, int],
+) -> Any:
+    """Return the corrected tile at ``shape`` pixels from ``(y0, x0)`` on; NaN where a tap touches NaN."""
+    rows, columns = shape
     values = correct_shading(xp, tile, dark, scale, gain) if flat else tile * xp.float32(gain)
     values = _continued(xp, values, 2)
-    across = xp.zeros((nz, values.shape[1], columns), xp.float32)
+    across = xp.zeros((tile.shape[0], values.shape[1], columns), xp.float32)
     for b in range(4):
         if taps_x[b] != 0:
             across += xp.float32(taps_x[b]) * values[:, :, x0 + b : x0 + b + columns]
     across = _continued(xp, across, 1)
-    down = xp.zeros((nz, rows, columns), xp.float32)
+    down = xp.zeros((tile.shape[0], rows, columns), xp.float32)
     for a in range(4):
         if taps_y[a] != 0:
             down += xp.float32(taps_y[a]) * across[:, y0 + a : y0 + a + rows]
-    out += weight * down
+    return down
 
 
 def add_tile_with_gaps(
@@ -81,44 +99,36 @@ def add_tile_with_gaps(
     out: Any,
     have: Any,
 ) -> None:
-    """As `add_tile`, for a tile with NaN: taps without data are left out; `have` sums the weights with data."""
+    """As `add_tile`, for a tile with NaN: near a gap only the two nearest samples per axis count.
+
+    `have` sums the weights with data.
+    """
     _, h, w = tile.shape
     rows, columns = weight.shape
-    known = xp.isfinite(tile)
-    values = xp.where(known, tile, xp.float32(0))
-    if flat:
-        values = xp.where(known, correct_shading(xp, values, dark, scale, 1.0), xp.float32(0))
-    known = known.astype(xp.float32)
-
-    def gather(first: int, taps: list[list[float]]) -> tuple[Any, Any, Any]:
-        total = xp.zeros(out.shape, xp.float32)
-        norm = xp.zeros(out.shape, xp.float32)
-        whole = xp.ones(out.shape, bool)
-        for a, row in enumerate(taps):
-            r = xp.clip(xp.arange(rows) + (y0 + a + first), 0, h - 1)
-            for b, tap in enumerate(row):
-                if tap == 0 or (first == 0 and tap <= 0):
-                    continue
-                c = xp.clip(xp.arange(columns) + (x0 + b + first), 0, w - 1)
-                here = known[:, r[:, None], c[None, :]]
-                total += xp.float32(tap) * values[:, r[:, None], c[None, :]]
-                norm += xp.float32(tap) * here
-                whole &= here > 0
-        return total, norm, whole
-
-    ty, tx = (np.asarray([float(v) for v in taps], np.float32) for taps in (taps_y, taps_x))
-    total, norm, whole = gather(-1, np.outer(ty, tx).tolist())
+    mean = _interpolate(xp, tile, dark, scale, flat, gain, taps_y, taps_x, y0, x0, weight.shape)
+    whole = xp.isfinite(mean)
     if not bool(whole.all()):
-        # Near a gap only the two nearest samples per axis, by distance, count.
+        known = xp.isfinite(tile)
+        values = xp.where(known, tile, xp.float32(0))
+        if flat:
+            values = xp.where(known, correct_shading(xp, values, dark, scale, 1.0), xp.float32(0))
+        ty, tx = (np.asarray([float(v) for v in taps], np.float32) for taps in (taps_y, taps_x))
         fy, fx = (float(t[2] + t[3] - t[0]) for t in (ty, tx))
-        near = np.outer([1 - fy, fy], [1 - fx, fx]).tolist()
-        near_total, near_norm, _ = gather(0, near)
-        total = xp.where(whole, total, near_total)
-        norm = xp.where(whole, norm, near_norm)
-    good = norm >= xp.float32(0.5)
-    mean = total / xp.where(good, norm, xp.float32(1))
-    out += xp.where(good, weight * xp.float32(gain) * mean, xp.float32(0))
-    have += xp.where(good, weight + xp.zeros_like(mean), xp.float32(0))
+        total, norm = xp.zeros(out.shape, xp.float32), xp.zeros(out.shape, xp.float32)
+        for a, tap_y in enumerate((1 - fy, fy)):
+            r = xp.minimum(xp.arange(rows) + (y0 + a), h - 1)[:, None]
+            for b, tap_x in enumerate((1 - fx, fx)):
+                c = xp.minimum(xp.arange(columns) + (x0 + b), w - 1)[None, :]
+                tap = xp.float32(tap_y * tap_x)
+                if tap > 0:
+                    total += tap * values[:, r, c]
+                    norm += tap * known[:, r, c]
+        good = norm >= xp.float32(0.5)
+        near = xp.float32(gain) * total / xp.where(good, norm, xp.float32(1))
+        mean = xp.where(whole, mean, near)
+        whole |= good
+    out += xp.where(whole, weight * mean, xp.float32(0))
+    have += xp.where(whole, weight + xp.zeros_like(mean), xp.float32(0))
 
 
 def settle(xp: Any, out: Any, total: Any, have: Any) -> None:

@@ -213,7 +213,7 @@ def estimate(acquisition: Acquisition, slices: tuple[int, ...], params: Mapping[
 
 STEP = Step(
     id="crop_interface",
-    version=1,
+    version=2,
     scope=Scope.SLICE,
     params=CropInterfaceParams,
     run=run,

@@ -274,7 +274,7 @@ def estimate(acquisition: Acquisition, slices: tuple[int, ...], params: Mapping[
 
 STEP = Step(
     id="fix_illumination",
-    version=2,
+    version=3,
     scope=Scope.RUN,
     params=FixIlluminationParams,
     run=run,

@@ -492,7 +492,7 @@ def estimate(acquisition: Acquisition, slices: tuple[int, ...], params: Mapping[
 
 STEP = Step(
     id="stitch_3d_with_refinement",
-    version=4,
+    version=5,
     scope=Scope.SLICE,
     params=StitchParams,
     run=run,
