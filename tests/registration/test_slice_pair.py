@@ -135,7 +135,7 @@ def test_any_number_of_threads_gives_the_same_bytes():
     import numba
 
     truth = RigidTransform2D(-2.0, (5.5, 9.25), CENTRE)
-    stacks = pair(truth, planes=2, looks=4)
+    stacks = pair(truth, planes=4, looks=4)
     before = numba.get_num_threads()
     results = []
     for n in (1, before):
@@ -144,3 +144,34 @@ def test_any_number_of_threads_gives_the_same_bytes():
     numba.set_num_threads(before)
     assert results[0].transform == results[1].transform
     assert np.array_equal(results[0].covariance, results[1].covariance)
+
+
+def test_a_pass_over_many_rows_is_shared_among_threads_without_changing_a_byte(monkeypatch):
+    from soct.registration import row_sums as passes
+
+    rng = np.random.default_rng(0)
+    fixed, moving = rng.standard_normal((2, 3, 70, 60)).astype(np.float32)
+    valid = rng.random((3, 70, 60)) > 0.05
+    c, s = np.cos(0.3), np.sin(0.3)
+    matrix = np.array([[c, s, -6.3], [-s, c, 12.1], [0.0, 0.0, 1.0]])
+    found = []
+    for least in (0, 10**9):
+        monkeypatch.setattr(passes, "_WORTH_THREADS_PX", least)
+        found.append(passes.row_sums(fixed, valid, moving, valid, matrix, 30.0, 46.0, 2))
+    assert found[0][..., 0].sum() > 1000
+    assert np.array_equal(*found)
+
+
+def test_planes_are_looked_at_between_each_others_rows():
+    from soct.registration.row_sums import first_rows
+
+    assert first_rows(4, 4).tolist() == [0, 1, 2, 3]
+    assert first_rows(2, 4).tolist() == [0, 2]
+    assert first_rows(3, 1).tolist() == [0, 0, 0]
+
+
+def test_many_planes_are_searched_in_groups_and_still_found():
+    truth = RigidTransform2D(3.1, (8.4, -12.7), CENTRE)
+    found = register_slice_pair(*pair(truth, planes=9, looks=2))
+    assert found.accepted
+    assert distance(found.transform, truth) < 0.1

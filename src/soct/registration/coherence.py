@@ -8,6 +8,7 @@ Biometrika 60, 1973); half of it is applied to each image.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -84,6 +85,10 @@ def _tile_origins(h: int, w: int, size: int) -> list[tuple[int, int]]:
     return tiles[:: max(stride, 1)]
 
 
+def _power(spectrum: NDArray[np.complex64]) -> NDArray[np.float32]:
+    return np.asarray(spectrum.real**2 + spectrum.imag**2)
+
+
 def matched_filter(
     fixed: FloatArray,
     fixed_valid: BoolArray,
@@ -117,7 +122,7 @@ def matched_filter(
     # The spectra of real images hold each column twice, but for the first and the last.
     twice = np.full(radius.shape, 2.0)
     twice[:, 0] = twice[:, -1] = 1.0
-    total = np.zeros((4, size // 2 + 1))
+    spectra = np.zeros((3, *radius.shape))
     count = np.bincount(bins.ravel(), twice.ravel(), size // 2 + 1)
     used = 0
     for y, x in _tile_origins(h, w, size):
@@ -128,12 +133,15 @@ def matched_filter(
         if share < 0.8:
             continue
         a, b = (fft.rfft2(tile * window2) for tile in (fixed[box], other))
-        for i, s in enumerate(((a * b.conj()).real, abs(a) ** 2, abs(b) ** 2)):
-            total[i] += np.bincount(bins.ravel(), (s.sum(axis=0) * twice).ravel(), size // 2 + 1)
+        for i, s in enumerate(((a * b.conj()).real, _power(a), _power(b))):
+            spectra[i] += s.sum(axis=0)
         used += 1
     if used < _LEAST_TILES:
         return None
-    cross, pf, pm = total[:3] / (count * used * k)
+    cross, pf, pm = (
+        np.bincount(bins.ravel(), (s * twice).ravel(), size // 2 + 1) / (count * used * k)
+        for s in spectra
+    )
     coherence = cross / np.sqrt(np.maximum(pf * pm, 1e-30))
     # Neighbouring bins share noise; half-overlapping Hann tiles are about half independent.
     coherence = np.convolve(np.pad(coherence, 1, mode="edge"), [0.25, 0.5, 0.25], mode="valid")
@@ -154,6 +162,22 @@ def matched_filter(
     return MatchedFilter(frequency, gains[0], gains[1], coherence)
 
 
+@njit(cache=True, nogil=True)
+def _weigh(
+    spectrum: NDArray[np.complex64], rows: int, columns: int, gain: NDArray[np.float32], bins: int
+) -> None:  # pragma: no cover - compiled
+    """Multiply a real image's spectrum by a radial gain that is known at ``(i + 0.5) / bins`` cycles per pixel."""
+    most = gain.shape[0] - 1
+    for y in range(rows):
+        fy = (y if 2 * y <= rows else y - rows) / rows
+        for x in range(spectrum.shape[1]):
+            fx = x / columns
+            at = min(max(math.sqrt(fy * fy + fx * fx) * bins - 0.5, 0.0), np.float64(most))
+            i = min(int(at), most - 1)
+            t = np.float32(at - i)
+            spectrum[y, x] *= gain[i] * (np.float32(1) - t) + gain[i + 1] * t
+
+
 def apply_filter(
     images: FloatArray,
     valid: BoolArray,
@@ -168,15 +192,16 @@ def apply_filter(
         Zero where invalid.
     valid : (k, h, w) bool
     frequency, gain : (n,) float64
-        The gain at each radial frequency in cycles per pixel.
+        The gain at each radial frequency in cycles per pixel, evenly spaced from half a space on.
     """
     _, h, w = images.shape
     shape = (fft.next_fast_len(h + 8, real=True), fft.next_fast_len(w + 8, real=True))
-    radius = np.hypot(fft.fftfreq(shape[0])[:, None], fft.rfftfreq(shape[1])[None, :])
-    response = np.interp(radius, frequency, gain).astype(np.float32)
+    bins = round(0.5 / frequency[0])
+    response = gain.astype(np.float32)
     out = np.empty_like(images)
     for plane in range(images.shape[0]):
-        spectrum = fft.rfft2(images[plane], shape) * response
-        out[plane] = fft.irfft2(spectrum, shape)[:h, :w]
+        spectrum = fft.rfft2(images[plane], shape)
+        _weigh(spectrum, *shape, response, bins)
+        out[plane] = fft.irfft2(spectrum, shape, overwrite_x=True)[:h, :w]
     out *= valid
     return out

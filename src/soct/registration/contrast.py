@@ -64,15 +64,37 @@ def _block_sums(
     h, w = image.shape
     by, bx = (h + size - 1) // size, (w + size - 1) // size
     out = np.zeros((3, by, bx))
-    for y in range(h):
-        i = y // size
-        for x in range(w):
-            if valid[y, x]:
-                v = image[y, x]
-                j = x // size
-                out[0, i, j] += 1.0
-                out[1, i, j] += v
-                out[2, i, j] += v * v
+    # Down the columns of a row of blocks first: that vectorises.
+    columns = np.empty((3, w), dtype=np.float32)
+    count, first, second = columns[0], columns[1], columns[2]
+    for i in range(by):
+        columns[:] = np.float32(0)
+        for y in range(i * size, min(h, (i + 1) * size)):
+            row, ok = image[y], valid[y]
+            for x in range(w):
+                v = row[x] if ok[x] else np.float32(0)
+                count[x] += np.float32(ok[x])
+                first[x] += v
+                second[x] += v * v
+        for q in range(3):
+            for x in range(w):
+                out[q, i, x // size] += columns[q, x]
+    return out
+
+
+@njit(cache=True, nogil=True)
+def _widened(blocks: NDArray[np.float64], w: int, size: int) -> FloatArray:  # pragma: no cover
+    """Interpolate rows of block values linearly between block centres, ``(by, w)``."""
+    by, bx = blocks.shape
+    out = np.empty((by, w), dtype=np.float32)
+    half = (size - 1) / 2.0
+    for x in range(w):
+        u = min(max((x - half) / size, 0.0), bx - 1.0)
+        j = min(int(u), max(bx - 2, 0))
+        j1 = min(j + 1, bx - 1)
+        fx = u - j
+        for i in range(by):
+            out[i, x] = blocks[i, j] * (1 - fx) + blocks[i, j1] * fx
     return out
 
 
@@ -87,29 +109,20 @@ def _standardise(
 ) -> None:  # pragma: no cover - compiled
     """Write ``(v - mean) * scale``, both interpolated linearly between block centres; 0 where invalid."""
     h, w = image.shape
-    by, bx = mean.shape
+    by = mean.shape[0]
     half = (size - 1) / 2.0
-    row_mean = np.empty(bx)
-    row_scale = np.empty(bx)
+    means, scales = _widened(mean, w, size), _widened(scale, w, size)
     for y in range(h):
         v = min(max((y - half) / size, 0.0), by - 1.0)
         i = min(int(v), max(by - 2, 0))
         i1 = min(i + 1, by - 1)
-        fy = v - i
-        for j in range(bx):
-            row_mean[j] = mean[i, j] * (1 - fy) + mean[i1, j] * fy
-            row_scale[j] = scale[i, j] * (1 - fy) + scale[i1, j] * fy
+        low = np.float32(v - i)
+        high = np.float32(1) - low
+        m0, m1, s0, s1 = means[i], means[i1], scales[i], scales[i1]
+        row, ok, to = image[y], valid[y], out[y]
         for x in range(w):
-            if not valid[y, x]:
-                out[y, x] = 0.0
-                continue
-            u = min(max((x - half) / size, 0.0), bx - 1.0)
-            j = min(int(u), max(bx - 2, 0))
-            j1 = min(j + 1, bx - 1)
-            fx = u - j
-            m = row_mean[j] * (1 - fx) + row_mean[j1] * fx
-            s = row_scale[j] * (1 - fx) + row_scale[j1] * fx
-            out[y, x] = (image[y, x] - m) * s
+            z = (row[x] - (m0[x] * high + m1[x] * low)) * (s0[x] * high + s1[x] * low)
+            to[x] = z if ok[x] else np.float32(0)
 
 
 def log_intensity(images: FloatArray, valid: BoolArray) -> FloatArray:
@@ -128,10 +141,15 @@ def log_intensity(images: FloatArray, valid: BoolArray) -> FloatArray:
         if not ok.any():
             continue
         image = np.maximum(images[plane], np.float32(0))
-        offset = 0.5 * float(image[ok].mean(dtype=np.float64))
+        whole = bool(ok.all())
+        offset = 0.5 * float((image if whole else image[ok]).mean(dtype=np.float64))
         if offset <= 0:
             continue
-        np.log(image + np.float32(offset), out=out[plane], where=ok)
+        image += np.float32(offset)
+        if whole:
+            np.log(image, out=out[plane])
+        else:
+            np.log(image, out=out[plane], where=ok)
     return out
 
 

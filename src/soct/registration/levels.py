@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy import ndimage as ndi
@@ -22,7 +23,7 @@ from soct.registration.row_sums import Matrix
 from soct.space import FloatArray
 
 LEAST_SIDE_PX = 24
-_COARSE_PX = 144
+_COARSE_PX = 160
 _WINDOW_PX = 12.0
 _ROWS = 160
 
@@ -32,9 +33,18 @@ class Side:
     """One stack at one level: local contrast, its smooth form, and where each is valid."""
 
     contrast: FloatArray
-    smooth: FloatArray
     valid: BoolArray
     inner: BoolArray
+
+    @cached_property
+    def smooth(self) -> FloatArray:
+        """Low-passed contrast; made when first asked for, which the finest level seldom is."""
+        return smooth(self.contrast, self.valid, gaussian_weights(1.0))
+
+    @cached_property
+    def inner_pixels(self) -> int:
+        """How many pixels can be compared, over all planes."""
+        return int(np.count_nonzero(self.inner))
 
 
 @dataclass(frozen=True)
@@ -47,8 +57,9 @@ class Level:
 
     @property
     def row_step(self) -> int:
-        """Every which row a refinement looks at."""
-        return max(1, self.fixed.valid.shape[1] // _ROWS)
+        """Every which row of a plane a refinement looks at; other planes fill in for the rows left out."""
+        planes, h, _ = self.fixed.valid.shape
+        return max(1, h * planes // (_ROWS * min(planes, 2)))
 
     def swapped(self) -> Level:
         """Return the level with the roles exchanged."""
@@ -104,7 +115,22 @@ def _inner(valid: BoolArray) -> BoolArray:
 
 def _side(images: FloatArray, valid: BoolArray) -> Side:
     contrast = local_contrast(log_intensity(images, valid), valid, _WINDOW_PX)
-    return Side(contrast, smooth(contrast, valid, gaussian_weights(1.0)), valid, _inner(valid))
+    return Side(contrast, valid, _inner(valid))
+
+
+def gathered(side: Side, planes: int) -> tuple[FloatArray, BoolArray]:
+    """Smooth contrast of at most `planes` groups of neighbouring planes, and where it is valid.
+
+    A search at low resolution sees coarse anatomy, which neighbouring planes share; averaging them takes out speckle.
+    """
+    k = side.valid.shape[0]
+    if k <= planes:
+        return side.smooth, side.valid
+    groups = np.array_split(np.arange(k), planes)
+    count = np.stack([side.valid[g].sum(axis=0, dtype=np.float32) for g in groups])
+    total = np.stack([side.smooth[g].sum(axis=0) for g in groups])
+    valid = np.stack([2 * n >= len(g) for n, g in zip(count, groups, strict=True)]) & (count > 0)
+    return np.where(valid, total / np.maximum(count, 1), np.float32(0)), valid
 
 
 def build_levels(
@@ -124,7 +150,7 @@ def build_levels(
     while True:
         levels.append(Level(factor, _side(*f), _side(*m)))
         shapes = (*f[0].shape[1:], *m[0].shape[1:])
-        if max(shapes) <= 1.5 * _COARSE_PX or min(shapes) < 2 * LEAST_SIDE_PX:
+        if max(shapes) <= _COARSE_PX or min(shapes) < 2 * LEAST_SIDE_PX:
             return levels
         factor *= 2
         f, m = block_mean(*f, 2), block_mean(*m, 2)

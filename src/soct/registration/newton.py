@@ -17,15 +17,19 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from numba import njit
 
 from soct.registration.contrast import BoolArray
-from soct.registration.row_sums import Matrix, row_sums
+from soct.registration.row_sums import Matrix, first_rows, row_sums
 from soct.space import FloatArray
 
 Model = Literal["euler", "translation", "affine"]
 
 _BAND_ROWS = 16
 _LEAST_PIXELS = 64
+# Pixels that enter or leave at the edges change the correlation more than a short step does: such a step is
+# judged by the gradient that it leaves.
+_SURE_STEP_PX = 0.2
 
 
 @dataclass(frozen=True)
@@ -78,46 +82,77 @@ def _basis(model: Model, linear: Matrix) -> Matrix:
     return out
 
 
-def _expand(first: Matrix, slope: Matrix, dy: Matrix) -> Matrix:
-    """Row sums over 1 and dx to sums over (1, dy, dx): ``(..., rows, 3)``."""
-    return np.stack([first, first * dy, slope], axis=-1)
+@njit(cache=True, nogil=True)
+def _planes(sums: Matrix, least: float) -> Matrix:  # pragma: no cover - compiled
+    """Pixels, correlation, gain, offset and weight of each plane, ``(k, 5)``; weight 0 where too few pixels.
+
+    The weight is the correlation over the unexplained variance, never negative.
+    """
+    out = np.zeros((sums.shape[0], 5))
+    for p in range(sums.shape[0]):
+        total = np.zeros(6)
+        for r in range(sums.shape[1]):
+            for i in range(6):
+                total[i] += sums[p, r, i]
+        n = total[0]
+        if n < least:
+            continue
+        mean_f, mean_m = total[1] / n, total[2] / n
+        var_f = max(total[3] / n - mean_f**2, 1e-12)
+        var_m = max(total[5] / n - mean_m**2, 1e-12)
+        cov = total[4] / n - mean_f * mean_m
+        rho = cov / math.sqrt(var_f * var_m)
+        known = min(max(rho, 0.02), 0.98)
+        gain = cov / var_m
+        out[p, 0], out[p, 1], out[p, 2], out[p, 3] = n, rho, gain, mean_f - gain * mean_m
+        out[p, 4] = known / (1.0 - known * known) / math.sqrt(var_f * var_m)
+    return out
+
+
+@njit(cache=True, nogil=True)
+def _pooled(
+    sums: Matrix, planes: Matrix, dy: Matrix, scores: Matrix, hessian: Matrix
+) -> None:  # pragma: no cover - compiled
+    """Fill each row's gradient and the Hessian of the six affine parameters, planes weighted."""
+    for p in range(sums.shape[0]):
+        gain, offset, weight = planes[p, 2], planes[p, 3], planes[p, 4]
+        if weight == 0.0:
+            continue
+        for r in range(sums.shape[1]):
+            s, d = sums[p, r], dy[p, r]
+            # Gradients times (1, dx): those along y, then those along x.
+            for axis in range(2):
+                i, to = 2 * axis, 3 * axis
+                level = weight * (s[6 + i] - gain * s[10 + i] - offset * s[14 + i])
+                scores[p, r, to] = level
+                scores[p, r, to + 1] = level * d
+                scores[p, r, to + 2] = weight * (s[7 + i] - gain * s[11 + i] - offset * s[15 + i])
+            for block in range(3):
+                i = 18 + 3 * block
+                # Blocks yy, yx, xx.
+                y0, x0 = 3 * (block // 2), 3 * ((block + 1) // 2)
+                a, b, c = weight * s[i], weight * s[i + 1], weight * s[i + 2]
+                hessian[y0, x0] += a
+                hessian[y0, x0 + 1] += a * d
+                hessian[y0, x0 + 2] += b
+                hessian[y0 + 1, x0 + 1] += a * d * d
+                hessian[y0 + 1, x0 + 2] += b * d
+                hessian[y0 + 2, x0 + 2] += c
+    for y0, x0 in ((0, 0), (0, 3), (3, 3)):
+        for i in range(3):
+            for j in range(i):
+                hessian[y0 + i, x0 + j] = hessian[y0 + j, x0 + i]
+    hessian[3:, :3] = hessian[:3, 3:]
 
 
 def _evaluate(sums: Matrix, dy: Matrix) -> _Evaluation:
-    total = sums.sum(axis=1)
-    n = np.maximum(total[:, 0], 1.0)
-    mean_f, mean_m = total[:, 1] / n, total[:, 2] / n
-    var_f = np.maximum(total[:, 3] / n - mean_f**2, 1e-12)
-    var_m = np.maximum(total[:, 5] / n - mean_m**2, 1e-12)
-    cov = total[:, 4] / n - mean_f * mean_m
-    used = total[:, 0] >= _LEAST_PIXELS
-    pixels = total[used, 0].sum()
-    if not used.any():
-        return _Evaluation(-1.0, 0, np.zeros(6), np.zeros((6, 6)), np.zeros((1, 6)))
-    rho = cov / np.sqrt(var_f * var_m)
-    ncc = float((n * rho)[used].sum() / pixels)
-    gain = cov / var_m
-    # Weight of a plane: correlation over unexplained variance, never negative.
-    r = np.clip(rho, 0.02, 0.98)
-    weight = np.where(used, r / (1 - r * r) / np.sqrt(var_f * var_m), 0.0)
-    offset = mean_f - gain * mean_m
-    g, o = gain[:, None], offset[:, None]
-    # Gradients times (1, dx): those along y, then those along x.
-    unexplained = [
-        sums[..., 6 + i] - g * sums[..., 10 + i] - o * sums[..., 14 + i] for i in range(4)
-    ]
-    along_y = _expand(unexplained[0], unexplained[1], dy)
-    along_x = _expand(unexplained[2], unexplained[3], dy)
-    scores = np.concatenate([along_y, along_x], axis=-1)
-    scores *= weight[:, None, None]
-    pooled = (sums[..., 18:27] * weight[:, None, None]).sum(axis=0)
-    blocks = {}
-    for name, i in (("yy", 0), ("yx", 3), ("xx", 6)):
-        s0, s1, s2 = pooled[:, i], pooled[:, i + 1], pooled[:, i + 2]
-        a, b, c = s0.sum(), (s0 * dy).sum(), s1.sum()
-        e, f, q = (s0 * dy * dy).sum(), (s1 * dy).sum(), s2.sum()
-        blocks[name] = np.array([[a, b, c], [b, e, f], [c, f, q]])
-    hessian = np.block([[blocks["yy"], blocks["yx"]], [blocks["yx"], blocks["xx"]]])
+    planes = _planes(sums, float(_LEAST_PIXELS))
+    pixels = planes[:, 0].sum()
+    if pixels == 0:
+        return _Evaluation(-1.0, 0, np.zeros(6), np.zeros((6, 6)), np.zeros((0, 0, 6)))
+    scores, hessian = np.zeros((*sums.shape[:2], 6)), np.zeros((6, 6))
+    _pooled(sums, planes, dy, scores, hessian)
+    ncc = float((planes[:, 0] * planes[:, 1]).sum() / pixels)
     return _Evaluation(ncc, int(pixels), scores.sum(axis=(0, 1)), hessian, scores)
 
 
@@ -126,7 +161,7 @@ def _covariance(at: _Evaluation, basis: Matrix, scale: float, step: int) -> Matr
     out = np.full((3, 3), np.inf)
     d = min(basis.shape[1], 3)
     band = max(1, _BAND_ROWS // step)
-    k, rows, _ = at.scores.shape if at.scores.ndim == 3 else (0, 0, 0)
+    k, rows, _ = at.scores.shape
     if k == 0:
         return out
     bands = -(-rows // band)
@@ -187,19 +222,19 @@ def align(
     max_steps : int
         Evaluations at most.
     row_step : int
-        Use every n-th row.
+        Use every n-th row, other ones in every plane.
     """
     _, h, w = fixed.shape
     centre = np.array([(h - 1) / 2.0, (w - 1) / 2.0])
     scale = 0.5 * math.hypot(h, w)
-    rows = np.arange(0, h, row_step)
-    dy = ((rows - centre[0]) / scale)[None, :]
+    first = first_rows(fixed.shape[0], row_step)
+    dy = (np.arange(0, h, row_step)[None, :] + first[:, None] - centre[0]) / scale
 
     def look(matrix: Matrix) -> _Evaluation:
         sums = row_sums(
             fixed, fixed_valid, moving, moving_valid, matrix, centre[1], scale, row_step
         )
-        return _evaluate(sums, dy[0])
+        return _evaluate(sums, dy)
 
     here = start.copy()
     at = look(here)
@@ -214,13 +249,18 @@ def align(
         if fresh:
             delta = _newton_step(at, _basis(model, here[:2, :2]), scale)
         move = damping * delta
-        size = abs(move[0]) + abs(move[3]) + np.abs(move[[1, 2, 4, 5]]).max()
+        size = _length(move)
         if size < tolerance_px:
             converged = True
             break
         candidate = _moved(here, move, centre, scale, model)
         there = look(candidate)
-        if there.ncc > at.ncc and there.pixels > least:
+        better = there.ncc > at.ncc or (
+            size < _SURE_STEP_PX
+            and _length(_newton_step(there, _basis(model, candidate[:2, :2]), scale))
+            < 0.5 * _length(delta)
+        )
+        if better and there.pixels > least:
             here, at, fresh = candidate, there, True
             damping = min(1.0, 2 * damping)
         else:
@@ -231,6 +271,11 @@ def align(
                 break
     covariance = _covariance(at, _basis(model, here[:2, :2]), scale, row_step)
     return NewtonResult(here, at.ncc, at.pixels, converged, covariance)
+
+
+def _length(step: Matrix) -> float:
+    """How far a step moves a pixel at most, in pixels."""
+    return float(abs(step[0]) + abs(step[3]) + np.abs(step[[1, 2, 4, 5]]).max())
 
 
 def _newton_step(at: _Evaluation, basis: Matrix, scale: float) -> Matrix:
@@ -276,5 +321,5 @@ def correlation(
     """Return the pooled correlation at a transform, and over how many pixels (planes counted apart)."""
     w = fixed.shape[2]
     sums = row_sums(fixed, fixed_valid, moving, moving_valid, matrix, w / 2.0, float(w), row_step)
-    at = _evaluate(sums, np.zeros(sums.shape[1]))
+    at = _evaluate(sums, np.zeros(sums.shape[:2]))
     return at.ncc, at.pixels

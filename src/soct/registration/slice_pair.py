@@ -19,7 +19,14 @@ from soct.registration.confidence import PairEvidence, pair_confidence
 from soct.registration.contrast import (
     BoolArray,
 )
-from soct.registration.levels import LEAST_SIDE_PX, Level, build_levels, filtered, pixel_matrix
+from soct.registration.levels import (
+    LEAST_SIDE_PX,
+    Level,
+    build_levels,
+    filtered,
+    gathered,
+    pixel_matrix,
+)
 from soct.registration.newton import Model, align, correlation
 from soct.registration.row_sums import Matrix
 from soct.registration.search import search
@@ -32,6 +39,7 @@ from soct.registration.transforms import (
 from soct.space import FloatArray
 
 _FINE_ROWS = 512
+_SEARCH_PLANES = 4
 _MOST_INVERSE_PX = 4.0
 _REFINED = 8
 _KEPT = 3
@@ -159,10 +167,8 @@ def _start(
     # How far the moving stack's centre lies from the place where it starts, in level pixels.
     start = rigid_from_matrix(level.from_full(initial.matrix()), (centre[0], centre[1])).shift
     candidates = search(
-        level.fixed.smooth,
-        level.fixed.valid,
-        level.moving.smooth,
-        level.moving.valid,
+        *gathered(level.fixed, _SEARCH_PLANES),
+        *gathered(level.moving, _SEARCH_PLANES),
         start,
         max_translation_px / level.factor + 1.0,
         0.0 if model == "translation" else max_rotation_deg,
@@ -177,7 +183,7 @@ def _refined(level: Level, one: _Found, model: Model, steps: int) -> _Found:
     rigid: Model = "euler" if model == "affine" else model
     result = level.refine(one.matrix, rigid, steps, 0.05)
     compared = result.pixels * level.row_step
-    share = min(1.0, compared / max(min(level.fixed.inner.sum(), level.moving.inner.sum()), 1))
+    share = min(1.0, compared / max(min(level.fixed.inner_pixels, level.moving.inner_pixels), 1))
     return _Found(level.to_full(result.matrix), result.ncc * math.sqrt(share))
 
 
@@ -240,11 +246,11 @@ def register_slice_pair(
     )
     if not found:
         return _unmoved(initial, "no overlap with data in both")
-    best, sharpness, forward, backward = _descend(levels, found, spread, transform, shape)
+    sharpness, forward, backward = _descend(levels, found, spread, transform, shape)
     inverse_error = _displacement(forward, np.asarray(np.linalg.inv(backward)), shape)
     return _finish(
         levels[0],
-        best,
+        forward,
         initial,
         inverse_error,
         sharpness,
@@ -261,8 +267,8 @@ class _Bounds:
 
 def _descend(
     levels: list[Level], found: list[_Found], spread: float, model: Model, shape: tuple[int, int]
-) -> tuple[Matrix, float, Matrix, Matrix]:
-    """From the candidates to a start for the working level, and both directions for the check."""
+) -> tuple[float, Matrix, Matrix]:
+    """From the candidates to a start for the working level, which is also found with roles swapped."""
     coarse = levels[-1]
     ranked = _distinct(found, 4.0 * coarse.factor, shape)
     lead = ranked[0].score - (ranked[1].score if len(ranked) > 1 else 0.0)
@@ -280,7 +286,7 @@ def _descend(
     nudge = np.array([[1.0, 0.0, 0.7], [0.0, 1.0, -0.7], [0.0, 0.0, 1.0]])
     away = check.to_full(nudge @ check.from_full(np.asarray(np.linalg.inv(best))))
     back = check.swapped().refine(away, rigid, 12, 0.005)
-    return best, float(sharpness), forward, check.to_full(back.matrix)
+    return float(sharpness), forward, check.to_full(back.matrix)
 
 
 def _finish(
@@ -295,10 +301,12 @@ def _finish(
     """Refine at the working level, judge, and put the result together."""
     f, m = filtered(level, best)
     sides = (f, level.fixed.inner, m, level.moving.inner)
-    step = max(1, level.fixed.valid.shape[1] // _FINE_ROWS)
+    planes, h, _ = level.fixed.valid.shape
+    # Neighbouring rows of a filtered image say much the same; planes look between each other's rows.
+    step = max(1, h // _FINE_ROWS, planes * h // (2 * _FINE_ROWS))
     start = level.from_full(best)
     result = align(*sides, start, model, tolerance_px=0.003, max_steps=8, row_step=step)
-    before, _ = correlation(*sides, level.from_full(initial.matrix()), step)
+    before, _ = correlation(*sides, level.from_full(initial.matrix()), 4 * step)
     matrix = level.to_full(result.matrix)
     centre = initial.centre
     candidate: RigidTransform2D | AffineTransform2D
@@ -310,7 +318,9 @@ def _finish(
     moved = candidate.apply(middle) - initial.apply(middle)
     far = float(np.hypot(*moved)) > bounds.translation_px + 1e-6
     turned = model != "translation" and abs(candidate.rotation_deg) > bounds.rotation_deg + 1e-6
-    overlap = step * result.pixels / max(min(level.fixed.inner.sum(), level.moving.inner.sum()), 1)
+    overlap = (
+        step * result.pixels / max(min(level.fixed.inner_pixels, level.moving.inner_pixels), 1)
+    )
     units = np.array([level.factor, level.factor, math.degrees(1.0)])
     covariance = result.covariance * units[:, None] * units[None, :]
     evidence = PairEvidence(

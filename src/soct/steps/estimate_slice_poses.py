@@ -397,7 +397,7 @@ def estimate(acquisition: Acquisition, slices: tuple[int, ...], params: Mapping[
 
 STEP = Step(
     id="estimate_slice_poses",
-    version=4,
+    version=5,
     scope=Scope.RUN,
     params=EstimateSlicePosesParams,
     run=run,

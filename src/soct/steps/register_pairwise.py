@@ -437,7 +437,7 @@ def estimate(acquisition: Acquisition, slices: tuple[int, ...], params: Mapping[
 
 STEP = Step(
     id="register_pairwise",
-    version=3,
+    version=4,
     scope=Scope.PAIR,
     params=RegisterPairwiseParams,
     run=run,
