@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from scipy import ndimage as ndi
+from numba import njit
 
 from soct.registration.coherence import apply_filter, matched_filter
 from soct.registration.contrast import (
@@ -103,19 +103,26 @@ def _scaled(matrix: Matrix, factor: float) -> Matrix:
     return place @ matrix @ np.linalg.inv(place)
 
 
-def _inner(valid: BoolArray) -> BoolArray:
-    """Keep valid pixels whose neighbours are valid too: gradients and taps stay inside."""
-    if valid.all():
-        return valid
-    out = np.empty_like(valid)
-    for plane in range(valid.shape[0]):
-        out[plane] = ndi.binary_erosion(valid[plane], iterations=2, border_value=1)
+@njit(cache=True, nogil=True)
+def _inner(valid: BoolArray) -> BoolArray:  # pragma: no cover - compiled
+    """Keep valid pixels whose neighbours up to two steps away are valid too: gradients and taps stay inside."""
+    k, h, w = valid.shape
+    out = valid.copy()
+    before = np.empty((h, w), dtype=np.bool_)
+    for p in range(k):
+        for _ in range(2):
+            before[:] = out[p]
+            for y in range(h):
+                above, below = before[max(y - 1, 0)], before[min(y + 1, h - 1)]
+                here, to = before[y], out[p, y]
+                for x in range(w):
+                    to[x] &= above[x] & below[x] & here[max(x - 1, 0)] & here[min(x + 1, w - 1)]
     return out
 
 
 def _side(images: FloatArray, valid: BoolArray) -> Side:
     contrast = local_contrast(log_intensity(images, valid), valid, _WINDOW_PX)
-    return Side(contrast, valid, _inner(valid))
+    return Side(contrast, valid, valid if valid.all() else _inner(valid))
 
 
 def gathered(side: Side, planes: int) -> tuple[FloatArray, BoolArray]:

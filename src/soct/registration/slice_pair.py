@@ -306,7 +306,7 @@ def _finish(
     step = max(1, h // _FINE_ROWS, planes * h // (2 * _FINE_ROWS))
     start = level.from_full(best)
     result = align(*sides, start, model, tolerance_px=0.003, max_steps=8, row_step=step)
-    before, _ = correlation(*sides, level.from_full(initial.matrix()), 4 * step)
+    before, _ = correlation(*sides, level.from_full(initial.matrix()), step)
     matrix = level.to_full(result.matrix)
     centre = initial.centre
     candidate: RigidTransform2D | AffineTransform2D

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
     BoolArray = NDArray[np.bool_]
 
+_BLOCK = 16
+_KEPT_BYTES = 32 << 20
+
 
 @dataclass(frozen=True)
 class SliceSide:
@@ -22,10 +25,33 @@ class SliceSide:
 
     volume: VolumeReader
     valid: NDArray[np.int16]
+    _last: dict[int, NDArray[Any]] = field(default_factory=dict, repr=False, compare=False)
+
+    def _read(self, start: int, stop: int) -> NDArray[Any]:
+        """Planes `start` to `stop`; small ones come in blocks, the last of which are kept.
+
+        Chunks hold several planes, and neighbouring planes are asked for one after the other.
+        """
+        depth, h, w = self.volume.shape
+        plane = 4 * h * w
+        block = min(_BLOCK, _KEPT_BYTES // (2 * plane))
+        if block < stop - start:
+            return self.volume.read((start, stop))
+        import numpy as np
+
+        parts = []
+        for i in range(start // block, -(-stop // block)):
+            if i not in self._last:
+                if len(self._last) >= _KEPT_BYTES // (block * plane):
+                    self._last.pop(next(iter(self._last)))
+                self._last[i] = self.volume.read((i * block, min(depth, (i + 1) * block)))
+            first = i * block
+            parts.append(self._last[i][max(start - first, 0) : stop - first])
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def plane(self, z: int) -> tuple[FloatArray, BoolArray]:
         """One plane, and where it holds data."""
-        data = self.volume.read((z, z + 1))[0]
+        data = self._read(z, z + 1)[0]
         return data, (self.valid[0] <= z) & (z < self.valid[1])
 
     def slab(self, z: float, thickness: int) -> tuple[FloatArray, BoolArray]:
@@ -35,7 +61,7 @@ class SliceSide:
         low = int(np.floor(z + 1e-9))
         t = np.float32(max(z - low, 0.0))
         stop = min(low + thickness + (1 if t > 1e-6 else 0), self.volume.shape[0])
-        planes = self.volume.read((low, stop))
+        planes = self._read(low, stop)
         if t > 1e-6 and len(planes) > 1:
             planes = (1 - t) * planes[:-1] + t * planes[1:]
         good = (self.valid[0] <= low) & (self.valid[1] >= stop)
