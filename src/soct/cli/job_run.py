@@ -90,10 +90,13 @@ def run_job(asked: Asked, *, fail_on_quality: bool = False) -> int:
         A metric is in error, and `fail_on_quality` is set.
     """
     from soct.cli.progress import follow
+    from soct.compute import caches
     from soct.pipeline.runner import run
 
     profile = load(asked)
     request = prepare(asked, profile)
+    if not caches.holds_kernels():
+        words("note: first run after an install: compiling takes a minute or two, this once")
     _start_workers(request)
     with follow(profile.site.log_level) as listener:
         outcome = run(request, listener)

@@ -38,6 +38,12 @@ def cache_folder() -> Path | None:
     return next((path for path in _candidates() if _usable(path)), None)
 
 
+def holds_kernels() -> bool:
+    """Whether any kernel was compiled for later runs; the first run compiles all that it needs."""
+    chosen = os.environ.get("NUMBA_CACHE_DIR")
+    return chosen is not None and next(Path(chosen).rglob("*.nbi"), None) is not None
+
+
 def prepare() -> Path | None:
     """Point numba at the cache folder. Call before numba is imported; calling again changes nothing."""
     folder = cache_folder()

@@ -209,25 +209,22 @@ def _fill_ring(
     h = plane.shape[0]
     columns = ring.shape[1]
     slot = (r + 4) % 4
-    if 0 <= r < h:
-        _filter_row(plane, r, dark, scale, flat, gain, taps_x, x0, row, ring[slot])
-    elif r < 0:
-        # The first row's continuation needs rows 0 and 1; both are filtered again below.
-        _filter_row(plane, 0, dark, scale, flat, gain, taps_x, x0, row, ring[slot])
-        if h > 1:
-            spare = ring[(slot + 1) % 4]
-            _filter_row(plane, 1, dark, scale, flat, gain, taps_x, x0, row, spare)
-            for x in range(columns):
-                ring[slot, x] = np.float32(2.0) * ring[slot, x] - spare[x]
-    elif r == h and h > 1:
-        one = ring[(h + 3) % 4]
-        two = ring[(h + 2) % 4]
-        for x in range(columns):
-            ring[slot, x] = np.float32(2.0) * one[x] - two[x]
-    else:
-        before = ring[(r + 3) % 4]
-        for x in range(columns):
-            ring[slot, x] = before[x]
+    one = ring[(slot + 3) % 4]
+    two = ring[(slot + 2) % 4]
+    if r < h:
+        # Before the first row, rows 1 and 0 are needed; both are filtered again when their turn comes.
+        last = 1 if r < 0 and h > 1 else 0
+        for k in range(last, -1, -1):
+            into = ring[(slot + k) % 4]
+            _filter_row(plane, max(r, 0) + k, dark, scale, flat, gain, taps_x, x0, row, into)
+        one = ring[slot]
+        two = ring[(slot + 1) % 4]
+        if not last:
+            return
+    elif r > h or h == 1:
+        two = one
+    for x in range(columns):
+        ring[slot, x] = np.float32(2.0) * one[x] - two[x]
 
 
 @njit(cache=True, nogil=True)
