@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from soct.steps.declaration import (
     Context,
@@ -15,6 +15,13 @@ from soct.steps.declaration import (
     Step,
     parameter,
 )
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    FloatArray = NDArray[np.float64]
+    BoolArray = NDArray[np.bool_]
 
 
 class BeamProfileCorrectionParams(Params):
@@ -37,10 +44,40 @@ class BeamProfileCorrectionParams(Params):
     )
 
 
+def _without_tissue(profiles: FloatArray, trust: FloatArray, agarose: list[float]) -> BoolArray:
+    """Slices of one class that are far darker below the surface than the others: all agarose."""
+    import numpy as np
+
+    from soct.intensity.agarose_cover import LEAST_CONTRAST, NEAR_PX
+
+    near = slice(*NEAR_PX)
+    level = np.array(
+        [np.median(p[near][t[near] > 0]) if (t[near] > 0).any() else np.nan
+         for p, t in zip(profiles, trust, strict=True)]
+    )  # fmt: skip
+    typical = np.nanpercentile(level, 75) if np.isfinite(level).any() else 0.0
+    return (np.array(agarose) <= 0) & (level * LEAST_CONTRAST < typical)
+
+
+def _tissue_level(
+    profiles: FloatArray, trust: FloatArray, gain: FloatArray, log_sensitivity: FloatArray
+) -> float:
+    """Median brightness of tissue just below the surface, freed of gain and sensitivity."""
+    import numpy as np
+
+    from soct.intensity.agarose_cover import NEAR_PX
+
+    near = slice(*NEAR_PX)
+    freed = (profiles / np.exp(gain[:, None] + log_sensitivity[None]))[:, near]
+    used = (trust[:, near] > 0) & (freed > 0)
+    return float(np.median(freed[used])) if used.any() else 0.0
+
+
 def run(context: Context, params: BeamProfileCorrectionParams) -> Result:
     """Solve the sensitivity that all slices share, from tissue that is seen at two depths."""
     import numpy as np
 
+    from soct.intensity.agarose_cover import measure_agarose_cover
     from soct.intensity.axial_profile import estimate_axial_profile
     from soct.intensity.depth_profiles import DepthSums
     from soct.intensity.depth_sensitivity import solve_depth_sensitivity
@@ -49,12 +86,13 @@ def run(context: Context, params: BeamProfileCorrectionParams) -> Result:
 
     stage = read_stage(context.run("estimate_xy_shifts", "stage_positions"))
     thickness = measure_cut_thickness(stage, nominal_um=params.slicing_interval_mm * 1000)
-    ids, profiles, weights, offsets = [], [], [], []
+    ids, profiles, weights, offsets, agarose = [], [], [], [], []
     pooled: dict[str, DepthSums] = {}
     dz = 1.0
     for (slice_id,), path in sorted(context.all("crop_interface", "surface").items()):
         with np.load(path) as saved:
             dz = float(saved["voxel_um"][0])
+            agarose.append(float(saved["agarose_share"]))
             sums = {
                 name: DepthSums.from_array(saved[f"{name}_sums"], float(saved["floor"]))
                 for name in ("tissue", "agarose")
@@ -73,6 +111,8 @@ def run(context: Context, params: BeamProfileCorrectionParams) -> Result:
     depth = max(len(p) for p in profiles)
     padded = np.array([np.pad(p, (0, depth - len(p))) for p in profiles])
     trust = np.array([np.pad(w, (0, depth - len(w))) for w in weights])
+    bare = _without_tissue(padded, trust, agarose)
+    trust[bare] = 0.0
     solved = solve_depth_sensitivity(
         padded, np.array(offsets), weights=trust, gain_sigma=params.gain_sigma
     )
@@ -82,6 +122,12 @@ def run(context: Context, params: BeamProfileCorrectionParams) -> Result:
         method=params.method,
         rayleigh_px=params.rayleigh_um / dz,
     )
+    log_gain = np.where(bare, 0.0, solved.log_gain)
+    cover = measure_agarose_cover(
+        solved.log_sensitivity,
+        _tissue_level(padded, trust, log_gain, solved.log_sensitivity),
+        pooled["agarose"].below_surface(),
+    )
     np.savez(
         context.output("profile"),
         depth_um=np.arange(depth) * dz,
@@ -89,7 +135,12 @@ def run(context: Context, params: BeamProfileCorrectionParams) -> Result:
         log_sensitivity=solved.log_sensitivity,
         axial_sensitivity=axial.sensitivity,
         slice_ids=np.array(ids, np.int64),
-        log_gain=solved.log_gain,
+        log_gain=log_gain,
+        # A slice needs no look for agarose where none begins with it.
+        covered=bare | (np.array(agarose) > 0),
+        log_instrument=cover.log_instrument,
+        cover_decay_per_px=np.float64(cover.decay_per_px),
+        cover_level=np.float64(cover.level),
         mean_profiles=padded.astype(np.float32),
         before=padded.astype(np.float32),
         after=(padded / np.exp(solved.log_sensitivity)[None]).astype(np.float32),
@@ -129,6 +180,12 @@ def run(context: Context, params: BeamProfileCorrectionParams) -> Result:
             Metric(
                 "axial_measured_on", axial.measured_on, "", "material whose profile was measured"
             ),
+            Metric(
+                "tissue_attenuation_per_mm",
+                500 * cover.decay_per_px / dz if cover.decay_per_px else None,
+                "1/mm",
+                f"attenuation of tissue beyond that of agarose ({cover.reason})",
+            ),
             Metric("axial_method", f"{solved.reason}; {axial.reason}", "", "what was done"),
         )
     )
@@ -136,7 +193,7 @@ def run(context: Context, params: BeamProfileCorrectionParams) -> Result:
 
 STEP = Step(
     id="beam_profile_correction",
-    version=2,
+    version=3,
     scope=Scope.RUN,
     params=BeamProfileCorrectionParams,
     run=run,

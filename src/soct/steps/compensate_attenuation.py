@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from soct.formats.acquisition import Acquisition
     from soct.formats.ome_zarr import VolumeReader
+    from soct.intensity.agarose_cover import AgaroseCover
     from soct.space import FloatArray
     from soct.steps.blocks import Block
 
@@ -87,6 +88,8 @@ class _Correction:
     ) -> None:
         import numpy as np
 
+        from soct.intensity.agarose_cover import AgaroseCover
+
         self.params = params
         self.volume = volume
         self.surface = _read_surface(context)
@@ -94,6 +97,16 @@ class _Correction:
         with np.load(context.run("beam_profile_correction", "profile")) as saved:
             self.log_sensitivity = np.asarray(saved["log_sensitivity"])
             self.axial = np.asarray(saved["axial_sensitivity"], np.float32)
+            this = np.flatnonzero(saved["slice_ids"] == context.unit.slices[0])
+            self.gain = float(np.exp(saved["log_gain"][this].sum()))
+            self.cover: AgaroseCover | None = None
+            if saved["covered"][this].any() and saved["cover_decay_per_px"] > 0:
+                self.cover = AgaroseCover(
+                    np.asarray(saved["log_instrument"]),
+                    float(saved["cover_decay_per_px"]),
+                    float(saved["cover_level"]),
+                    "",
+                )
         self.strength = params.strength
 
     def correct(self, block: Block) -> FloatArray:
@@ -114,6 +127,7 @@ class _Correction:
                 max_gain=1.0 / self.params.lowest_transmission,
                 skip_px=s.margin,
             )
+            self._uncover(out, block)
         else:
             data, optical = self._optical_depth(block)
             assert self.strength is not None
@@ -125,6 +139,25 @@ class _Correction:
         z = np.arange(out.shape[0], dtype=np.int16)[:, None, None]
         out[(z < self.valid[0][here][None]) | (z >= self.valid[1][here][None])] = np.nan
         return out
+
+    def _uncover(self, out: FloatArray, block: Block) -> None:
+        """Give tissue below agarose back what the agarose did not take."""
+        from soct.intensity.agarose_cover import find_tissue_start, uncover
+
+        if self.cover is None:
+            return
+        s = self.surface
+        wider = block.grown(HALO_PX, self.volume.shape)
+        start = find_tissue_start(
+            self.volume.read(None, wider[:2], wider[2:]),
+            s.depth_px[wider.rows, wider.columns],
+            self.valid[:, wider.rows, wider.columns],
+            self.cover,
+            floor=s.floor,
+            gain=self.gain,
+        )
+        inner = block.within(wider)
+        uncover(out, s.depth_px[block.rows, block.columns], start[inner], self.cover.decay_per_px)
 
     def _optical_depth(self, block: Block) -> tuple[FloatArray, FloatArray]:
         import numpy as np
@@ -284,7 +317,7 @@ def estimate(acquisition: Acquisition, slices: tuple[int, ...], params: Mapping[
 
 STEP = Step(
     id="compensate_attenuation",
-    version=3,
+    version=4,
     scope=Scope.SLICE,
     params=CompensateAttenuationParams,
     run=run,

@@ -52,6 +52,7 @@ HALO_PX = 8
 SAMPLE_PX = (256, 512)
 """Rows and columns in the middle of the slice that tell the level of the water."""
 CLASS_RATIO = 3.0
+WINDOW_PX = 5
 
 
 def mean_below(block: FloatArray, depth: FloatArray) -> FloatArray:
@@ -64,6 +65,20 @@ def mean_below(block: FloatArray, depth: FloatArray) -> FloatArray:
     count = inside.sum(axis=0)
     total = np.einsum("zyx,zyx->yx", np.nan_to_num(block), inside.astype(np.float32))
     return np.where(count > 0, total / np.maximum(count, 1), 0.0).astype(np.float32)
+
+
+def brightest_below(block: FloatArray, depth: FloatArray) -> FloatArray:
+    """Brightest depth below the interface, as a mean over `WINDOW_PX` samples, (y, x)."""
+    import numpy as np
+    from scipy import ndimage as ndi
+
+    z = np.arange(block.shape[0], dtype=np.float32)[:, None, None]
+    inside = z >= np.nan_to_num(depth, nan=float(block.shape[0]))[None] + 1
+    lit = np.where(inside, np.nan_to_num(block), np.float32(0))
+    brightest: FloatArray = ndi.uniform_filter1d(lit, WINDOW_PX, axis=0, mode="constant").max(
+        axis=0
+    )
+    return brightest
 
 
 def choose_tissue(below: FloatArray, floor: float) -> tuple[BoolArray, float]:
@@ -85,6 +100,20 @@ def choose_tissue(below: FloatArray, floor: float) -> tuple[BoolArray, float]:
     if not bright.size or not dim.size or bright.mean() < CLASS_RATIO * dim.mean():
         return lit, 0.0
     return lit & (smooth > threshold), float(dim.size / max(np.count_nonzero(below > 0), 1))
+
+
+def choose_agarose(below: FloatArray, brightest: FloatArray, tissue: BoolArray) -> BoolArray:
+    """Choose the A-lines without any tissue: none begins below their agarose, and none lies beside them."""
+    import numpy as np
+    from scipy import ndimage as ndi
+
+    dark = (below > 0) & ~tissue
+    if not dark.any() or not tissue.any():
+        return np.zeros_like(tissue)
+    border = float(np.sqrt(np.median(below[tissue]) * np.median(below[dark])))
+    pure = dark & (ndi.gaussian_filter(brightest, 2.0, mode="nearest") <= border)
+    eroded: BoolArray = ndi.binary_erosion(pure, iterations=2)
+    return eroded
 
 
 def run(context: Context, params: CropInterfaceParams) -> Result:
@@ -117,6 +146,7 @@ def run(context: Context, params: CropInterfaceParams) -> Result:
     depth = np.full((ny, nx), np.nan, np.float32)
     confidence = np.zeros((ny, nx), np.float32)
     below = np.zeros((ny, nx), np.float32)
+    brightest = np.zeros((ny, nx), np.float32)
     for done, block in enumerate(blocks):
         wider = block.grown(HALO_PX, volume.shape)
         data = volume.read(None, wider[:2], wider[2:])
@@ -125,6 +155,7 @@ def run(context: Context, params: CropInterfaceParams) -> Result:
         depth[here] = found.depth_px[inner]
         confidence[here] = found.confidence[inner]
         below[here] = mean_below(data[:, *inner], found.depth_px[inner])
+        brightest[here] = brightest_below(data[:, *inner], found.depth_px[inner])
         context.progress(0.7 * (done + 1) / len(blocks))
     confidence[valid[1] <= valid[0]] = 0.0
     surface = fit_surface(
@@ -137,11 +168,12 @@ def run(context: Context, params: CropInterfaceParams) -> Result:
     crop = int(np.floor(np.percentile(used, 1))) if used.size else 0
     planes = max(1, round(params.out_depth_um / dz))
     tissue, agarose_share = choose_tissue(below, water.floor)
+    agarose = choose_agarose(below - water.floor, brightest - water.floor, tissue)
     sums = {name: DepthSums(nz, water.floor) for name in ("tissue", "agarose")}
     for done, block in enumerate(blocks):
         here = (block.rows, block.columns)
         data = volume.read(None, block[:2], block[2:])
-        for name, mask in (("tissue", tissue), ("agarose", (below > 0) & ~tissue)):
+        for name, mask in (("tissue", tissue), ("agarose", agarose)):
             if mask[here].any():
                 sums[name].add(data, surface.depth_px[here], valid=valid[:, *here], mask=mask[here])
         context.progress(0.7 + 0.3 * (done + 1) / len(blocks))
@@ -155,6 +187,7 @@ def run(context: Context, params: CropInterfaceParams) -> Result:
         flatten=np.bool_(params.mode == "surface"),
         floor=np.float64(water.floor),
         noise=np.float64(water.noise),
+        agarose_share=np.float64(agarose_share),
         tissue_sums=sums["tissue"].to_array(),
         agarose_sums=sums["agarose"].to_array(),
         coefficients=surface.coefficients,
