@@ -175,3 +175,14 @@ def test_many_planes_are_searched_in_groups_and_still_found():
     found = register_slice_pair(*pair(truth, planes=9, looks=2))
     assert found.accepted
     assert distance(found.transform, truth) < 0.1
+
+
+def test_noise_does_not_draw_shifts_towards_half_pixels():
+    errors = []
+    for share in (0.25, 0.75):
+        truth = RigidTransform2D(0.0, (2 + share, -3 + share), (47.5, 47.5))
+        sides = pair(truth, (96, 96), planes=10, looks=2, seed=5)
+        found = register_slice_pair(*sides, max_translation_px=8)
+        errors.append(np.subtract(found.shift, truth.shift).mean())
+    # Towards a half, the first errs upwards and the second downwards.
+    assert abs(errors[0] - errors[1]) / 2 < 0.012

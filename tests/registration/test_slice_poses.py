@@ -245,3 +245,21 @@ def test_slices_that_turn_by_many_degrees_are_not_pulled_back_to_the_stage():
     found = solve_slice_poses(run.stages, run.pairs, VOXEL)
     error = np.array([p.rotation_deg for p in found.poses.values()]) - run.turn
     assert np.ptp(error) < 0.005
+
+
+def test_pairs_that_skip_a_slice_count_for_the_rotation_of_a_small_field():
+    stages = [StagePosition(k, (20.0 * k, 0.0, 0.0), (42.0, 42.0)) for k in range(3)]
+
+    def measured(i, j, angle, sigma_px, sigma_deg):
+        covariance = np.diag([sigma_px**2, sigma_px**2, sigma_deg**2])
+        transform = RigidTransform2D(angle, (0.0, 0.0), (42.0, 42.0))
+        return PairMeasurement(i, j, transform, 1.0, covariance)
+
+    # At the edge of the field 0.05 degrees are a micrometre: neighbours cannot know them as well as they believe.
+    pairs = [
+        measured(0, 1, 0.1, 0.01, 0.015),
+        measured(1, 2, 0.1, 0.01, 0.015),
+        measured(0, 2, 0.0, 0.04, 0.06),
+    ]
+    left = [r.residual_deg for r in solve_slice_poses(stages, pairs, VOXEL).pairs]
+    assert abs(left[2]) < 2 * abs(left[0] + left[1])

@@ -20,6 +20,7 @@ from soct.registration.contrast import (
 )
 from soct.registration.newton import Model, NewtonResult, align
 from soct.registration.row_sums import Matrix
+from soct.registration.spline import spline_coefficients
 from soct.space import FloatArray
 
 LEAST_SIDE_PX = 24
@@ -40,6 +41,11 @@ class Side:
     def smooth(self) -> FloatArray:
         """Low-passed contrast; made when first asked for, which the finest level seldom is."""
         return smooth(self.contrast, self.valid, gaussian_weights(1.0))
+
+    @cached_property
+    def coefficients(self) -> FloatArray:
+        """Spline coefficients of `smooth`."""
+        return spline_coefficients(self.smooth)
 
     @cached_property
     def inner_pixels(self) -> int:
@@ -82,7 +88,7 @@ class Level:
         return align(
             self.fixed.smooth,
             self.fixed.inner,
-            self.moving.smooth,
+            self.moving.coefficients,
             self.moving.inner,
             self.from_full(matrix),
             model,

@@ -1,6 +1,6 @@
 """Sub-pixel alignment of two stacks by Newton's method on their correlation, planes pooled.
 
-The objective is the correlation of the fixed planes with the moving planes sampled (Catmull-Rom) at
+The objective is the correlation of the fixed planes with the moving planes sampled (cubic B-spline) at
 ``q = A p + t``; gain and offset between the two are free in every plane. The Hessian is built from products
 of fixed and moving gradients: speckle is independent in the two, so their product holds the shared texture
 alone, and steps keep their length in noise, where the usual ``J^T J`` shortens them (Evangelidis and
@@ -211,8 +211,10 @@ def align(
 
     Parameters
     ----------
-    fixed, moving : (k, h, w) float32
-        Smooth local contrast, 0 where invalid; the two may differ in h and w.
+    fixed : (k, h, w) float32
+        Smooth local contrast, 0 where invalid.
+    moving : (k, h, w) float32
+        `spline_coefficients` of the other stack; the two may differ in h and w.
     fixed_valid, moving_valid : (k, h, w) bool
     start : (3, 3) float64
         Fixed to moving ``(y, x, 1)``, within about a pixel of the truth after smoothing.
@@ -318,7 +320,10 @@ def correlation(
     matrix: Matrix,
     row_step: int = 1,
 ) -> tuple[float, int]:
-    """Return the pooled correlation at a transform, and over how many pixels (planes counted apart)."""
+    """Return the pooled correlation at a transform, and over how many pixels (planes counted apart).
+
+    As in `align`, `moving` holds spline coefficients.
+    """
     w = fixed.shape[2]
     sums = row_sums(fixed, fixed_valid, moving, moving_valid, matrix, w / 2.0, float(w), row_step)
     at = _evaluate(sums, np.zeros(sums.shape[:2]))

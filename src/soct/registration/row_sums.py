@@ -75,13 +75,14 @@ def _find_places(
 def _interpolate(
     b0: np.float32, b1: np.float32, b2: np.float32, b3: np.float32, t: np.float32
 ) -> tuple[np.float32, np.float32]:  # pragma: no cover - compiled
-    """Catmull-Rom value and slope at `t` between the middle two of four samples."""
-    c05, c15, c2 = np.float32(0.5), np.float32(1.5), np.float32(2.0)
-    c25, c3 = np.float32(2.5), np.float32(3.0)
+    """Value and slope of a cubic B-spline at `t` between the middle two of four coefficients."""
+    c05, c2, c3 = np.float32(0.5), np.float32(2.0), np.float32(3.0)
+    c4, sixth = np.float32(4.0), np.float32(1 / 6)
+    k0 = sixth * (b0 + c4 * b1 + b2)
     k1 = c05 * (b2 - b0)
-    k2 = b0 - c25 * b1 + c2 * b2 - c05 * b3
-    k3 = c05 * (b3 - b0) + c15 * (b1 - b2)
-    return ((k3 * t + k2) * t + k1) * t + b1, (c3 * k3 * t + c2 * k2) * t + k1
+    k2 = c05 * (b0 + b2) - b1
+    k3 = sixth * (b3 - b0) + c05 * (b1 - b2)
+    return ((k3 * t + k2) * t + k1) * t + k0, (c3 * k3 * t + c2 * k2) * t + k1
 
 
 @njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})

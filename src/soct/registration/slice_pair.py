@@ -30,6 +30,7 @@ from soct.registration.levels import (
 from soct.registration.newton import Model, align, correlation
 from soct.registration.row_sums import Matrix
 from soct.registration.search import search
+from soct.registration.spline import spline_coefficients
 from soct.registration.transforms import (
     AffineTransform2D,
     RigidTransform2D,
@@ -300,7 +301,7 @@ def _finish(
 ) -> SlicePairResult:
     """Refine at the working level, judge, and put the result together."""
     f, m = filtered(level, best)
-    sides = (f, level.fixed.inner, m, level.moving.inner)
+    sides = (f, level.fixed.inner, spline_coefficients(m), level.moving.inner)
     planes, h, _ = level.fixed.valid.shape
     # Neighbouring rows of a filtered image say much the same; planes look between each other's rows.
     step = max(1, h // _FINE_ROWS, planes * h // (2 * _FINE_ROWS))

@@ -103,9 +103,10 @@ class PosePriors:
     z_position_um : float
         Of a stage depth itself. Where the stage records depth it is good to some micrometres over the whole
         run; where a nominal thickness stands in, errors add up and this must be large.
-    pair_floor_um, pair_floor_deg, pair_floor_z_um : float
-        Error of a pair that its covariance cannot know: distortion of the cut tissue; along z, that deep
-        planes are noisier than shallow ones, which moves the match by a few micrometres the same way in all pairs.
+    pair_floor_um, pair_floor_z_um : float
+        Error of a pair that its covariance cannot know: distortion of the cut tissue, tiles that lie a little off
+        in their slice. It turns a pair by as much at the edge of the field. Along z, deep planes are noisier than
+        shallow ones, which moves the match by a few micrometres the same way in all pairs.
     """
 
     step_um: float = 50.0
@@ -115,7 +116,6 @@ class PosePriors:
     z_step_um: float = 10.0
     z_position_um: float = 1000.0
     pair_floor_um: float = 1.0
-    pair_floor_deg: float = 0.01
     pair_floor_z_um: float = 3.0
 
 
@@ -406,7 +406,9 @@ def _pair_covariance(pair: PairMeasurement, priors: PosePriors, pixel_um: float)
         # A translation model says nothing about the rotation.
         given[2, :] = given[:, 2] = 0.0
         given[2, 2] = priors.rotation_step_deg**2
-    floor = np.array([priors.pair_floor_um / pixel_um] * 2 + [priors.pair_floor_deg])
+    shift = priors.pair_floor_um / pixel_um
+    reach = max(sum(pair.transform.centre) / 2 if pair.transform else 0.0, 1.0)
+    floor = np.array([shift, shift, math.degrees(shift / reach)])
     return (given + np.diag(floor**2)) * units[:, None] * units[None, :]
 
 
