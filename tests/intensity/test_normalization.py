@@ -7,10 +7,8 @@ import pytest
 
 from soct.intensity.normalization import (
     IntensityHistogram,
-    OverlapRatio,
     measure_levels,
     measure_overlap_ratio,
-    refine_log_gains,
     split_tissue,
 )
 from soct.space import Array
@@ -79,26 +77,3 @@ def test_the_ratio_of_two_views_of_one_tissue_is_measured_through_speckle() -> N
     nothing, unsure = measure_overlap_ratio(first, np.full_like(first, np.nan))
     assert np.isnan(nothing)
     assert np.isinf(unsure)
-
-
-def test_registered_overlaps_correct_single_gains_and_leave_the_course_over_the_stack() -> None:
-    rng = np.random.default_rng(4)
-    true = rng.normal(0, 0.15, 12)
-    wrong = true + rng.normal(0, 0.04, 12)
-    position = np.arange(12) * 20.0
-    bias = 0.03  # an error of the depth sensitivity's slope: the same in all pairs, per slice apart
-    ratios = [
-        OverlapRatio(i, i + k, true[i] - true[i + k] + bias * k + rng.normal(0, 0.004), 0.006)
-        for k in (1, 2)
-        for i in range(12 - k)
-    ]
-    found = refine_log_gains(wrong, position, ratios)
-
-    def wiggle(error: np.ndarray) -> float:
-        return float(np.std(error - np.polyval(np.polyfit(position, error, 1), position)))
-
-    assert wiggle(found - true) < 0.01
-    assert wiggle(wrong - true) > 0.02
-    slope = np.polyfit(np.arange(12), found - wrong, 1)[0]
-    assert abs(slope) < 0.01
-    np.testing.assert_array_equal(refine_log_gains(wrong, position, []), wrong)

@@ -10,12 +10,10 @@ Convention: see `soct.space`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import ndimage as ndi
-from threadpoolctl import threadpool_limits
 
 from soct.space import Array
 
@@ -187,26 +185,6 @@ def measure_levels(
     )
 
 
-@dataclass(frozen=True)
-class OverlapRatio:
-    """Brightness of one slice over another in the same tissue, both corrected for depth.
-
-    Attributes
-    ----------
-    first, second : int
-        Slices, counted from 0.
-    log_ratio : float
-        ``ln(first / second)``.
-    sigma : float
-        Its standard error.
-    """
-
-    first: int
-    second: int
-    log_ratio: float
-    sigma: float = 0.02
-
-
 def measure_overlap_ratio(
     first: Array, second: Array, *, mask: Array | None = None, smoothing_px: float = 2.0
 ) -> tuple[float, float]:
@@ -246,59 +224,3 @@ def measure_overlap_ratio(
     spread = 1.4826 * float(np.median(np.abs(ratio - centre)))
     independent = max(use.sum() / max(4 * np.pi * smoothing_px**2, 1.0), 1.0)
     return centre, max(spread / float(np.sqrt(independent)), 0.005)
-
-
-def refine_log_gains(
-    log_gain: Array,
-    position: Array,
-    ratios: Sequence[OverlapRatio],
-    *,
-    correction_sigma: float = 0.1,
-) -> Array:
-    """Correct the gains of slices by how bright the same registered tissue is in two of them.
-
-    The gains of `soct.intensity.depth_sensitivity` come from mean profiles, whose fields of view differ a little
-    from slice to slice. Registered overlaps see the same tissue; but an error of the sensitivity's slope biases all
-    of them alike, and would add up along the stack. That common part is solved beside the corrections
-    and left out, so that the course of brightness over the whole stack stays as it was.
-
-    Parameters
-    ----------
-    log_gain : ndarray (n,)
-        Log gain of every slice.
-    position : ndarray (n,)
-        Depth of every slice, in any unit.
-    ratios : sequence of OverlapRatio
-        Registered overlaps, both sides corrected for depth but not for gain.
-    correction_sigma : float
-        Expected scatter of the corrections.
-
-    Returns
-    -------
-    ndarray (n,)
-        Corrected log gains; as given where no overlap says anything.
-    """
-    gain = np.asarray(log_gain, np.float64)
-    at = np.asarray(position, np.float64)
-    good = [r for r in ratios if np.isfinite(r.log_ratio) and np.isfinite(r.sigma) and r.sigma > 0]
-    n = len(gain)
-    if n < 2 or not good:
-        return gain.copy()
-    scale = max(float(np.ptp(at)) / (n - 1), 1e-9)
-    sigma = np.array([r.sigma for r in good])
-    value = np.array([r.log_ratio - (gain[r.first] - gain[r.second]) for r in good])
-    rows = np.zeros((len(good) + n, n + 1))
-    for k, r in enumerate(good):
-        rows[k, r.first], rows[k, r.second] = 1.0, -1.0
-        rows[k, n] = (at[r.second] - at[r.first]) / scale
-    rows[len(good) :, :n] = np.eye(n) / correction_sigma
-    right = np.concatenate([value, np.zeros(n)])
-    robust = np.ones(len(good))
-    solved = np.zeros(n + 1)
-    for _ in range(10):
-        weight = np.concatenate([np.sqrt(robust) / sigma, np.ones(n)])
-        with threadpool_limits(1, "blas"):
-            solved = np.linalg.lstsq(rows * weight[:, None], right * weight, rcond=None)[0]
-        residual = (rows @ solved - right)[: len(good)]
-        robust = 1 / np.maximum(np.abs(residual) / (3 * sigma), 1)
-    return gain + solved[:n] - solved[:n].mean()

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from soct.intensity.depth_profiles import DepthProfile
+
     FloatArray = NDArray[np.float64]
     BoolArray = NDArray[np.bool_]
 
@@ -77,10 +79,11 @@ def run(context: Context, params: BeamProfileCorrectionParams) -> Result:
     """Solve the sensitivity that all slices share, from tissue that is seen at two depths."""
     import numpy as np
 
-    from soct.intensity.agarose_cover import measure_agarose_cover
+    from soct.intensity.agarose_cover import NEAR_PX, measure_agarose_cover
     from soct.intensity.axial_profile import estimate_axial_profile
     from soct.intensity.depth_profiles import DepthSums
     from soct.intensity.depth_sensitivity import solve_depth_sensitivity
+    from soct.intensity.slice_gains import measure_agarose_level
     from soct.registration.stage import measure_cut_thickness
     from soct.steps.stage_tables import read_stage
 
@@ -88,13 +91,15 @@ def run(context: Context, params: BeamProfileCorrectionParams) -> Result:
     thickness = measure_cut_thickness(stage, nominal_um=params.slicing_interval_mm * 1000)
     ids, profiles, weights, offsets, agarose = [], [], [], [], []
     pooled: dict[str, DepthSums] = {}
+    bare_agarose: list[tuple[DepthProfile, float]] = []
     dz = 1.0
     for (slice_id,), path in sorted(context.all("crop_interface", "surface").items()):
         with np.load(path) as saved:
             dz = float(saved["voxel_um"][0])
             agarose.append(float(saved["agarose_share"]))
+            floor = float(saved["floor"])
             sums = {
-                name: DepthSums.from_array(saved[f"{name}_sums"], float(saved["floor"]))
+                name: DepthSums.from_array(saved[f"{name}_sums"], floor)
                 for name in ("tissue", "agarose")
             }
         for name, one in sums.items():
@@ -102,6 +107,7 @@ def run(context: Context, params: BeamProfileCorrectionParams) -> Result:
                 pooled[name].merge(one)
             else:
                 pooled.setdefault(name, one)
+        bare_agarose.append((sums["agarose"].below_surface(), floor))
         below = sums["tissue"].below_surface()
         ids.append(slice_id)
         profiles.append(np.nan_to_num(below.mean))
@@ -128,6 +134,12 @@ def run(context: Context, params: BeamProfileCorrectionParams) -> Result:
         _tissue_level(padded, trust, log_gain, solved.log_sensitivity),
         pooled["agarose"].below_surface(),
     )
+    levels = [
+        measure_agarose_level(one, cover.log_instrument, NEAR_PX, dark)
+        if cover.decay_per_px > 0
+        else (np.nan, np.inf)
+        for one, dark in bare_agarose
+    ]
     np.savez(
         context.output("profile"),
         depth_um=np.arange(depth) * dz,
@@ -141,6 +153,8 @@ def run(context: Context, params: BeamProfileCorrectionParams) -> Result:
         log_instrument=cover.log_instrument,
         cover_decay_per_px=np.float64(cover.decay_per_px),
         cover_level=np.float64(cover.level),
+        agarose_level=np.array([level for level, _ in levels]),
+        agarose_sigma=np.array([sigma for _, sigma in levels]),
         mean_profiles=padded.astype(np.float32),
         before=padded.astype(np.float32),
         after=(padded / np.exp(solved.log_sensitivity)[None]).astype(np.float32),
@@ -193,7 +207,7 @@ def run(context: Context, params: BeamProfileCorrectionParams) -> Result:
 
 STEP = Step(
     id="beam_profile_correction",
-    version=3,
+    version=4,
     scope=Scope.RUN,
     params=BeamProfileCorrectionParams,
     run=run,

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from soct.intensity.normalization import OverlapRatio
+    from soct.intensity.slice_gains import OverlapRatio
 
 
 class NormalizeParams(Params):
@@ -47,7 +47,7 @@ def _registered_overlaps(
     import numpy as np
 
     from soct.formats.documents import read_document
-    from soct.intensity.normalization import OverlapRatio
+    from soct.intensity.slice_gains import CutTissue, OverlapRatio
 
     expected = read_document(context.run("bring_to_common_space", "offsets"))["slices"]
     place = {i: k for k, i in enumerate(ids)}
@@ -62,7 +62,15 @@ def _registered_overlaps(
         found = read_document(path / "pairwise_registration_metrics.json").get("brightness")
         if found and fixed in place and moving in place:
             ratios.append(
-                OverlapRatio(place[fixed], place[moving], found["log_ratio"], found["sigma"])
+                OverlapRatio(
+                    place[fixed],
+                    place[moving],
+                    found["log_ratio"],
+                    found["sigma"],
+                    CutTissue(found["cut_level"], found["cut_px"], found["cut_decay"])
+                    if found["cut_level"]
+                    else None,
+                )
             )
     return position, ratios
 
@@ -72,14 +80,14 @@ def run(context: Context, params: NormalizeParams) -> Result:
     import numpy as np
 
     from soct.formats.documents import write_document
-    from soct.intensity.normalization import (
-        IntensityHistogram,
-        measure_levels,
-        refine_log_gains,
-    )
+    from soct.intensity.normalization import IntensityHistogram, measure_levels
+    from soct.intensity.slice_gains import common_decay, refine_log_gains
 
     with np.load(context.run("beam_profile_correction", "profile")) as saved:
-        log_gain = dict(zip(saved["slice_ids"].tolist(), saved["log_gain"].tolist(), strict=True))
+        at = saved["slice_ids"].tolist()
+        log_gain = dict(zip(at, saved["log_gain"].tolist(), strict=True))
+        agarose = dict(zip(at, saved["agarose_level"].tolist(), strict=True))
+        agarose_sigma = dict(zip(at, saved["agarose_sigma"].tolist(), strict=True))
     ids, levels = [], []
     for (slice_id,), path in sorted(context.all("compensate_attenuation", "levels").items()):
         with np.load(path) as saved:
@@ -92,9 +100,11 @@ def run(context: Context, params: NormalizeParams) -> Result:
                 min_contrast=params.normalize_min_contrast,
             )
         )
-    refined = refine_log_gains(
-        np.array([log_gain.get(i, 0.0) for i in ids]), *_registered_overlaps(context, ids)
-    )
+    start = np.array([log_gain.get(i, 0.0) for i in ids])
+    position, ratios = _registered_overlaps(context, ids)
+    level = np.array([agarose.get(i, np.nan) for i in ids])
+    sigma = np.array([agarose_sigma.get(i, np.inf) for i in ids])
+    refined = refine_log_gains(start, position, ratios, agarose=(level, sigma))
     gain = np.exp(-refined)
     empty = np.array([level.empty for level in levels])
     gain[empty] = 1.0
@@ -143,6 +153,18 @@ def run(context: Context, params: NormalizeParams) -> Result:
                 "gain_spread", spread, "", "scatter of the slices' log gains before normalisation"
             ),
             Metric("gain_limited", len(held), "", "slices whose gain reached a limit"),
+            Metric(
+                "slices_by_agarose",
+                int(np.isfinite(level).sum()),
+                "",
+                "slices whose own agarose tells their gain",
+            ),
+            Metric(
+                "bright_tissue_decay",
+                common_decay(ratios, start),
+                "1/sample",
+                "further loss of light per sample in tissue twice as bright as usual",
+            ),
             Metric("slices_empty", int(empty.sum()), "", "slices with too little signal"),
         ),
         warnings=tuple(warnings),
@@ -154,7 +176,7 @@ def run(context: Context, params: NormalizeParams) -> Result:
 
 STEP = Step(
     id="normalize",
-    version=3,
+    version=4,
     scope=Scope.RUN,
     params=NormalizeParams,
     run=run,

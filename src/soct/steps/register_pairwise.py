@@ -82,6 +82,7 @@ BYTES_PER_PIXEL = 24
 
 
 BRIGHTNESS_SLABS = 6
+CUT_PLANES = 12
 OBLIQUE = 0.03
 """How far the anatomy as a whole moves sideways over a gap, as a share of it."""
 USUAL_ROTATION_DEG = 5.0
@@ -196,12 +197,13 @@ def _measure_brightness(
     sides: tuple[SliceSide, SliceSide],
     offset: float,
     transform: RigidTransform2D | AffineTransform2D,
-) -> dict[str, float] | None:
-    """How bright the same tissue is in the fixed slice over the moving one (natural logarithm)."""
+) -> dict[str, float | None] | None:
+    """How bright the same tissue is in the fixed slice over the moving one, and what the fixed one sees it through."""
     import numpy as np
     from scipy import ndimage as ndi
 
     from soct.intensity.normalization import measure_overlap_ratio
+    from soct.intensity.slice_gains import LEAST_PIXELS, find_cut_tissue, measure_cut_decay
 
     fixed, moving = sides
     voxel = fixed.volume.voxel_um
@@ -215,7 +217,10 @@ def _measure_brightness(
         BRIGHTNESS_SLABS,
     )
     matrix = transform.matrix()
-    found = []
+    cut = _mean_above(fixed, offset)
+    tissue = find_cut_tissue(cut)
+    enough = int(tissue.sum()) >= LEAST_PIXELS
+    found, decays = [], []
     for z in starts:
         (f, f_valid), (m, m_valid) = fixed.slab(z + offset, thickness), moving.slab(z, thickness)
         m, m_valid = (
@@ -230,14 +235,40 @@ def _measure_brightness(
         )
         with np.errstate(divide="ignore", invalid="ignore"):
             m = np.where(m_valid > 0.99, m / m_valid, np.nan)
-        ratio, sigma = measure_overlap_ratio(np.where(f_valid, f, np.nan), m)
+        f = np.where(f_valid, f, np.nan)
+        ratio, sigma = measure_overlap_ratio(f, m, mask=tissue if enough else None)
         if np.isfinite(ratio) and np.isfinite(sigma):
             found.append((ratio, sigma))
+        decay = measure_cut_decay(f, m, cut, offset)
+        if decay is not None:
+            decays.append(decay)
     if not found:
         return None
     ratios, sigmas = np.array(found).T
     # Slabs share what the depth correction leaves, so more of them do not make the mean much surer.
-    return {"log_ratio": float(np.mean(ratios)), "sigma": float(max(sigmas.mean(), 0.005))}
+    return {
+        "log_ratio": float(np.mean(ratios)),
+        "sigma": float(max(sigmas.mean(), 0.005)),
+        "cut_level": float(cut[tissue].mean()) if enough else None,
+        "cut_px": float(offset),
+        "cut_decay": float(np.mean(decays)) if decays else None,
+    }
+
+
+def _mean_above(side: SliceSide, stop: float) -> FloatArray:
+    """Mean of some planes from the slice's surface to `stop`; NaN where most hold no data."""
+    import numpy as np
+
+    first, end = depth_range(side)[0], min(int(stop), side.volume.shape[0])
+    planes = np.unique(np.linspace(first, max(end - 1, first), CUT_PLANES).round().astype(int))
+    total = np.zeros(side.valid.shape[1:], np.float32)
+    count = np.zeros(side.valid.shape[1:], np.float32)
+    for z in planes.tolist():
+        image, good = side.plane(z)
+        total += np.where(good, image, 0)
+        count += good
+    known = count > 0.7 * len(planes)
+    return np.where(known, total / np.maximum(count, 1), np.nan).astype(np.float32)
 
 
 def _match_depth(
