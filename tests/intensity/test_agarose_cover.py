@@ -5,7 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from soct.intensity.agarose_cover import find_tissue_start, measure_agarose_cover, uncover
+from soct.intensity.agarose_cover import (
+    find_brightest,
+    find_tissue_start,
+    measure_agarose_cover,
+    uncover,
+)
 from soct.intensity.axial_profile import apply_depth_gain
 from soct.intensity.depth_profiles import DepthProfile
 
@@ -69,3 +74,15 @@ def test_a_vessel_at_the_surface_is_no_agarose() -> None:
 @pytest.mark.parametrize("profile", [None, agarose(lines=20.0), agarose(level=400.0)])
 def test_without_agarose_that_is_dark_nothing_is_changed(profile: DepthProfile | None) -> None:
     assert measure_agarose_cover(LOG_S, 600.0, profile).decay_per_px == 0
+
+
+def test_the_brightest_window_below_the_surface_is_found() -> None:
+    block = np.random.default_rng(1).gamma(2.0, 50.0, (30, 6, 7)).astype(np.float32)
+    block[20:, 2, 3] = np.nan
+    surface = np.full((6, 7), 8.3)
+    surface[0, 0] = np.nan
+    filled = np.nan_to_num(block[10:])
+    windows = np.lib.stride_tricks.sliding_window_view(filled, 5, axis=0).mean(axis=-1)
+    expected = windows.max(axis=0)
+    expected[0, 0] = 0.0
+    np.testing.assert_allclose(find_brightest(block, surface), expected, rtol=1e-4)

@@ -94,6 +94,31 @@ def measure_agarose_cover(
     )
 
 
+def find_brightest(block: Array, surface_px: Array) -> FloatArray:
+    """Brightest depth below the interface, as a mean over some samples.
+
+    Parameters
+    ----------
+    block : ndarray (z, y, x)
+        NaN where there are no data.
+    surface_px : ndarray (y, x)
+        Depth of the interface; NaN where there is none.
+
+    Returns
+    -------
+    ndarray (y, x) float32
+        0 without an interface.
+    """
+    out = np.zeros(surface_px.shape, np.float32)
+    first = np.where(np.isfinite(surface_px), np.ceil(surface_px + 1), len(block))
+    _brightest(
+        np.ascontiguousarray(block, dtype=np.float32),
+        np.clip(first, 0, len(block)).astype(np.int64),
+        out,
+    )
+    return out
+
+
 def find_tissue_start(
     block: Array, surface_px: Array, valid: Array, cover: AgaroseCover, *, floor: float, gain: float
 ) -> FloatArray:
@@ -196,3 +221,22 @@ def _first_bright(
                     break
             if not found:
                 out[y, x] = high - surface[y, x]
+
+
+@njit(cache=True, nogil=True)
+def _brightest(data: FloatArray, first: Array, out: FloatArray) -> None:
+    nz, ny, nx = data.shape
+    for y in range(ny):
+        total = np.zeros(nx, np.float32)
+        for z in range(nz):
+            for x in range(nx):
+                if z < first[y, x]:
+                    continue
+                value = data[z, y, x]
+                if np.isfinite(value):
+                    total[x] += value
+                if z - _WINDOW >= first[y, x]:
+                    gone = data[z - _WINDOW, y, x]
+                    if np.isfinite(gone):
+                        total[x] -= gone
+                out[y, x] = max(out[y, x], total[x] / np.float32(_WINDOW))

@@ -52,7 +52,6 @@ HALO_PX = 8
 SAMPLE_PX = (256, 512)
 """Rows and columns in the middle of the slice that tell the level of the water."""
 CLASS_RATIO = 3.0
-WINDOW_PX = 5
 
 
 def mean_below(block: FloatArray, depth: FloatArray) -> FloatArray:
@@ -65,20 +64,6 @@ def mean_below(block: FloatArray, depth: FloatArray) -> FloatArray:
     count = inside.sum(axis=0)
     total = np.einsum("zyx,zyx->yx", np.nan_to_num(block), inside.astype(np.float32))
     return np.where(count > 0, total / np.maximum(count, 1), 0.0).astype(np.float32)
-
-
-def brightest_below(block: FloatArray, depth: FloatArray) -> FloatArray:
-    """Brightest depth below the interface, as a mean over `WINDOW_PX` samples, (y, x)."""
-    import numpy as np
-    from scipy import ndimage as ndi
-
-    z = np.arange(block.shape[0], dtype=np.float32)[:, None, None]
-    inside = z >= np.nan_to_num(depth, nan=float(block.shape[0]))[None] + 1
-    lit = np.where(inside, np.nan_to_num(block), np.float32(0))
-    brightest: FloatArray = ndi.uniform_filter1d(lit, WINDOW_PX, axis=0, mode="constant").max(
-        axis=0
-    )
-    return brightest
 
 
 def choose_tissue(below: FloatArray, floor: float) -> tuple[BoolArray, float]:
@@ -127,6 +112,7 @@ def run(context: Context, params: CropInterfaceParams) -> Result:
         measure_water_level,
         smooth_a_lines,
     )
+    from soct.intensity.agarose_cover import find_brightest
     from soct.intensity.depth_profiles import DepthSums
     from soct.steps.blocks import cut_blocks, middle_block
 
@@ -155,7 +141,7 @@ def run(context: Context, params: CropInterfaceParams) -> Result:
         depth[here] = found.depth_px[inner]
         confidence[here] = found.confidence[inner]
         below[here] = mean_below(data[:, *inner], found.depth_px[inner])
-        brightest[here] = brightest_below(data[:, *inner], found.depth_px[inner])
+        brightest[here] = find_brightest(data[:, *inner], found.depth_px[inner])
         context.progress(0.7 * (done + 1) / len(blocks))
     confidence[valid[1] <= valid[0]] = 0.0
     surface = fit_surface(
@@ -246,7 +232,7 @@ def estimate(acquisition: Acquisition, slices: tuple[int, ...], params: Mapping[
 
 STEP = Step(
     id="crop_interface",
-    version=2,
+    version=3,
     scope=Scope.SLICE,
     params=CropInterfaceParams,
     run=run,
