@@ -397,7 +397,7 @@ def estimate(acquisition: Acquisition, slices: tuple[int, ...], params: Mapping[
 
 STEP = Step(
     id="estimate_slice_poses",
-    version=5,
+    version=6,
     scope=Scope.RUN,
     params=EstimateSlicePosesParams,
     run=run,
