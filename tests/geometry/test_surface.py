@@ -11,7 +11,13 @@ from soct.geometry.focal_curvature import (
     shift_a_lines,
     shift_valid_range,
 )
-from soct.geometry.surface import detect_interface, evaluate_quadratic, fit_quadratic, fit_surface
+from soct.geometry.surface import (
+    InterfaceMap,
+    detect_interface,
+    evaluate_quadratic,
+    fit_quadratic,
+    fit_surface,
+)
 from soct.space import Array, FloatArray
 
 NZ, N = 64, 60
@@ -153,6 +159,24 @@ def test_the_curvature_that_tiles_share_is_found_under_their_own_tilts() -> None
     found = estimate_focal_curvature(interfaces)
     assert found.tiles == 4
     assert np.abs(found.depth_px - _bowl()).max() < 0.25
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (61, 75)])
+def test_the_curvature_found_in_squares_of_a_lines_is_that_of_every_a_line(
+    shape: tuple[int, int],
+) -> None:
+    y, x = np.indices(shape)
+    bowl = 3e-3 * (y - 30) ** 2 + 2e-3 * (x - 33) ** 2 + 5e-4 * (y - 30) * (x - 33)
+    y0, x0 = y[::4, ::4], x[::4, ::4]
+    means = [[(20 + 0.03 * y + bowl)[r : r + 4, c : c + 4].mean() for c in x0[0]] for r in y0[:, 0]]
+    squares = np.array(means, np.float32)
+    found = estimate_focal_curvature(
+        [InterfaceMap(squares, np.ones_like(squares))], bin_px=4, tile_shape=shape
+    )
+    terms = np.stack([np.ones(bowl.size), y.ravel(), x.ravel()], 1)
+    plane = (terms @ np.linalg.lstsq(terms, bowl.ravel(), rcond=None)[0]).reshape(shape)
+    np.testing.assert_allclose(found.depth_px, bowl - plane, atol=5e-3)
+    np.testing.assert_allclose(found.coefficients[3:], [3e-3, 5e-4, 2e-3], atol=1e-5)
 
 
 def test_without_any_interface_the_curvature_is_zero() -> None:

@@ -46,19 +46,28 @@ class FocalCurvature:
 
 
 def estimate_focal_curvature(
-    interfaces: Sequence[InterfaceMap], *, min_measured_fraction: float = 0.2, border_px: int = 2
+    interfaces: Sequence[InterfaceMap],
+    *,
+    min_measured_fraction: float = 0.2,
+    border_px: int = 2,
+    bin_px: int = 1,
+    tile_shape: tuple[int, int] | None = None,
 ) -> FocalCurvature:
     """Estimate the curvature that the tiles of a slice share.
 
     Parameters
     ----------
     interfaces : sequence of InterfaceMap
-        Raw interface of each tile, all of one shape.
+        Raw interface of each tile, all of one shape: one value per A-line, or per square of A-lines.
     min_measured_fraction : float
         Tiles with fewer measured A-lines don't vote.
     border_px : int
         A-lines at the tile's edge that don't vote (at most an eighth of the tile on every side): smoothing across
-        A-lines flattens the bowl there.
+        A-lines flattens the bowl there. A square votes as a whole or not at all.
+    bin_px : int
+        Side of the squares of A-lines that the interfaces are of (`soct.geometry.surface.bin_a_lines`).
+    tile_shape : tuple of int, optional
+        A-lines of a tile along y and x; needed where the squares do not tell it.
 
     Returns
     -------
@@ -79,7 +88,8 @@ def estimate_focal_curvature(
     if len(shapes) != 1:
         raise InputError("Focal curvature needs tiles of one shape", found=str(sorted(shapes)))
     shape = shapes.pop()
-    inner = _inner(shape, border_px)
+    full = tile_shape or (shape[0] * bin_px, shape[1] * bin_px)
+    inner = _inner(shape, -(-border_px // bin_px))
     flattened = []
     for interface in interfaces:
         known = np.isfinite(interface.depth_px) & (interface.confidence > 0)
@@ -92,17 +102,19 @@ def estimate_focal_curvature(
         plane = evaluate_quadratic(_mean_plane(own, shape), shape)
         flattened.append(np.where(known, interface.depth_px - plane, np.nan))
     if not flattened:
-        zeros = np.zeros(shape, np.float32)
+        zeros = np.zeros(full, np.float32)
         return FocalCurvature(zeros, np.zeros(6), 0.0, 0, "no tile shows an interface")
     stack = np.stack(flattened)
     seen = np.isfinite(stack).any(axis=0)
     pooled = np.zeros(shape)
     pooled[seen] = np.nanmedian(stack[:, seen], axis=0)
-    votes = np.isfinite(stack).sum(axis=0) * _inner(shape, border_px)
-    coefficients = fit_quadratic(pooled, votes)
-    coefficients = coefficients - _mean_plane(coefficients, shape)
-    bowl = evaluate_quadratic(coefficients, shape)
-    residual = (pooled - bowl)[seen]
+    votes = np.isfinite(stack).sum(axis=0) * inner
+    binned = fit_quadratic(pooled, votes)
+    binned = binned - _mean_plane(binned, shape)
+    residual = (pooled - evaluate_quadratic(binned, shape))[seen]
+    coefficients = _of_a_lines(binned, bin_px)
+    coefficients = coefficients - _mean_plane(coefficients, full)
+    bowl = evaluate_quadratic(coefficients, full)
     spread = 1.4826 * float(np.median(np.abs(residual - np.median(residual))))
     return FocalCurvature(
         bowl,
@@ -111,6 +123,15 @@ def estimate_focal_curvature(
         len(flattened),
         f"quadratic of {np.ptp(bowl):.2f} px from {len(flattened)} tiles, spread {spread:.2f} px",
     )
+
+
+def _of_a_lines(coefficients: Array, bin_px: int) -> Array:
+    """Coefficients in A-lines of a quadratic that was fitted to squares of them."""
+    a, b, c, d, e, f = coefficients
+    # The centre of square i lies at A-line bin_px * i + (bin_px - 1) / 2.
+    o = (1 / bin_px - 1) / 2
+    moved = [a + (b + c) * o + (d + e + f) * o * o, b + (2 * d + e) * o, c + (2 * f + e) * o]
+    return np.array([*moved, d, e, f]) / float(bin_px) ** np.array([0, 1, 1, 2, 2, 2])
 
 
 def _inner(shape: tuple[int, int], border_px: int) -> Array:

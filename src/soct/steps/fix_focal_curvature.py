@@ -18,9 +18,14 @@ from soct.steps.declaration import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from soct.formats.acquisition import Acquisition
+    from soct.formats.mosaic_grid import GridTile, MosaicGrid
+    from soct.geometry.surface import InterfaceMap
+
+TILE_COPIES = 6
+"""How many times the bytes of a tile its interface needs."""
 
 
 class FixFocalCurvatureParams(Params):
@@ -37,25 +42,60 @@ class FixFocalCurvatureParams(Params):
     )
 
 
+def _squares(tile: tuple[int, int]) -> int:
+    """Side of the squares of A-lines that show a bowl as well as single A-lines do: 32 of them across."""
+    return max(1, min(4, min(tile) // 32))
+
+
+def _find_interfaces(
+    context: Context,
+    grids: Mapping[int, MosaicGrid],
+    chosen: Sequence[tuple[int, GridTile]],
+    bin_px: int,
+) -> list[InterfaceMap]:
+    """Interfaces of the chosen tiles, a tile per thread at a time."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    import numpy as np
+
+    from soct.geometry.surface import bin_a_lines, detect_interface
+
+    # Averaging over a square smooths too: with it, the blur across is 2 A-lines whatever the square.
+    sigma = float(np.sqrt(4 - (bin_px**2 - 1) / 12)) / bin_px
+
+    def find(which: tuple[int, GridTile]) -> InterfaceMap:
+        slice_id, at = which
+        tile = grids[slice_id].read_tile(at.row, at.col)
+        block = bin_a_lines(tile, bin_px) if bin_px > 1 else tile
+        return detect_interface(block, sigma_px=(0.8, sigma, sigma))
+
+    tile_bytes = max(4 * int(np.prod(grid.tile_shape)) for grid in grids.values())
+    workers = max(1, min(context.threads, context.memory_bytes // (TILE_COPIES * tile_bytes)))
+    interfaces = []
+    with ThreadPoolExecutor(workers) as pool:
+        for interface in pool.map(find, chosen):
+            interfaces.append(interface)
+            context.progress(len(interfaces) / len(chosen))
+    return interfaces
+
+
 def run(context: Context, params: FixFocalCurvatureParams) -> Result:
     """Write the depth shift of every A-line of a tile."""
     import numpy as np
 
     from soct.formats.mosaic_grid import open_mosaic_grid
     from soct.geometry.focal_curvature import estimate_focal_curvature
-    from soct.geometry.surface import detect_interface
     from soct.steps.grid_tiles import present_tiles
 
     paths = context.all("resample_mosaic_grid", "grid")
     grids = {ids[0]: open_mosaic_grid(path) for ids, path in sorted(paths.items())}
     wanted = [(s, t) for s, grid in grids.items() for t in present_tiles(grid)]
     step = max(1, -(-len(wanted) // params.max_tiles))
-    interfaces = []
-    for done, (s, tile) in enumerate(wanted[::step]):
-        interfaces.append(detect_interface(grids[s].read_tile(tile.row, tile.col)))
-        context.progress((done + 1) * step / len(wanted))
-    curvature = estimate_focal_curvature(interfaces)
     first = next(iter(grids.values()))
+    tile_shape = (first.tile_shape[1], first.tile_shape[2])
+    bin_px = _squares(tile_shape)
+    interfaces = _find_interfaces(context, grids, wanted[::step], bin_px)
+    curvature = estimate_focal_curvature(interfaces, bin_px=bin_px, tile_shape=tile_shape)
     # On the optical axis, in the middle of a tile, depth is what the stage and the cut say.
     middle = [slice((n - 1) // 2, n // 2 + 1) for n in curvature.depth_px.shape]
     axis = (
@@ -84,16 +124,18 @@ def estimate(acquisition: Acquisition, slices: tuple[int, ...], params: Mapping[
 
     sizes = measure_slices(acquisition, slices, params)
     tiles = min(sum(size.tiles for size in sizes), params["fix_focal_curvature"].max_tiles)
-    # Depth and confidence of every tile that is looked at, and one tile while it is smoothed.
-    needs = [
-        Need(0, 8 * tiles * size.tile[1] * size.tile[2] + 8 * size.tile_bytes) for size in sizes
-    ]
+    # Depth and confidence of every tile that is looked at, and what is left of them, and one tile at work.
+    needs = []
+    for size in sizes:
+        bin_px = _squares((size.tile[1], size.tile[2]))
+        squares = -(-size.tile[1] // bin_px) * -(-size.tile[2] // bin_px)
+        needs.append(Need(0, 24 * tiles * squares + TILE_COPIES * size.tile_bytes))
     return largest(needs)
 
 
 STEP = Step(
     id="fix_focal_curvature",
-    version=3,
+    version=4,
     scope=Scope.RUN,
     params=FixFocalCurvatureParams,
     run=run,

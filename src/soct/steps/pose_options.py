@@ -49,7 +49,6 @@ def apply_depth_source(
     history: PoseHistory,
 ) -> SlicePoses:
     """Return the poses with depths from the solve, from measured overlaps, or from the stage."""
-    from soct.mosaic.stacking import enforce_z_consistency
     from soct.registration.depth_chain import chain_depths
 
     if params.overlap_source == "solve" or len(poses.poses) < 2:
@@ -72,6 +71,9 @@ def apply_depth_source(
             )
             confidence[b] = pair.confidence if pair is not None else 0.0
         if params.enforce_z_consistency:
+            # Brings SimpleITK and scikit-image, which no other part of the step needs.
+            from soct.mosaic.stacking import enforce_z_consistency
+
             _, corrections = enforce_z_consistency(matches, confidence)
             history.corrected_overlaps = [c for c in corrections if c["field"] == "overlap_voxels"]
             history.warnings += [

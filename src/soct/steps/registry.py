@@ -47,7 +47,6 @@ STEP_IDS: tuple[str, ...] = (
 
 SCIENCE: tuple[str, ...] = (
     "soct.compute.numba_ready",
-    "soct.formats.atlases",
     "soct.formats.images",
     "soct.formats.mosaic_grid",
     "soct.formats.ome_zarr",
@@ -63,26 +62,22 @@ SCIENCE: tuple[str, ...] = (
     "soct.intensity.depth_sensitivity",
     "soct.intensity.illumination",
     "soct.intensity.normalization",
-    "soct.mosaic.flat_mosaic",
     "soct.mosaic.overlap",
-    "soct.intensity.volume_bias",
-    "soct.intensity.z_levels",
     "soct.mosaic.rendering",
     "soct.mosaic.stack_rendering",
     "soct.mosaic.tile_placement",
     "soct.quality.metrics",
     "soct.quality.slice_agreement",
-    "soct.registration.atlas_regions",
-    "soct.registration.atlas_search",
-    "soct.registration.atlas_warp",
     "soct.registration.depth_match",
-    "soct.registration.slice_interpolation",
     "soct.registration.slice_outliers",
     "soct.registration.slice_pair",
     "soct.registration.slice_poses",
     "soct.registration.stage",
 )
-"""What the steps import while they run: worker processes import it once, before their first unit."""
+"""What the steps of nearly every run import while they run: worker processes import it once, before their first unit.
+
+What only a step that is off by default needs (SimpleITK, scikit-image) costs every run a quarter of a second
+here, and that step as much where it is on."""
 
 
 def load_step(step_id: str) -> Step[Any]:
