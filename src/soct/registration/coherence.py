@@ -122,9 +122,8 @@ def matched_filter(
     # The spectra of real images hold each column twice, but for the first and the last.
     twice = np.full(radius.shape, 2.0)
     twice[:, 0] = twice[:, -1] = 1.0
-    spectra = np.zeros((3, *radius.shape))
     count = np.bincount(bins.ravel(), twice.ravel(), size // 2 + 1)
-    used = 0
+    tiles = []
     for y, x in _tile_origins(h, w, size):
         box = (slice(None), slice(y, y + size), slice(x, x + size))
         if fixed_valid[box].mean() < 0.8:
@@ -132,15 +131,15 @@ def matched_filter(
         other, share = sample_tile(moving, moving_valid, matrix, y, x, size)
         if share < 0.8:
             continue
-        a, b = (fft.rfft2(tile * window2) for tile in (fixed[box], other))
-        for i, s in enumerate(((a * b.conj()).real, _power(a), _power(b))):
-            spectra[i] += s.sum(axis=0)
-        used += 1
+        tiles.append((fixed[box], other))
+    used = len(tiles)
     if used < _LEAST_TILES:
         return None
+    f, m = np.moveaxis(fft.rfft2(np.array(tiles) * window2), 1, 0)
     cross, pf, pm = (
-        np.bincount(bins.ravel(), (s * twice).ravel(), size // 2 + 1) / (count * used * k)
-        for s in spectra
+        np.bincount(bins.ravel(), (s.sum(axis=(0, 1), dtype=np.float64) * twice).ravel())
+        / (count * used * k)
+        for s in (f.real * m.real + f.imag * m.imag, _power(f), _power(m))
     )
     coherence = cross / np.sqrt(np.maximum(pf * pm, 1e-30))
     # Neighbouring bins share noise; half-overlapping Hann tiles are about half independent.

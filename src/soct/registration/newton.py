@@ -220,7 +220,7 @@ def align(
         Fixed to moving ``(y, x, 1)``, within about a pixel of the truth after smoothing.
     model : {"euler", "translation", "affine"}
     tolerance_px : float
-        Ends when a step moves no pixel by more than this, in pixels.
+        Ends with the first step that moves no pixel by more than this, in pixels.
     max_steps : int
         Evaluations at most.
     row_step : int
@@ -253,7 +253,8 @@ def align(
         move = damping * delta
         size = _length(move)
         if size < tolerance_px:
-            converged = True
+            # Taken unseen: what a Newton step this short leaves is far shorter still.
+            here, converged = _moved(here, move, centre, scale, model), True
             break
         candidate = _moved(here, move, centre, scale, model)
         there = look(candidate)

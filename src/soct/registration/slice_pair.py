@@ -41,9 +41,12 @@ from soct.space import FloatArray
 
 _FINE_ROWS = 512
 _SEARCH_PLANES = 4
+_BLURRING_PX = 0.25
 _MOST_INVERSE_PX = 4.0
 _REFINED = 8
 _KEPT = 3
+_CLEAR_SPREADS = 2.5
+"""A candidate this far behind at low resolution is not looked at again at a higher one."""
 
 
 @dataclass(frozen=True)
@@ -275,7 +278,8 @@ def _descend(
     lead = ranked[0].score - (ranked[1].score if len(ranked) > 1 else 0.0)
     sharpness = lead / max(spread, 1e-6)
     if len(levels) > 1:
-        close = [_refined(levels[-2], one, model, 8) for one in ranked[:_KEPT]]
+        clear = ranked[0].score - _CLEAR_SPREADS * spread
+        close = [_refined(levels[-2], c, model, 8) for c in ranked[:_KEPT] if c.score >= clear]
         ranked = sorted(close, key=lambda c: -c.score)
     best = ranked[0].matrix
     rigid: Model = "euler" if model == "affine" else model
@@ -300,15 +304,21 @@ def _finish(
     bounds: _Bounds,
 ) -> SlicePairResult:
     """Refine at the working level, judge, and put the result together."""
-    f, m = filtered(level, best)
-    sides = (f, level.fixed.inner, spline_coefficients(m), level.moving.inner)
     planes, h, _ = level.fixed.valid.shape
     # Neighbouring rows of a filtered image say much the same; planes look between each other's rows.
     step = max(1, h // _FINE_ROWS, planes * h // (2 * _FINE_ROWS))
-    start = level.from_full(best)
-    result = align(*sides, start, model, tolerance_px=0.003, max_steps=8, row_step=step)
+    for _ in range(2):
+        f, m = filtered(level, best)
+        sides = (f, level.fixed.inner, spline_coefficients(m), level.moving.inner)
+        result = align(
+            *sides, level.from_full(best), model, tolerance_px=0.01, max_steps=8, row_step=step
+        )
+        start, best = best, level.to_full(result.matrix)
+        # A start that was off has blurred the coherence that the filter was made from.
+        if _displacement(start, best, (h, level.fixed.valid.shape[2])) < _BLURRING_PX:
+            break
     before, _ = correlation(*sides, level.from_full(initial.matrix()), step)
-    matrix = level.to_full(result.matrix)
+    matrix = best
     centre = initial.centre
     candidate: RigidTransform2D | AffineTransform2D
     if model == "affine":

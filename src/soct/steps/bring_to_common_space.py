@@ -276,7 +276,7 @@ def estimate(acquisition: Acquisition, slices: tuple[int, ...], params: Mapping[
 
 STEP = Step(
     id="bring_to_common_space",
-    version=5,
+    version=6,
     scope=Scope.RUN,
     params=BringToCommonSpaceParams,
     run=run,

@@ -397,7 +397,7 @@ def estimate(acquisition: Acquisition, slices: tuple[int, ...], params: Mapping[
 
 STEP = Step(
     id="estimate_slice_poses",
-    version=6,
+    version=7,
     scope=Scope.RUN,
     params=EstimateSlicePosesParams,
     run=run,

@@ -426,7 +426,7 @@ def estimate(acquisition: Acquisition, slices: tuple[int, ...], params: Mapping[
 
 STEP = Step(
     id="interpolate_missing_slice",
-    version=4,
+    version=5,
     scope=Scope.RUN,
     params=InterpolateMissingSliceParams,
     run=run,

@@ -468,7 +468,7 @@ def estimate(acquisition: Acquisition, slices: tuple[int, ...], params: Mapping[
 
 STEP = Step(
     id="register_pairwise",
-    version=5,
+    version=6,
     scope=Scope.PAIR,
     params=RegisterPairwiseParams,
     run=run,

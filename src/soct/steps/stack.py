@@ -439,7 +439,7 @@ def estimate(acquisition: Acquisition, slices: tuple[int, ...], params: Mapping[
 
 STEP = Step(
     id="stack",
-    version=9,
+    version=10,
     scope=Scope.RUN,
     params=StackParams,
     run=run,
