@@ -16,7 +16,6 @@ Arrays follow the convention of `soct.space`; matrices ``(2, 3)`` map output ``(
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -141,14 +140,14 @@ def _keys(t: float) -> tuple[float, float, float, float]:  # pragma: no cover - 
     )
 
 
-@njit(cache=True, nogil=True, parallel=True)
-def _resample_plane(
+@njit(cache=True, nogil=True)
+def _resample_row(
     plane: Any,
     plane_z: int,
     valid: Any,
     row0: int,
     matrix: Any,
-    y0: int,
+    y: int,
     cubic: bool,
     gain: float,
     floor: float,
@@ -158,72 +157,71 @@ def _resample_plane(
     values: Any,
     weights: Any,
 ) -> None:  # pragma: no cover - compiled
-    """One source plane onto the output rows ``y0 ..``: values, and their weight without the SNR."""
+    """One source plane onto the output row ``y``: values, and their weight without the SNR."""
     sy, sx = plane.shape
-    ny, nx = values.shape
-    for i in prange(ny):
-        for j in range(nx):
-            fy = matrix[0, 0] * (y0 + i) + matrix[0, 1] * j + matrix[0, 2] - row0
-            fx = matrix[1, 0] * (y0 + i) + matrix[1, 1] * j + matrix[1, 2]
-            values[i, j] = 0.0
-            weights[i, j] = 0.0
-            if fy < -0.5 or fx < -0.5 or fy > sy - 0.5 or fx > sx - 0.5:
-                continue
-            by = int(np.floor(fy))
-            bx = int(np.floor(fx))
-            ty = fy - by
-            tx = fx - bx
-            done = False
+    nx = values.shape[0]
+    for j in range(nx):
+        fy = matrix[0, 0] * y + matrix[0, 1] * j + matrix[0, 2] - row0
+        fx = matrix[1, 0] * y + matrix[1, 1] * j + matrix[1, 2]
+        values[j] = 0.0
+        weights[j] = 0.0
+        if fy < -0.5 or fx < -0.5 or fy > sy - 0.5 or fx > sx - 0.5:
+            continue
+        by = int(np.floor(fy))
+        bx = int(np.floor(fx))
+        ty = fy - by
+        tx = fx - bx
+        done = False
+        total = 0.0
+        if cubic and by >= 1 and bx >= 1 and by + 2 < sy and bx + 2 < sx:
+            wy = _keys(ty)
+            wx = _keys(tx)
+            good = True
             total = 0.0
-            if cubic and by >= 1 and bx >= 1 and by + 2 < sy and bx + 2 < sx:
-                wy = _keys(ty)
-                wx = _keys(tx)
-                good = True
-                total = 0.0
-                for a in range(4):
-                    for b in range(4):
-                        yy = by - 1 + a
-                        xx = bx - 1 + b
-                        if plane_z < valid[0, yy, xx] or plane_z >= valid[1, yy, xx]:
-                            good = False
-                        else:
-                            total += wy[a] * wx[b] * min(plane[yy, xx], cap)
-                done = good
-            if not done:
-                total = 0.0
-                norm = 0.0
-                for a in range(2):
-                    for b in range(2):
-                        yy = by + a
-                        xx = bx + b
-                        if yy < 0 or xx < 0 or yy >= sy or xx >= sx:
-                            continue
-                        if plane_z < valid[0, yy, xx] or plane_z >= valid[1, yy, xx]:
-                            continue
-                        w = (ty if a else 1.0 - ty) * (tx if b else 1.0 - tx)
-                        total += w * min(plane[yy, xx], cap)
-                        norm += w
-                if norm < _HALF:
-                    continue
-                total /= norm
-            ry = min(max(int(np.floor(fy + 0.5)), 0), sy - 1)
-            rx = min(max(int(np.floor(fx + 0.5)), 0), sx - 1)
-            w = lateral[ry, rx]
-            if w <= 0.0:
-                w = 1e-3
-            if ramp_px > 0.0:
-                top = (plane_z - valid[0, ry, rx] + 1.0) / (ramp_px + 1.0)
-                bottom = (1.0 * valid[1, ry, rx] - plane_z) / (ramp_px + 1.0)
-                if top < 1.0:
-                    w *= max(0.5 - 0.5 * np.cos(np.pi * max(top, 0.0)), 1e-3)
-                if bottom < 1.0:
-                    w *= max(0.5 - 0.5 * np.cos(np.pi * max(bottom, 0.0)), 1e-3)
-            values[i, j] = (total - floor) * gain
-            weights[i, j] = w
+            for a in range(4):
+                for b in range(4):
+                    yy = by - 1 + a
+                    xx = bx - 1 + b
+                    if plane_z < valid[0, yy, xx] or plane_z >= valid[1, yy, xx]:
+                        good = False
+                    else:
+                        total += wy[a] * wx[b] * min(plane[yy, xx], cap)
+            done = good
+        if not done:
+            total = 0.0
+            norm = 0.0
+            for a in range(2):
+                for b in range(2):
+                    yy = by + a
+                    xx = bx + b
+                    if yy < 0 or xx < 0 or yy >= sy or xx >= sx:
+                        continue
+                    if plane_z < valid[0, yy, xx] or plane_z >= valid[1, yy, xx]:
+                        continue
+                    w = (ty if a else 1.0 - ty) * (tx if b else 1.0 - tx)
+                    total += w * min(plane[yy, xx], cap)
+                    norm += w
+            if norm < _HALF:
+                continue
+            total /= norm
+        ry = min(max(int(np.floor(fy + 0.5)), 0), sy - 1)
+        rx = min(max(int(np.floor(fx + 0.5)), 0), sx - 1)
+        w = lateral[ry, rx]
+        if w <= 0.0:
+            w = 1e-3
+        if ramp_px > 0.0:
+            top = (plane_z - valid[0, ry, rx] + 1.0) / (ramp_px + 1.0)
+            bottom = (1.0 * valid[1, ry, rx] - plane_z) / (ramp_px + 1.0)
+            if top < 1.0:
+                w *= max(0.5 - 0.5 * np.cos(np.pi * max(top, 0.0)), 1e-3)
+            if bottom < 1.0:
+                w *= max(0.5 - 0.5 * np.cos(np.pi * max(bottom, 0.0)), 1e-3)
+        values[j] = (total - floor) * gain
+        weights[j] = w
 
 
-@njit(cache=True, nogil=True, parallel=True)
-def _accumulate(
+@njit(cache=True, nogil=True)
+def _mix_row(
     low: Any,
     low_weight: Any,
     high: Any,
@@ -233,25 +231,110 @@ def _accumulate(
     numerator: Any,
     denominator: Any,
 ) -> None:  # pragma: no cover - compiled
-    """Mix two resampled planes linearly and add them, weighted, to an output plane."""
-    ny, nx = numerator.shape
-    for i in prange(ny):
-        for j in range(nx):
-            wl = low_weight[i, j]
-            wh = high_weight[i, j]
-            if wl > 0.0 and wh > 0.0:
-                w = ((1.0 - fraction) * wl + fraction * wh) * snr
-                v = (1.0 - fraction) * low[i, j] + fraction * high[i, j]
-            elif wl > 0.0 and fraction <= _HALF:
-                w = wl * snr
-                v = low[i, j]
-            elif wh > 0.0 and fraction > _HALF:
-                w = wh * snr
-                v = high[i, j]
-            else:
-                continue
-            numerator[i, j] += w * v
-            denominator[i, j] += w
+    """Mix two resampled rows linearly and add them, weighted, to an output row."""
+    nx = numerator.shape[0]
+    for j in range(nx):
+        wl = low_weight[j]
+        wh = high_weight[j]
+        if wl > 0.0 and wh > 0.0:
+            w = ((1.0 - fraction) * wl + fraction * wh) * snr
+            v = (1.0 - fraction) * low[j] + fraction * high[j]
+        elif wl > 0.0 and fraction <= _HALF:
+            w = wl * snr
+            v = low[j]
+        elif wh > 0.0 and fraction > _HALF:
+            w = wh * snr
+            v = high[j]
+        else:
+            continue
+        numerator[j] += w * v
+        denominator[j] += w
+
+
+@njit(cache=True, nogil=True, parallel=True)
+def _add_rows(
+    block: Any,
+    block_z0: int,
+    valid: Any,
+    row0: int,
+    matrices: Any,
+    y0: int,
+    cubic: bool,
+    gain: float,
+    floor: float,
+    cap: float,
+    ramp_px: float,
+    lateral: Any,
+    targets: Any,
+    sources: Any,
+    fractions: Any,
+    snr: Any,
+    numerator: Any,
+    denominator: Any,
+) -> None:  # pragma: no cover - compiled
+    """Every row through all its planes: threads meet once for a block, not twice for each of its planes."""
+    nx = numerator.shape[2]
+    for i in prange(numerator.shape[1]):
+        # Two neighbouring source planes, each resampled once: plane k lies in row k % 2.
+        values = np.zeros((2, nx), np.float32)
+        weights = np.zeros((2, nx), np.float32)
+        held = np.full(2, -1000000000, np.int64)
+        for n in range(targets.shape[0]):
+            low = sources[n]
+            high = low + 1 if fractions[n] > 0.0 else low
+            for k in range(low, high + 1):
+                at = k % 2
+                if held[at] == k:
+                    continue
+                held[at] = k
+                m = k - block_z0
+                if m < 0 or m >= block.shape[0]:
+                    values[at] = 0.0
+                    weights[at] = 0.0
+                    continue
+                _resample_row(
+                    block[m],
+                    k,
+                    valid,
+                    row0,
+                    matrices[m],
+                    y0 + i,
+                    cubic,
+                    gain,
+                    floor,
+                    cap,
+                    ramp_px,
+                    lateral,
+                    values[at],
+                    weights[at],
+                )
+            _mix_row(
+                values[low % 2],
+                weights[low % 2],
+                values[high % 2],
+                weights[high % 2],
+                fractions[n],
+                snr[n],
+                numerator[targets[n], i],
+                denominator[targets[n], i],
+            )
+
+
+def _plan(
+    count: int, z0: int, placement: SlicePlacement, block_z0: int, depth: int, nz: int
+) -> list[tuple[int, int, float, int]]:
+    """Output planes that the block reaches: their number, the source plane above, how far below it, depth of the SNR."""
+    planned = []
+    for i in range(count):
+        source = z0 + i - placement.z_px
+        k = int(np.floor(source + 1e-6))
+        fraction = max(source - k, 0.0)
+        if fraction < 1e-4:
+            fraction = 0.0
+        if k + 1 < block_z0 or k >= block_z0 + depth:
+            continue
+        planned.append((i, k, fraction, min(max(round(source), 0), nz - 1)))
+    return planned
 
 
 def add_slice(
@@ -296,15 +379,61 @@ def add_slice(
     backend : Backend
         What computes.
     """
+    planned = _plan(numerator.shape[0], z0, placement, block_z0, block.shape[0], len(snr_weights))
+    if not backend.compiled:
+        _add_planes(
+            numerator,
+            denominator,
+            tuple(backend.up(a) for a in (block, valid, lateral)),
+            placement,
+            [(i, k, fraction, snr_weights[at]) for i, k, fraction, at in planned],
+            (block_z0, row0, y0),
+            ramp_px,
+            cubic,
+            backend.xp,
+        )
+        return
+    if not planned:
+        return
+    targets, sources, at = (np.array([p[n] for p in planned], np.int64) for n in (0, 1, 3))
+    _add_rows(
+        np.ascontiguousarray(block),
+        block_z0,
+        valid,
+        row0,
+        np.array([placement.matrix_of_plane(block_z0 + m) for m in range(block.shape[0])]),
+        y0,
+        cubic,
+        float(placement.gain),
+        float(placement.floor),
+        float(placement.cap),
+        float(ramp_px),
+        lateral,
+        targets,
+        sources,
+        np.array([p[2] for p in planned], np.float64),
+        snr_weights[at],
+        numerator,
+        denominator,
+    )
+
+
+def _add_planes(
+    numerator: Any,
+    denominator: Any,
+    arrays: tuple[Any, Any, Any],
+    placement: SlicePlacement,
+    planned: list[tuple[int, int, float, Any]],
+    origins: tuple[int, int, int],
+    ramp_px: float,
+    cubic: bool,
+    xp: Any,
+) -> None:
+    """`_add_rows` in whole planes, for array modules."""
+    block, valid, lateral = arrays
+    block_z0, row0, y0 = origins
     shape = numerator.shape[1:]
     cached: dict[int, tuple[Any, Any]] = {}
-    xp: Any = np
-    resample, mix = _resample_plane, _accumulate
-    if not backend.compiled:
-        xp = backend.xp
-        resample = partial(rendering_arrays.resample_plane, xp)
-        mix = partial(rendering_arrays.accumulate, xp)
-        block, valid, lateral = (backend.up(a) for a in (block, valid, lateral))
 
     def plane(k: int) -> tuple[Any, Any]:
         if k not in cached:
@@ -315,7 +444,8 @@ def add_slice(
             cached[k] = values, weights
             if not 0 <= k - block_z0 < block.shape[0]:
                 return cached[k]
-            resample(
+            rendering_arrays.resample_plane(
+                xp,
                 block[k - block_z0],
                 k,
                 valid,
@@ -333,18 +463,10 @@ def add_slice(
             )
         return cached[k]
 
-    for i in range(numerator.shape[0]):
-        source = z0 + i - placement.z_px
-        k = int(np.floor(source + 1e-6))
-        fraction = max(source - k, 0.0)
-        if fraction < 1e-4:
-            fraction = 0.0
-        if k + 1 < block_z0 or k >= block_z0 + block.shape[0]:
-            continue
+    for i, k, fraction, snr in planned:
         low = plane(k)
         high = low if fraction == 0.0 else plane(k + 1)
-        depth = min(max(round(source), 0), len(snr_weights) - 1)
-        mix(*low, *high, fraction, snr_weights[depth], numerator[i], denominator[i])
+        rendering_arrays.accumulate(xp, *low, *high, fraction, snr, numerator[i], denominator[i])
 
 
 def finish(numerator: FloatArray, denominator: FloatArray) -> tuple[FloatArray, NDArray[np.bool_]]:
