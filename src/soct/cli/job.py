@@ -6,11 +6,12 @@ from typing import Annotated
 
 import typer
 
-from soct.cli import options
+from soct.cli import options, report_command
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands of the job."""
+    report = report_command.command
     for name, function in (("run", run), ("plan", plan), ("status", status), ("report", report)):
         app.command(name, rich_help_panel=options.JOB)(function)
 
@@ -110,10 +111,3 @@ def status(
     from soct.cli import job_status
 
     return job_status.tell_status(run, why, as_json=as_json)
-
-
-def report(run: options.Run) -> int:
-    """Write the report of a run folder again, from what is saved there."""
-    from soct.cli import job_status
-
-    return job_status.write_report(run)

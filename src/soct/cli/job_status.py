@@ -1,4 +1,4 @@
-"""What ``soct status`` and ``soct report`` do. Neither locks nor waits."""
+"""What ``soct status`` does, and the report of a run folder. Neither locks nor waits."""
 
 from __future__ import annotations
 
@@ -55,12 +55,6 @@ def _progress(step: StepStatus) -> str:
         peak = format_size(step.peak_memory_bytes)
         counts.append(f"{format_duration(step.seconds)}, peak {peak}")
     return ", ".join(counts)
-
-
-def write_report(folder: Path) -> int:
-    """Write the report and print its path."""
-    data(str(render(folder)))
-    return ExitCode.OK
 
 
 def render(folder: Path) -> Path:
