@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -30,7 +31,7 @@ def soct(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Soct:
     for name in ("plan", "run"):
         real = getattr(runner, name)
         monkeypatch.setattr(runner, name, _on_fake_input(real))
-    monkeypatch.setattr("soct.cli.job_status.render", lambda folder: folder / "report.html")
+    monkeypatch.setattr("soct.cli.job_status.render", lambda folder, **_: folder / "report.html")
 
     def call(*arguments: str) -> int:
         monkeypatch.setattr(sys, "argv", ["soct", *arguments])
@@ -97,6 +98,25 @@ def test_a_run_prints_where_the_results_are_and_words_go_to_stderr(
     assert soct("status", "out", "--why", "nope") == ExitCode.USAGE
     assert soct("report", "out") == ExitCode.OK
     assert capsys.readouterr().out == "out/report.html\n"
+
+
+def test_a_report_beside_another_run_needs_another_run(
+    soct: Soct, source: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert soct("run", source, "out") == ExitCode.OK
+    shutil.copytree("out", "before")
+    capsys.readouterr()
+    assert soct("report", "out", "--compare", "before") == ExitCode.OK
+    assert capsys.readouterr().out == "out/report.html\n"
+    assert soct("report", "out", "--compare", source) == ExitCode.INPUT
+    assert f"file:     {source}" in capsys.readouterr().err
+    assert soct("report", "out", "--compare", "nowhere") == ExitCode.INPUT
+    assert "nowhere" in capsys.readouterr().err
+    (tmp_path / "link").symlink_to("out")
+    assert soct("report", "out", "--compare", "link") == ExitCode.USAGE
+    told = capsys.readouterr().err
+    assert "cannot be compared with itself" in told
+    assert "Traceback" not in told
 
 
 def test_a_dry_run_writes_nothing(soct: Soct, source: str, tmp_path: Path) -> None:

@@ -126,7 +126,7 @@ def complete_run(
         ),
         packages=(("python", "3.11.9"), ("numpy", "2.1.0"), ("soct", "0.1.0")),
         volume=VolumeView(
-            "stack/sub-fabricated.ome.zarr",
+            "stack/run.ome.zarr",
             (
                 VolumeLevel("0", (20 * len(ids), 900, 900), (10.0, 10.0, 10.0)),
                 VolumeLevel("1", (8 * len(ids), 360, 360), (25.0, 25.0, 25.0)),

@@ -22,6 +22,8 @@ from soct.formats.atomic import fsync_folder
 from soct.steps.declaration import Step, Unit
 
 PARTIAL = ".partial."
+_LAYOUT, _CHUNKS = "0/zarr.json", "0/c/"
+"""Of the finest level of a volume, as soct writes it."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,20 @@ class OutputRecord:
             return self.files[""].sha256
         lines = (f"{self.files[name].sha256}  {name}\n" for name in sorted(self.files))
         return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
+
+    @property
+    def pixels(self) -> str:
+        """Digest of the chunks of an array store's finest level; empty for any other output."""
+        chunks = {name: file for name, file in self.files.items() if name.startswith(_CHUNKS)}
+        if not chunks or not self.layout:
+            return ""
+        return OutputRecord(self.name, self.path, chunks, is_folder=True).sha256
+
+    @property
+    def layout(self) -> str:
+        """Digest of the metadata (shape, data type, chunks, codecs) of an array store's finest level."""
+        file = self.files.get(_LAYOUT)
+        return "" if file is None else file.sha256
 
 
 def output_paths(step: Step[Any], unit: Unit, subject: str) -> dict[str, str]:

@@ -209,7 +209,9 @@ def _finished(
             DecisionView(d.slice_id, d.column, d.value, d.reason) for d in result.decisions
         ),
         fallbacks=result.fallbacks,
-        outputs=tuple(OutputView(o.name, o.path, o.size, o.sha256) for o in record.outputs),
+        outputs=tuple(
+            OutputView(o.name, o.path, o.size, o.sha256, o.pixels, o.layout) for o in record.outputs
+        ),
     )
 
 

@@ -8,10 +8,17 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from soct.formats.atomic import write_bytes
 from soct.formats.documents import without_infinities
+from soct.report.comparison import compare
+from soct.report.comparison.rows import (
+    HEADER,
+    comparison_lines,
+    comparison_rows,
+    comparison_summary,
+)
 from soct.report.figures import FigureError
 from soct.report.headline import place
 from soct.report.markup import visible
@@ -30,10 +37,14 @@ DATA_FILES: dict[str, str] = {
     "units.tsv": "state, time and memory of every unit",
     "parameters.tsv": "the resolved profile with the origin of each value",
 }
+ASKED_FILES: dict[str, str] = {
+    "comparison.tsv": "what differs from the run that was compared: settings, numbers, slices, problems",
+}
+"""Files that are written where they were asked for, and else are taken away: they would tell of another report."""
 
 
 def write_report_data(page: Page, folder: Path) -> None:
-    """Write every file of `DATA_FILES` into a folder.
+    """Write every file of `DATA_FILES` into a folder, and those of `ASKED_FILES` that this page has.
 
     Parameters
     ----------
@@ -44,14 +55,23 @@ def write_report_data(page: Page, folder: Path) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     write_bytes(folder / "summary.json", summarise_as_json(page).encode())
-    for name, (header, rows) in _tables(page).items():
+    tables = {**_tables(page), **_asked_tables(page)}
+    for name, (header, rows) in tables.items():
         write_bytes(folder / name, _tsv(header, rows))
+    for name in ASKED_FILES.keys() - tables.keys():
+        (folder / name).unlink(missing_ok=True)
+
+
+def data_files(page: Page) -> dict[str, str]:
+    """Return the files that `write_report_data` makes for a page, with what is in them."""
+    asked = _asked_tables(page)
+    return {**DATA_FILES, **{name: what for name, what in ASKED_FILES.items() if name in asked}}
 
 
 def summarise(page: Page) -> dict[str, Any]:
     """Return verdict, headline numbers, problems and counts, JSON-able."""
     view = page.view
-    return {
+    summary: dict[str, Any] = {
         "format": 1,
         "subject": view.subject,
         "profile": view.profile,
@@ -75,6 +95,9 @@ def summarise(page: Page) -> dict[str, Any]:
         },
         "slices": [asdict(row) for row in view.ledger],
     }  # fmt: skip
+    if page.other is not None:
+        summary["comparison"] = comparison_summary(compare(page, page.other))
+    return summary
 
 
 def summarise_as_json(page: Page) -> str:
@@ -104,10 +127,22 @@ def summarise_as_text(page: Page) -> str:
         lines += [
             f"     {key}: now {value}; try {advice}" for key, value, advice in problem.settings
         ]
+    if page.other is not None:
+        lines += comparison_lines(compare(page, page.other), page.other.view.run_folder)
     return "\n".join(visible(line) for line in lines) + "\n"
 
 
-def _tables(page: Page) -> dict[str, tuple[Sequence[str], Iterable[Sequence[object]]]]:
+_Table: TypeAlias = tuple[Sequence[str], Iterable[Sequence[object]]]
+
+
+def _asked_tables(page: Page) -> dict[str, _Table]:
+    tables: dict[str, _Table] = {}
+    if page.other is not None:
+        tables["comparison.tsv"] = (HEADER, comparison_rows(compare(page, page.other)))
+    return tables
+
+
+def _tables(page: Page) -> dict[str, _Table]:
     view = page.view
     extra = sorted({name for row in view.ledger for name in row.columns})
     return {

@@ -30,6 +30,9 @@ class Headline:
     detail: str = ""
     anchor: str = ""
     """The section that explains it."""
+    scale: float = 1.0
+    """Times `value` is what is written, in `unit`."""
+    unit: str = ""
 
 
 @dataclass(frozen=True)
@@ -118,7 +121,7 @@ def _from_metrics(view: RunView, source: _Source) -> Headline:
     if not found:
         return Headline(
             source.metric, source.label, None, "–", Status.INFO, limit_text,
-            "not measured", source.anchor,
+            "not measured", source.anchor, source.scale, unit,
         )  # fmt: skip
     worst = _worst(limit.higher_is_better if limit is not None else False)
     where, value = worst(found)
@@ -126,8 +129,9 @@ def _from_metrics(view: RunView, source: _Source) -> Headline:
     status = metric_status(source.metric, value, view.limits)
     text = number(source.scale * value, unit)
     return Headline(
-        source.metric, source.label, value, text, status, limit_text, detail, source.anchor
-    )
+        source.metric, source.label, value, text, status, limit_text, detail, source.anchor,
+        source.scale, unit,
+    )  # fmt: skip
 
 
 def _worst(
@@ -170,6 +174,8 @@ def _slices_used(view: RunView) -> Headline:
         f"≥ {number(100 * view.limits.slices_used.warning, '%')}",
         ", ".join(details),
         "ledger",
+        100.0,
+        "%",
     )
 
 
@@ -191,4 +197,6 @@ def _tiles_used(view: RunView) -> Headline:
         f"≥ {number(100 * view.limits.tiles_used.warning, '%')}",
         f"{expected - found} missing or unreadable" if expected > found else "",
         "acquisition",
+        100.0,
+        "%",
     )

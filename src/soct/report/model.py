@@ -71,6 +71,10 @@ class OutputView:
     bytes: int = 0
     checksum: str = ""
     """As recorded (a sha256, or the probe of a store)."""
+    pixels: str = ""
+    """Of an array store: a digest of its finest level's data alone, free of names and other metadata."""
+    layout: str = ""
+    """Of an array store: the digest of that level's metadata; only with equal ones can `pixels` be compared."""
 
 
 @dataclass(frozen=True)

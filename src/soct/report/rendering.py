@@ -41,7 +41,7 @@ class _Section:
     """False when there is nothing to look at yet, so that no guide to it is needed."""
 
 
-def render_report(view: RunView, out: Path) -> Path:
+def render_report(view: RunView, out: Path, *, other: RunView | None = None) -> Path:
     """Write the report of a run and the numbers beside it.
 
     Parameters
@@ -51,13 +51,15 @@ def render_report(view: RunView, out: Path) -> Path:
     out : Path
         The run folder, in which ``{subject}_quality_report.html`` and ``report_data/`` are written; or, when
         it ends in ``.html``, the file itself.
+    other : RunView, optional
+        A run to compare it with.
 
     Returns
     -------
     Path
         The page.
     """
-    page = examine(view)
+    page = examine(view, other)
     path = out if out.suffix == ".html" else out / report_name(view.subject)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(path, render_html(page).encode("utf-8", "backslashreplace"))
@@ -65,8 +67,15 @@ def render_report(view: RunView, out: Path) -> Path:
     return path
 
 
-def examine(view: RunView) -> Page:
-    """Judge a run: headline numbers, problems and verdict, without drawing anything."""
+def examine(view: RunView, other: RunView | None = None) -> Page:
+    """Judge a run: headline numbers, problems and verdict, without drawing anything.
+
+    Parameters
+    ----------
+    view : RunView
+    other : RunView, optional
+        A run to compare it with.
+    """
     headlines = headline_numbers(view)
     return Page(
         view=view,
@@ -74,6 +83,7 @@ def examine(view: RunView) -> Page:
         headlines=headlines,
         problems=find_problems(view, headlines),
         verdict=judge(view, headlines),
+        other=None if other is None else examine(other),
     )
 
 
@@ -87,7 +97,8 @@ def render_html(page: Page, reportlets: tuple[Reportlet, ...] | None = None) -> 
     reportlets : tuple of Reportlet, optional
         Default: all of `soct.report.reportlets`.
     """
-    chosen = load_reportlets() if reportlets is None else reportlets
+    known = load_reportlets() if reportlets is None else reportlets
+    chosen = [reportlet for reportlet in known if reportlet.shown(page)]
     script = _resource("report.js")
     environment = Environment(
         autoescape=True,

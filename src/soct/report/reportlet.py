@@ -33,6 +33,8 @@ class Page:
     problems: tuple[Problem, ...]
     verdict: Verdict
     images: ImageEncoder = field(default_factory=ImageEncoder)
+    other: Page | None = None
+    """The run that this one is compared with, if any."""
 
     def guarded(self, title: str, draw: Callable[[], Markup]) -> Markup:
         """Draw one figure; if that fails, return a red card that says so in its place."""
@@ -61,6 +63,8 @@ class Reportlet:
     """Ids of the steps whose metrics and figures are shown."""
     thresholds: tuple[str, ...] = ()
     """Metrics whose limits are printed below the section."""
+    shown: Callable[[Page], bool] = lambda _: True
+    """Whether the section belongs on this page at all; what was not asked for leaves no empty section."""
 
 
 def describe(error: BaseException) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from markupsafe import Markup
 
-from soct.report.data_files import DATA_FILES
+from soct.report.data_files import data_files
 from soct.report.markup import Cell, Row, details, join, note, size, table
 from soct.report.reportlet import Page, Reportlet
 
@@ -15,7 +15,10 @@ def render(page: Page) -> Markup:
     """Draw the data files beside the report, then every published output with its checksum."""
     data = table(
         ("File", "What is in it"),
-        [(Markup("<code>report_data/{}</code>").format(n), what) for n, what in DATA_FILES.items()],
+        [
+            (Markup("<code>report_data/{}</code>").format(name), what)
+            for name, what in data_files(page).items()
+        ],
         caption="Numbers of this report",
         sortable=False,
     )

@@ -30,7 +30,7 @@ def render(page: Page) -> Markup:
 
 
 def _views(page: Page) -> Markup:
-    step, names = _source(page)
+    step, names = volume_views(page)
     ortho_z, ortho_y, ortho_x, voxel = page.figures.arrays(step, "run", *names)
     vz, vy, vx = (float(v) for v in np.ravel(voxel)[:3])
     window = robust_window(ortho_z, ortho_y, ortho_x)
@@ -61,7 +61,7 @@ def _views(page: Page) -> Markup:
     return join([Markup('<div class="{}">{}</div>').format(css, join(drawn)), caption])
 
 
-def _source(page: Page) -> tuple[str, tuple[str, ...]]:
+def volume_views(page: Page) -> tuple[str, tuple[str, ...]]:
     """Return the step whose volume the report is about, and its views; the stack where it drew none."""
     step = page.view.volume.path.split("/")[0] if page.view.volume else _STEP
     if step != _STEP and page.figures.has(step) and set(_LATER_VIEWS) <= page.figures.names(step):
