@@ -7,6 +7,7 @@ hashes of outputs. "This run" is the one that the report is about; differences a
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from soct.report.comparison.metrics import (
     HeadlineChange,
@@ -31,7 +32,9 @@ from soct.report.comparison.parameters import (
 )
 from soct.report.comparison.problems import ProblemDifference, compare_problems
 from soct.report.comparison.slices import SliceDifferences, compare_slices
-from soct.report.reportlet import Page
+
+if TYPE_CHECKING:
+    from soct.report.reportlet import Page
 
 
 @dataclass(frozen=True)

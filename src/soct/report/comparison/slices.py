@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from soct.report.figures import FigureError
 from soct.report.model import LedgerRow
-from soct.report.reportlet import Page
+
+if TYPE_CHECKING:
+    from soct.report.reportlet import Page
 
 _POSES = "estimate_slice_poses"
 _USE_WEIGHT, _WORD_WEIGHT = 10.0, 0.5
