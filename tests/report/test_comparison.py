@@ -13,8 +13,8 @@ import pytest
 
 from soct.report.comparison import Comparison, compare
 from soct.report.comparison.planes import centred, common_grid
-from soct.report.data_files import summarise_as_text
 from soct.report.model import LedgerRow, MetricView, OutputView, ParameterView, RunView, UnitView
+from soct.report.plain_text import summarise_as_text
 from soct.report.rendering import examine, render_html, render_report
 from soct.report.reportlets.comparison import REPORTLET
 from tests.report.fabricated import complete_run, empty_run, failed_run, metric, running_run

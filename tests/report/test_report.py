@@ -12,8 +12,9 @@ import pytest
 from markupsafe import Markup
 
 from soct.quality.verdict import Grade
-from soct.report.data_files import DATA_FILES, summarise_as_json, summarise_as_text
+from soct.report.data_files import DATA_FILES, summarise_as_json
 from soct.report.model import FailureView, LedgerRow, ParameterView, RunView, StepView, UnitView
+from soct.report.plain_text import summarise_as_text
 from soct.report.rendering import examine, render_html, render_report, report_name
 from soct.report.reportlet import Reportlet, load_reportlets
 from tests.report.fabricated import complete_run, empty_run, failed_run, running_run

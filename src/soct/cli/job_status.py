@@ -11,7 +11,6 @@ from soct.pipeline.quantities import format_duration, format_size
 
 if TYPE_CHECKING:
     from soct.pipeline.status import RunStatus, StepStatus
-    from soct.report.model import RunView
 
 
 def tell_status(folder: Path, question: str | None, *, as_json: bool) -> int:
@@ -58,8 +57,8 @@ def _progress(step: StepStatus) -> str:
     return ", ".join(counts)
 
 
-def render(folder: Path, *, other: RunView | None = None) -> Path:
-    """Write the report of a run folder from what is saved there, beside another run where one is given.
+def render(folder: Path) -> Path:
+    """Write the report of a run folder from what is saved there.
 
     Raises
     ------
@@ -72,4 +71,4 @@ def render(folder: Path, *, other: RunView | None = None) -> Path:
 
     view = build_view(folder)
     with telling_of_writes(folder):
-        return render_report(view, folder, other=other)
+        return render_report(view, folder)

@@ -1,13 +1,15 @@
-"""``soct report``: the report of a run, from what is saved there."""
+"""``soct report``: the report of a run, from what is saved there, as a page or in another form."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from soct.cli import options
+
+FORMATS = ("html", "zip", "text", "json")
 
 Compare = Annotated[
     Path | None,
@@ -19,13 +21,39 @@ Compare = Annotated[
 ]
 
 
-def command(run: options.Run, compare: Compare = None) -> int:
+def _formats(text: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in text.split(","))
+    for name in names:
+        if name not in FORMATS:
+            raise ValueError(f"{name!r} is not one of {', '.join(FORMATS)}")
+    return names
+
+
+Formats = Annotated[
+    Any,
+    typer.Option(
+        "--format",
+        metavar="html|zip|text|json",
+        parser=options.parsed_by(_formats),
+        help="html: the page and report_data/; zip: both in one file to send; text: 80 columns for a terminal or a log; json: for programs. Several: with commas.",
+    ),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        "--out",
+        metavar="FILE|FOLDER",
+        help="Where to; default: the run folder, and stdout for text and json.",
+    ),
+]
+
+
+def command(
+    run: options.Run, formats: Formats = None, out: Out = None, compare: Compare = None
+) -> int:
     """Write the report of a run folder again, from what is saved there."""
-    from soct.cli.job_status import render
-    from soct.cli.report_beside import read_other
-    from soct.cli.terminal import data
+    from soct.cli import report_forms
     from soct.errors import ExitCode
 
-    other = None if compare is None else read_other(run, compare)
-    data(str(render(run) if other is None else render(run, other=other)))
+    report_forms.write(run, report_forms.Wanted(formats or ("html",), out, compare))
     return ExitCode.OK

@@ -1,31 +1,31 @@
-"""The numbers of the report as files: TSV for spreadsheets, JSON for programs, text for a terminal."""
+"""The numbers of the report as files: TSV for spreadsheets, JSON for programs."""
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
-import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from soct.formats.atomic import write_bytes
 from soct.formats.documents import without_infinities
+from soct.report.bad_slices import BadSlice, bad_slices
 from soct.report.comparison import compare
-from soct.report.comparison.rows import (
-    HEADER,
-    comparison_lines,
-    comparison_rows,
-    comparison_summary,
-)
+from soct.report.comparison.rows import HEADER, comparison_rows, comparison_summary
 from soct.report.figures import FigureError
 from soct.report.headline import place
 from soct.report.markup import visible
 from soct.report.model import RunView
-from soct.report.reportlet import Page
+
+if TYPE_CHECKING:
+    from soct.report.reportlet import Page
 
 _STITCH = "stitch_3d_with_refinement"
+
+CHECKSUMS = "SHA256SUMS"
 
 DATA_FILES: dict[str, str] = {
     "summary.json": "verdict, headline numbers, problems and counts",
@@ -36,11 +36,22 @@ DATA_FILES: dict[str, str] = {
     "tiles.tsv": "tiles that are missing or not as they should be",
     "units.tsv": "state, time and memory of every unit",
     "parameters.tsv": "the resolved profile with the origin of each value",
+    "outputs.tsv": "every published output with its size and checksum",
+    CHECKSUMS: "sha256 of the files above, for sha256sum -c",
 }
 ASKED_FILES: dict[str, str] = {
     "comparison.tsv": "what differs from the run that was compared: settings, numbers, slices, problems",
 }
 """Files that are written where they were asked for, and else are taken away: they would tell of another report."""
+
+
+def make_data_files(page: Page) -> dict[str, bytes]:
+    """Return every file of ``report_data/``, by name; the same page gives the same bytes."""
+    made = {"summary.json": summarise_as_json(page).encode()}
+    tables = {**_tables(page), **_asked_tables(page)}
+    made |= {name: _tsv(header, rows) for name, (header, rows) in tables.items()}
+    made[CHECKSUMS] = _checksums(made)
+    return made
 
 
 def write_report_data(page: Page, folder: Path) -> None:
@@ -54,18 +65,21 @@ def write_report_data(page: Page, folder: Path) -> None:
         Made if absent; other files in it are left alone.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    write_bytes(folder / "summary.json", summarise_as_json(page).encode())
-    tables = {**_tables(page), **_asked_tables(page)}
-    for name, (header, rows) in tables.items():
-        write_bytes(folder / name, _tsv(header, rows))
-    for name in ASKED_FILES.keys() - tables.keys():
+    for name, content in page.data.items():
+        write_bytes(folder / name, content)
+    for name in ASKED_FILES.keys() - page.data.keys():
         (folder / name).unlink(missing_ok=True)
 
 
-def data_files(page: Page) -> dict[str, str]:
-    """Return the files that `write_report_data` makes for a page, with what is in them."""
-    asked = _asked_tables(page)
-    return {**DATA_FILES, **{name: what for name, what in ASKED_FILES.items() if name in asked}}
+def describe_data_file(name: str) -> str:
+    """Say what is in a file of ``report_data/``."""
+    return {**DATA_FILES, **ASKED_FILES}.get(name, "")
+
+
+def _checksums(files: Mapping[str, bytes]) -> bytes:
+    """Return what ``sha256sum -c`` reads."""
+    lines = (f"{hashlib.sha256(files[name]).hexdigest()}  {name}\n" for name in sorted(files))
+    return "".join(lines).encode()
 
 
 def summarise(page: Page) -> dict[str, Any]:
@@ -77,6 +91,8 @@ def summarise(page: Page) -> dict[str, Any]:
         "profile": view.profile,
         "soct_version": view.soct_version,
         "state": view.state,
+        "started": view.invocations[0].started if view.invocations else "",
+        "ended": view.invocations[-1].ended if view.invocations else "",
         "verdict": page.verdict.grade.value,
         "reasons": list(page.verdict.reasons),
         "headline": [
@@ -94,42 +110,30 @@ def summarise(page: Page) -> dict[str, Any]:
             step.id: _count(unit.state for unit in step.units) for step in view.steps
         },
         "slices": [asdict(row) for row in view.ledger],
+        "bad_slices": [_bad_slice(bad) for bad in bad_slices(view)],
     }  # fmt: skip
     if page.other is not None:
         summary["comparison"] = comparison_summary(compare(page, page.other))
     return summary
 
 
+def _bad_slice(bad: BadSlice) -> dict[str, Any]:
+    return {
+        "slice_id": bad.row.slice_id,
+        "state": bad.state,
+        "reason": bad.row.reason,
+        "findings": [
+            {"step": f.unit.step, "unit": f.unit.name, "metric": f.metric.name,
+             "value": f.metric.value, "unit_of_measure": f.metric.unit, "status": f.metric.status}
+            for f in bad.findings
+        ],
+    }  # fmt: skip
+
+
 def summarise_as_json(page: Page) -> str:
     """Return `summarise` as text; what is not a finite number is null."""
     summary = without_infinities(summarise(page))
     return json.dumps(summary, indent=1, ensure_ascii=True, allow_nan=False) + "\n"
-
-
-def summarise_as_text(page: Page) -> str:
-    """Return the report for a terminal or a mail: verdict, headline numbers and problems."""
-    view = page.view
-    lines = [
-        f"{page.verdict.grade.value}  {view.subject}  ({view.state}, profile {view.profile})",
-        *(f"  - {reason}" for reason in page.verdict.reasons),
-        "",
-    ]
-    lines += [
-        f"  {h.label:<22}{h.text:>16}  {h.status.value:<8}{h.limit:<14}{h.detail}".rstrip()
-        for h in page.headlines
-    ]
-    lines += ["", f"Problems ({len(page.problems)})" if page.problems else "No problems found."]
-    for i, problem in enumerate(page.problems, 1):
-        lines.append(f"{i:>3}. [{problem.severity}] {problem.what}: {problem.where}")
-        lines += textwrap.wrap(
-            problem.evidence, 92, initial_indent="     ", subsequent_indent="     "
-        )
-        lines += [
-            f"     {key}: now {value}; try {advice}" for key, value, advice in problem.settings
-        ]
-    if page.other is not None:
-        lines += comparison_lines(compare(page, page.other), page.other.view.run_folder)
-    return "\n".join(visible(line) for line in lines) + "\n"
 
 
 _Table: TypeAlias = tuple[Sequence[str], Iterable[Sequence[object]]]
@@ -195,6 +199,14 @@ def _tables(page: Page) -> dict[str, _Table]:
         "parameters.tsv": (
             ("key", "value", "unit", "origin"),
             ((p.key, p.value, p.unit, p.origin) for p in view.parameters),
+        ),
+        "outputs.tsv": (
+            ("step", "unit", "name", "path", "bytes", "checksum"),
+            (
+                (u.step, u.name, o.name, o.path, o.bytes, o.checksum)
+                for u in view.units()
+                for o in u.outputs
+            ),
         ),
     }  # fmt: skip
 

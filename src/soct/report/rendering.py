@@ -59,12 +59,21 @@ def render_report(view: RunView, out: Path, *, other: RunView | None = None) -> 
     Path
         The page.
     """
-    page = examine(view, other)
     path = out if out.suffix == ".html" else out / report_name(view.subject)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_bytes(path, render_html(page).encode("utf-8", "backslashreplace"))
-    write_report_data(page, path.parent / "report_data")
+    write_page(examine(view, other), path)
     return path
+
+
+def write_page(page: Page, path: Path) -> None:
+    """Write the page into an existing folder, and ``report_data/`` beside it."""
+    write_bytes(path, encode_html(page))
+    write_report_data(page, path.parent / "report_data")
+
+
+def encode_html(page: Page) -> bytes:
+    """Return the page as the bytes of its file."""
+    return render_html(page).encode("utf-8", "backslashreplace")
 
 
 def examine(view: RunView, other: RunView | None = None) -> Page:
@@ -120,9 +129,14 @@ def render_html(page: Page, reportlets: tuple[Reportlet, ...] | None = None) -> 
 
 def report_name(subject: str) -> str:
     """Return the report's file name; characters that a file name can't hold become underscores."""
+    return f"{report_stem(subject)}.html"
+
+
+def report_stem(subject: str) -> str:
+    """Return the name that all forms of a report share, without its ending."""
     safe = "".join("_" if c in '/\\:*?"<>|' or not c.isprintable() else c for c in subject)
     short = safe.strip(". -").encode("utf-8", "replace")[:200].decode("utf-8", "ignore")
-    return f"{short or 'run'}_quality_report.html"
+    return f"{short or 'run'}_quality_report"
 
 
 def _draw(page: Page, reportlet: Reportlet) -> _Section:

@@ -10,11 +10,12 @@ import importlib
 import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 
 from markupsafe import Markup
 
 from soct.quality.verdict import Verdict
+from soct.report.data_files import make_data_files
 from soct.report.figures import FigureStore
 from soct.report.headline import Headline
 from soct.report.images import ImageEncoder
@@ -35,6 +36,11 @@ class Page:
     images: ImageEncoder = field(default_factory=ImageEncoder)
     other: Page | None = None
     """The run that this one is compared with, if any."""
+
+    @cached_property
+    def data(self) -> dict[str, bytes]:
+        """Every file of ``report_data/``, by name."""
+        return make_data_files(self)
 
     def guarded(self, title: str, draw: Callable[[], Markup]) -> Markup:
         """Draw one figure; if that fails, return a red card that says so in its place."""

@@ -1,0 +1,151 @@
+"""What ``soct report`` writes: each form of the report, and where it goes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from soct.cli.terminal import data, words
+from soct.errors import UsageError
+
+if TYPE_CHECKING:
+    from soct.report.plain_text import Line
+    from soct.report.reportlet import Page
+
+_ENDINGS = {"html": ".html", "zip": ".zip", "text": ".txt", "json": ".json"}
+_PRINTED = ("text", "json")
+_ESCAPES = {"title": "1", "ok": "32", "warning": "33", "error": "31"}
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What was asked for."""
+
+    formats: tuple[str, ...]
+    out: Path | None = None
+    compare: Path | None = None
+    """Another run to set this one beside."""
+
+
+def write(folder: Path, wanted: Wanted) -> None:
+    """Write or print every form that is wanted.
+
+    Raises
+    ------
+    InputError
+        It is no run folder, or what is wanted cannot be written.
+    UsageError
+        The forms do not go where `out` says.
+    """
+    from soct.cli.report_beside import read_other
+    from soct.pipeline.summary import build_view
+    from soct.report.rendering import examine
+
+    formats = tuple(dict.fromkeys(wanted.formats))
+    check_place(formats, wanted.out)
+    other = None if wanted.compare is None else read_other(folder, wanted.compare)
+    page = examine(build_view(folder), other)
+    for form in formats:
+        if wanted.out is None and form in _PRINTED:
+            _print(page, form)
+        else:
+            path = _place(page, form, wanted.out or folder)
+            _save(page, form, path)
+            # What is printed stays whole for the program that reads it.
+            tell = words if wanted.out is None and set(formats) & set(_PRINTED) else data
+            tell(str(path))
+
+
+def check_place(formats: tuple[str, ...], out: Path | None) -> None:
+    """Raise UsageError where forms would be mixed up or written over each other."""
+    if out is None:
+        if len(set(formats) & set(_PRINTED)) > 1:
+            raise UsageError(
+                "text and json would both be printed",
+                hint="give a folder for them: --out FOLDER",
+            )
+        return
+    ending = out.suffix.lower()
+    if out.is_dir() or ending not in _ENDINGS.values():
+        if out.exists() and not out.is_dir():
+            raise UsageError(
+                "--out names a file that is no report",
+                file=out,
+                expected="a folder, or a file that ends in " + " or ".join(_expected(formats)),
+            )
+        return
+    if len(formats) > 1:
+        raise UsageError(
+            f"{len(formats)} forms do not fit into one file",
+            file=out,
+            hint="give a folder: --out FOLDER",
+        )
+    if ending not in _expected(formats):
+        raise UsageError(
+            f"a report as {formats[0]} does not go into a file that ends in {ending}",
+            file=out,
+            expected=" or ".join(_expected(formats)),
+        )
+
+
+def _expected(formats: tuple[str, ...]) -> list[str]:
+    return [_ENDINGS[form] for form in formats]
+
+
+def _place(page: Page, form: str, out: Path) -> Path:
+    from soct.report.rendering import report_stem
+
+    if not out.is_dir() and out.suffix.lower() == _ENDINGS[form]:
+        return out
+    return out / f"{report_stem(page.view.subject)}{_ENDINGS[form]}"
+
+
+def _save(page: Page, form: str, path: Path) -> None:
+    from soct.formats.atomic import write_bytes
+    from soct.pipeline.run_folder import telling_of_writes
+    from soct.report.bundle import make_bundle
+    from soct.report.data_files import summarise_as_json
+    from soct.report.plain_text import summarise_as_text
+    from soct.report.rendering import write_page
+
+    with telling_of_writes(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if form == "html":
+            write_page(page, path)
+        elif form == "zip":
+            write_bytes(path, make_bundle(page))
+        elif form == "text":
+            write_bytes(path, summarise_as_text(page).encode("utf-8", "backslashreplace"))
+        else:
+            write_bytes(path, summarise_as_json(page).encode())
+
+
+def _print(page: Page, form: str) -> None:
+    from soct.report.data_files import summarise_as_json
+    from soct.report.plain_text import text_lines
+
+    if form == "json":
+        data(*summarise_as_json(page).splitlines())
+    elif _wants_colours():
+        _print_coloured(text_lines(page))
+    else:
+        data(*(line.text for line in text_lines(page)))
+
+
+def _wants_colours() -> bool:
+    dull = os.environ.get("NO_COLOR") or os.environ.get("TERM", "") in ("", "dumb")
+    return sys.stdout.isatty() and not dull
+
+
+def _print_coloured(lines: tuple[Line, ...]) -> None:
+    from soct.pipeline.inert_text import make_inert
+
+    encoding = sys.stdout.encoding or "utf-8"
+    for line in lines:
+        inert = make_inert(line.text).encode(encoding, "backslashreplace").decode(encoding)
+        code = _ESCAPES.get(line.tone)
+        sys.stdout.write(f"\x1b[{code}m{inert}\x1b[0m\n" if code else f"{inert}\n")
+    sys.stdout.flush()
