@@ -62,7 +62,7 @@ _SOURCES = (
     _Source(
         "cumulative_rotation_deg", "Cumulative rotation", ("estimate_slice_poses",), "alignment"
     ),
-    _Source("banding_index", "Banding index", ("stack", "normalize"), "intensity"),
+    _Source("banding_index", "Banding index", ("stack", "normalize"), "between-slices"),
     _Source("filled", "Filled, no gaps", ("stack",), "volume", 100.0, "%"),
 )
 
@@ -120,18 +120,30 @@ def _from_metrics(view: RunView, source: _Source) -> Headline:
     limit_text = "" if limit is None else _limit_text(limit, source, unit)
     if not found:
         return Headline(
-            source.metric, source.label, None, "–", Status.INFO, limit_text,
-            "not measured", source.anchor, source.scale, unit,
+            source.metric, source.label, None, "not measured", Status.INFO, limit_text,
+            _why_not(view, source), source.anchor, source.scale, unit,
         )  # fmt: skip
     worst = _worst(limit.higher_is_better if limit is not None else False)
     where, value = worst(found)
     detail = f"worst of {len(found)}: {place(where)}" if len(found) > 1 else ""
+    if source.metric == "banding_index" and value == 0.0:
+        detail = "no step at slices beyond what anatomy does elsewhere"
     status = metric_status(source.metric, value, view.limits)
     text = number(source.scale * value, unit)
     return Headline(
         source.metric, source.label, value, text, status, limit_text, detail, source.anchor,
         source.scale, unit,
     )  # fmt: skip
+
+
+def _why_not(view: RunView, source: _Source) -> str:
+    """Say why a headline number is not there: its step has not run, or found nothing to measure."""
+    ran = [u for s in source.steps for u in view.units(s) if u.finished]
+    if not ran:
+        return f"{source.steps[0]} has not run" if view.step(source.steps[0]) else ""
+    if source.metric == "banding_index":
+        return "too few slices or planes to tell"
+    return "nothing to measure it on"
 
 
 def _worst(

@@ -41,6 +41,14 @@ class Problem:
     settings: tuple[tuple[str, str, str], ...] = ()
     """``(step.parameter, value now, what to try)``."""
     anchor: str = ""
+    step: str = ""
+    """The step that found it; empty for what the input or the ledger shows."""
+    metric: str = ""
+    """The metric beyond its limit, if that is what it is about."""
+    units: tuple[tuple[int, ...], ...] = ()
+    """Slices of the units concerned, the worst first: ``(3,)``, a pair ``(3, 4)``, or ``()`` for the run."""
+    tiles: tuple[tuple[int, int, int], ...] = ()
+    """``(slice, row, column)`` of tiles concerned."""
 
 
 def find_problems(view: RunView, headlines: Sequence[Headline]) -> tuple[Problem, ...]:
@@ -70,17 +78,21 @@ def _failures(view: RunView) -> Iterable[Problem]:
             "error", _FAILED, f"{unit.step} failed", place(unit), message,
             "What depends on it did not run; everything else did.",
             f"The unit was stopped and its outputs were dropped.{hint}",
-            anchor="errors",
+            anchor="errors", step=unit.step, units=(unit.slices,),
         )  # fmt: skip
 
 
 def _input_problems(acquisition: AcquisitionView) -> Iterable[Problem]:
     groups: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    tiles: dict[str, list[tuple[int, int, int]]] = defaultdict(list)
+    slices: dict[str, list[tuple[int, ...]]] = defaultdict(list)
     for record in acquisition.slices:
         for tile in record.problems:
             where = f"slice {tile.slice_id}"
             if tile.row is not None and tile.col is not None:
                 where += f" tile ({tile.row}, {tile.col})"
+                tiles[tile.kind].append((tile.slice_id, tile.row, tile.col))
+            slices[tile.kind].append((tile.slice_id,))
             facts = (("", tile.message), ("expected ", tile.expected), ("found ", tile.found))
             seen = ", ".join(name + value for name, value in facts if value)
             groups[tile.kind].append((where, f"{tile.file}: {seen}" if tile.file else seen))
@@ -91,7 +103,7 @@ def _input_problems(acquisition: AcquisitionView) -> Iterable[Problem]:
             _shorten([where for where, _ in places]), places[0][1],
             "A hole in the slice where no neighbouring tile overlaps.",
             "The place is marked as no data; nothing was made up.",
-            anchor="acquisition",
+            anchor="acquisition", units=tuple(dict.fromkeys(slices[kind])), tiles=tuple(tiles[kind]),
         )  # fmt: skip
 
 
@@ -116,7 +128,7 @@ def _missing_slices(view: RunView) -> Iterable[Problem]:
             "A gap in depth, as wide as a cut; the neighbours are aligned across it.",
             "The gap was left open.",
             _settings(view, (("interpolate_missing_slice.enabled", "true"),)),
-            "ledger",
+            "ledger", units=tuple((s,) for s in missing),
         )  # fmt: skip
 
 
@@ -177,7 +189,10 @@ def _finding(
         f"{advice.symptom} {advice.cause}".strip(),
         advice.action,
         _settings(view, tuple(dict.fromkeys(settings))),
-        _anchor(step),
+        _METRIC_ANCHORS.get(name, _anchor(step)),
+        step,
+        name,
+        tuple(unit.slices for _, unit, _ in group),
     )
 
 
@@ -221,6 +236,7 @@ def _counted_headlines(view: RunView, headlines: Sequence[Headline]) -> Iterable
                 _shorten([f"slice {s.slice_id}" for s in view.acquisition.slices if len(s.found) < s.expected]),
                 headline.text, "Holes in the slices.", "The places are marked as no data.",
                 anchor="acquisition",
+                units=tuple((s.slice_id,) for s in view.acquisition.slices if len(s.found) < s.expected),
             )  # fmt: skip
 
 
@@ -236,7 +252,7 @@ def _warnings(view: RunView) -> Iterable[Problem]:
             evidence += f"; and {len(texts) - _TEXTS_SHOWN} more"
         yield Problem(
             "warning", _WARNING, f"{step} warns", _shorten([place(u) for u, _ in group]), evidence,
-            anchor=_anchor(step),
+            anchor=_anchor(step), step=step, units=tuple(dict.fromkeys(u.slices for u, _ in group)),
         )  # fmt: skip
 
 
@@ -254,7 +270,7 @@ def _exclusions(view: RunView) -> Iterable[Problem]:
             "The depth range is filled by the neighbours as far as they reach.",
             "The slice was not stacked from its image"
             + (", but made from its neighbours." if made.issuperset(slices) else "."),
-            anchor="ledger",
+            anchor="ledger", units=tuple((s,) for s in slices),
         )  # fmt: skip
 
 
@@ -278,7 +294,7 @@ def _corrections(view: RunView) -> Iterable[Problem]:
         yield Problem(
             "info", _CORRECTED, title, _shorten([f"slice {s}" for s in sorted(slices)]),
             reasons[step, column, reason, slices[0]], meaning, f"Corrected by {step}.",
-            anchor="ledger",
+            anchor="ledger", step=step, units=tuple((s,) for s in sorted(slices)),
         )  # fmt: skip
 
 
@@ -345,6 +361,7 @@ def _shorten(places: Sequence[str]) -> str:
     return f"{text} and {rest} more" if rest > 0 else text
 
 
+_METRIC_ANCHORS = {"banding_index": "between-slices"}
 _ANCHORS = {
     "create_mosaic_grid": "intensity",
     "stitch_3d_with_refinement": "stitching",
@@ -352,7 +369,11 @@ _ANCHORS = {
     "beam_profile_correction": "intensity",
     "crop_interface": "intensity",
     "compensate_attenuation": "intensity",
-    "normalize": "intensity",
+    "normalize": "between-slices",
+    "normalize_z_intensity": "between-slices",
+    "correct_bias_field": "intensity",
+    "interpolate_missing_slice": "interpolation",
+    "align_to_ras": "atlas",
     "stack": "volume",
 }
 

@@ -80,7 +80,7 @@ def run(context: Context, params: NormalizeParams) -> Result:
     import numpy as np
 
     from soct.formats.documents import write_document
-    from soct.intensity.normalization import IntensityHistogram, measure_levels
+    from soct.intensity.normalization import IntensityHistogram, measure_levels, split_tissue
     from soct.intensity.slice_gains import common_decay, refine_log_gains
 
     with np.load(context.run("beam_profile_correction", "profile")) as saved:
@@ -88,11 +88,13 @@ def run(context: Context, params: NormalizeParams) -> Result:
         log_gain = dict(zip(at, saved["log_gain"].tolist(), strict=True))
         agarose = dict(zip(at, saved["agarose_level"].tolist(), strict=True))
         agarose_sigma = dict(zip(at, saved["agarose_sigma"].tolist(), strict=True))
-    ids, levels = [], []
+    ids, levels, extremes = [], [], []
     for (slice_id,), path in sorted(context.all("compensate_attenuation", "levels").items()):
         with np.load(path) as saved:
             histogram = IntensityHistogram.from_array(saved["histogram"])
         ids.append(slice_id)
+        tissue_from = split_tissue(histogram)
+        extremes.append([histogram.percentile(q, above=tissue_from) for q in (1.0, 99.0)])
         levels.append(
             measure_levels(
                 histogram,
@@ -135,6 +137,11 @@ def run(context: Context, params: NormalizeParams) -> Result:
         floor=np.zeros(len(ids)),
         before=tissue,
         after=after * common,
+        extremes_before=np.array(extremes).reshape(-1, 2),
+        extremes_after=np.minimum(np.array(extremes).reshape(-1, 2), np.array(caps)[:, None])
+        * scale[:, None],
+        limited=gain != limited,
+        empty=empty,
     )
     held = [i for i, g, l in zip(ids, gain, limited, strict=True) if g != l]
     warnings = []

@@ -347,6 +347,7 @@ def run(context: Context, params: StitchParams) -> Result:
         pair_residual_px=placement.pair_residual_px,
         pair_accepted=placement.pair_accepted,
         pair_confidence=placement.pair_confidence,
+        pair_reason=np.array(placement.pair_reason, dtype=np.str_),
         tile_shape=np.array(tile_shape),
         voxel_um=np.array(grid.voxel_um),
     )

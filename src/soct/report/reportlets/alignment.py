@@ -183,7 +183,8 @@ def _pair_table(page: Page) -> Markup:
                         Cell(number(v), sort=v, css=s if s in ("warning", "error") else "")
                         for v, s in values
                     ),
-                ]
+                ],
+                id=f"pair-{int(pairs[i, 0])}-{int(pairs[i, 1])}",
             )
         )
     return table(

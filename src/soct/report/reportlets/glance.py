@@ -58,7 +58,10 @@ def _views(page: Page) -> Markup:
     height = ortho_y.shape[0] * vz
     tall = height > _TALL * max(ortho_y.shape[1] * vx, ortho_x.shape[1] * vy)
     css = "ortho tall" if tall else "ortho"
-    return join([Markup('<div class="{}">{}</div>').format(css, join(drawn)), caption])
+    views = Markup('<div class="{}">{}<div class="reslices">{}</div></div>').format(
+        css, drawn[0], join(drawn[1:])
+    )
+    return join([views, caption])
 
 
 def volume_views(page: Page) -> tuple[str, tuple[str, ...]]:

@@ -1,4 +1,4 @@
-"""Section 4: brightness: galvo, flat field, axial profile, surface, gains, depth."""
+"""Section 4: brightness: galvo, flat field, axial profile, surface, signal over noise."""
 
 from __future__ import annotations
 
@@ -13,12 +13,11 @@ from soct.report.images import robust_window
 from soct.report.markup import EMPTY, figure, flicker, join, note, number, picture
 from soct.report.reportlet import Page, Reportlet
 
-_FLAT, _BEAM, _SURFACE, _GAIN, _STACK = (
+_FLAT, _BEAM, _SURFACE, _DEPTH = (
     "fix_illumination",
     "beam_profile_correction",
     "crop_interface",
-    "normalize",
-    "stack",
+    "compensate_attenuation",
 )
 _BIAS, _LEVEL_Z = "correct_bias_field", "normalize_z_intensity"
 
@@ -32,8 +31,7 @@ def render(page: Page) -> Markup:
             ("Flat field", _flat_field),
             ("Axial profile", _axial_profile),
             ("Surface", _surface),
-            ("Gain per slice", _gains),
-            ("Brightness along depth", _depth),
+            ("Signal over noise", _contrast),
             ("Bias field", lambda page: _volume_pass(page, _BIAS, "Bias field of the volume")),
             ("Level along z", lambda page: _volume_pass(page, _LEVEL_Z, "Level of the planes")),
         )
@@ -151,60 +149,26 @@ def _surface(page: Page) -> Markup:
     return _part("Surface height (first, middle and last slice)", Markup('<div class="row">{}</div>').format(join(drawn)))  # fmt: skip
 
 
-def _gains(page: Page) -> Markup:
-    if not page.figures.has(_GAIN):
+def _contrast(page: Page) -> Markup:
+    """Draw signal over noise of tissue, slice by slice."""
+    found = page.view.numbers(_DEPTH, "tissue_snr")
+    if not found:
         return EMPTY
-    ids, gain, before, after = page.figures.arrays(
-        _GAIN, "run", "slice_ids", "gain", "before", "after"
-    )
-    levels = chart(
-        [
-            Series("before", ids, before / _largest(before), 1, "both", dashed=True),
-            Series("after", ids, after / _largest(after), 0, "both"),
-        ],
-        title="Tissue brightness of each slice before and after the gain",
+    values = [v for _, v in found]
+    ids = [u.slices[0] if u.slices else 0 for u, _ in found]
+    limit = page.view.limits.tissue_snr.warning
+    worst = ids[int(np.argmin(values))]
+    drawn = chart(
+        [Series("signal over noise", ids, values, style="both")],
+        title="Signal of tissue over the noise of a voxel, per slice",
         x_label="slice",
-        y_label="tissue level, relative",
+        y_label="signal / noise",
+        limits=(Band(limit, "limit"),),
         include_zero=True,
-    )
-    gains = chart(
-        [Series("gain", ids, gain, 2, "both")],
-        title="Gain of each slice",
-        x_label="slice",
-        y_label="gain",
         height=150,
     )
-    return _part(
-        "Brightness from slice to slice",
-        join(
-            [
-                figure(levels, "Tissue level per slice, over the brightest slice’s."),
-                figure(gains, "Gain that was applied."),
-            ]
-        ),
-    )
-
-
-def _depth(page: Page) -> Markup:
-    if not page.figures.has(_STACK) or "plane_median" not in page.figures.names(_STACK):
-        return EMPTY
-    median = page.figures.array(_STACK, "run", "plane_median").ravel()
-    starts = page.figures.array(_STACK, "run", "z_boundaries").ravel()
-    index = page.view.numbers(_STACK, "banding_index")
-    text = f" Banding index {number(index[0][1])}." if index else ""
-    marks = tuple(float(s) for s in starts) if starts.size <= 60 else ()
-    drawn = chart(
-        [Series("median", np.arange(median.size), median)],
-        title="Median tissue brightness of every plane of the final volume",
-        x_label="plane",
-        y_label="median brightness",
-        include_zero=True,
-        marks=marks,
-    )
-    return _part(
-        "Brightness along the depth of the volume",
-        figure(drawn, f"Dotted lines: where each slice starts. Stripes show as a saw-tooth.{text}"),
-    )
+    caption = f"Half way down each slice; least in slice {worst} ({number(min(values))})."
+    return _part("Signal over noise", figure(drawn, caption))
 
 
 def _volume_pass(page: Page, step: str, title: str) -> Markup:
@@ -267,13 +231,10 @@ REPORTLET = Reportlet(
     title="Intensity",
     question="Is brightness a property of the tissue, and not of the microscope?",
     render=render,
-    good="a smooth flat field that looks like vignetting; a flat profile after correction; tissue levels that "
-    "change slowly from slice to slice.",
-    bad="tissue outlines in the flat field (too few tiles: pool more slices), a saw-tooth along depth "
-    "(compensate_attenuation, normalize), a repeated dark column (galvo return).",
-    inputs=(
-        "create_mosaic_grid", _FLAT, _BEAM, _SURFACE, "compensate_attenuation", _GAIN, _STACK,
-        _BIAS, _LEVEL_Z,
-    ),
-    thresholds=("banding_index", "contrast_kept", "galvo_confidence", "background_std", "agarose_coverage"),
+    good="a smooth flat field that looks like vignetting; a flat profile after correction; signal well over noise "
+    "in every slice.",
+    bad="tissue outlines in the flat field (too few tiles: pool more slices), a profile that still falls with depth "
+    "(compensate_attenuation), a repeated dark column (galvo return).",
+    inputs=("create_mosaic_grid", _FLAT, _BEAM, _SURFACE, _DEPTH, _BIAS, _LEVEL_Z),
+    thresholds=("contrast_kept", "galvo_confidence", "background_std", "agarose_coverage", "tissue_snr"),
 )  # fmt: skip

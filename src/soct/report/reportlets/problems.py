@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from markupsafe import Markup
 
+from soct.report.evidence import find_evidence
+from soct.report.figures import FigureError
 from soct.report.markup import EMPTY, details, join, pill, table
 from soct.report.model import StatusName
 from soct.report.problems import Problem
 from soct.report.reportlet import Page, Reportlet
+from soct.report.reportlets.stitching import shown_examples
 
 _SHOWN = 12
+_LINKED = 3
 
 
 def render(page: Page) -> Markup:
@@ -18,7 +22,7 @@ def render(page: Page) -> Markup:
     quiet = [p for p in page.problems if p.severity == "info"]
     if not page.problems:
         return _all_passed(page)
-    parts = [_card(i, problem) for i, problem in enumerate(serious[:_SHOWN], 1)]
+    parts = [_card(page, i, problem) for i, problem in enumerate(serious[:_SHOWN], 1)]
     if not serious:
         parts.append(Markup("<p>No problem needs attention. {}</p>").format(_checked(page)))
     if len(serious) > _SHOWN:
@@ -31,7 +35,7 @@ def render(page: Page) -> Markup:
     return join(parts)
 
 
-def _card(rank: int, problem: Problem) -> Markup:
+def _card(page: Page, rank: int, problem: Problem) -> Markup:
     rows = [
         ("Evidence", problem.evidence),
         ("Means", problem.meaning),
@@ -40,19 +44,55 @@ def _card(rank: int, problem: Problem) -> Markup:
     listed = [Markup("<dt>{}</dt><dd>{}</dd>").format(k, v) for k, v in rows if v]
     if problem.settings:
         listed.append(Markup("<dt>To change</dt><dd>{}</dd>").format(_settings(problem)))
-    more = Markup(' <a href="#{}">show</a>').format(problem.anchor) if problem.anchor else EMPTY
+    links = _links(page, problem)
+    if links:
+        listed.append(Markup("<dt>Look at</dt><dd>{}</dd>").format(Markup(" · ").join(links)))
     return Markup(
-        '<article class="card problem {}"><h3><span>{}. {}</span>{}</h3>'
-        '<p><span class="where">{}</span>{}</p><dl>{}</dl></article>'
+        '<article class="card problem {}"><div><h3><span>{}. {}</span>{}</h3>'
+        '<p><span class="where">{}</span></p><dl>{}</dl></div>{}</article>'
     ).format(
         problem.severity,
         rank,
         problem.what,
         pill(problem.severity),
         problem.where,
-        more,
         join(listed),
+        _thumbnail(page, problem),
     )
+
+
+def _thumbnail(page: Page, problem: Problem) -> Markup:
+    found = find_evidence(page, problem)
+    if found is None:
+        return EMPTY
+    return Markup('<figure class="evidence">{}<figcaption>{}</figcaption></figure>').format(
+        found.drawing, found.caption
+    )
+
+
+def _links(page: Page, problem: Problem) -> list[Markup]:
+    """Return links to the section, and to what it says about the worst places."""
+    link = Markup('<a href="#{}">{}</a>')
+    links = [link.format(problem.anchor, f"section “{problem.anchor.replace('-', ' ')}”")] if problem.anchor else []  # fmt: skip
+    known = {row.slice_id for row in page.view.ledger}
+    pairs = _measured_pairs(page) if any(len(u) == 2 for u in problem.units) else set()
+    stitched = set(shown_examples(page)) if problem.anchor == "stitching" else set()
+    for slices in problem.units[:_LINKED]:
+        if slices in pairs:
+            links.append(link.format(f"pair-{slices[0]}-{slices[1]}", f"pair {slices[0]} → {slices[1]}"))  # fmt: skip
+        elif len(slices) == 1 and f"z{slices[0]:02d}" in stitched:
+            links.append(link.format(f"stitch-z{slices[0]:02d}", f"stitching of slice {slices[0]}"))
+        elif slices and slices[-1] in known:
+            links.append(link.format(f"slice-{slices[-1]}", f"slice {slices[-1]} in the ledger"))
+    return list(dict.fromkeys(links))
+
+
+def _measured_pairs(page: Page) -> set[tuple[int, ...]]:
+    try:
+        pairs = page.figures.array("estimate_slice_poses", "run", "pairs", ndim=2)
+    except FigureError:
+        return set()
+    return {tuple(pair) for pair in pairs.astype(int).tolist()}
 
 
 def _settings(problem: Problem) -> Markup:

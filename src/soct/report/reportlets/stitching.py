@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,8 @@ from soct.report.images import robust_window
 from soct.report.markup import EMPTY, figure, flicker, join, note, number, picture, table
 from soct.report.overlays import scale_overlay
 from soct.report.reportlet import Page, Reportlet
+from soct.report.seam_figures import draw_rejected, draw_seams
+from soct.report.seams import REASONS
 
 _STEP = "stitch_3d_with_refinement"
 _RANKED_BY = ("tile_residual_p95_um", "tile_residual_rms_um")
@@ -25,16 +28,26 @@ def render(page: Page) -> Markup:
     """Draw the residual per slice, then examples: before and after, and the residual graph."""
     if not any(unit.finished for unit in page.view.units(_STEP)):
         return note("No slice is stitched yet.")
-    parts = [page.guarded("Residual per slice", lambda: _per_slice(page))]
+    parts = [
+        page.guarded("Residual per slice", lambda: _per_slice(page)),
+        page.guarded("Seams per slice", lambda: _seam_metrics(page)),
+        page.guarded("Seams", lambda: draw_seams(page)),
+    ]
     for example in _examples(page):
         unit = example.unit
         value = "" if example.value is None else f" ({number(example.value, 'um')})"
-        title = Markup("<h3>{}: {}{}</h3>").format(unit, example.why, value)
+        title = Markup('<h3 id="stitch-{0}">{0}: {1}{2}</h3>').format(unit, example.why, value)
         pictures = page.guarded(f"Stitching of {unit}", lambda unit=unit: _before_after(page, unit))  # type: ignore[misc]
         graph = page.guarded(f"Residual graph of {unit}", lambda unit=unit: _graph(page, unit))  # type: ignore[misc]
         parts.append(title + Markup('<div class="row">{}{}</div>').format(pictures, graph))
     parts.append(page.guarded("Table of slices", lambda: _table(page)))
+    parts.append(page.guarded("Rejected pairs", lambda: draw_rejected(page)))
     return join(parts)
+
+
+def shown_examples(page: Page) -> tuple[str, ...]:
+    """Return the slices that the section shows; each has the anchor ``stitch-`` and its name."""
+    return tuple(example.unit for example in _examples(page))
 
 
 def _examples(page: Page) -> tuple[Example, ...]:
@@ -67,6 +80,33 @@ def _per_slice(page: Page) -> Markup:
         height=170,
     )
     return figure(drawn, "What the tile pairs of each slice disagree with the final placement.")
+
+
+def _seam_metrics(page: Page) -> Markup:
+    """Draw what the seams of each slice looked like by the stage alone and as placed."""
+    drawn = []
+    for metric, label, limit in (
+        ("seam_l1", "difference in overlaps", page.view.limits.seam_l1),
+        ("seam_pearson", "correlation in overlaps", page.view.limits.seam_pearson),
+    ):
+        lines = []
+        for k, (name, said) in enumerate(((f"{metric}_before", "motor only"), (metric, "final"))):
+            found = page.view.numbers(_STEP, name)
+            if len(found) > 1:
+                ids = [u.slices[0] for u, _ in found]
+                lines.append(Series(said, ids, [v for _, v in found], 1 - k, "both", dashed=k == 0))
+        if len(lines) == 2:
+            body = chart(
+                lines,
+                title=f"{label.capitalize()} per slice, motor only and final",
+                x_label="slice",
+                y_label=label,
+                limits=(Band(limit.warning, "limit"),),
+                width=460,
+                height=180,
+            )
+            drawn.append(figure(body, f"{label.capitalize()}, tile against tile."))
+    return Markup('<div class="row">{}</div>').format(join(drawn)) if drawn else EMPTY
 
 
 def _before_after(page: Page, unit: str) -> Markup:
@@ -117,12 +157,13 @@ def _graph(page: Page, unit: str) -> Markup:
     xy = (centres - low) * scale
     limit = page.view.limits.tile_residual_p95_um.warning
     parts = [_tile_outline(point, tile * scale) for point in xy] if len(xy) <= 400 else []
-    for (a, b), value, used in zip(
-        pairs.reshape(-1, 2).tolist(), np.ravel(residual).tolist(), np.ravel(accepted).tolist(), strict=True
+    reasons = _reasons(page, unit, len(pairs))
+    for (a, b), value, used, reason in zip(
+        pairs.reshape(-1, 2).tolist(), np.ravel(residual).tolist(), np.ravel(accepted).tolist(), reasons, strict=True
     ):  # fmt: skip
         if not (0 <= a < len(xy) and 0 <= b < len(xy)):
             continue
-        parts.append(_edge(xy[a], xy[b], value * pixel, bool(used), limit))
+        parts.append(_edge(xy[a], xy[b], value * pixel, bool(used), limit, reason))
     parts += _displacements(xy, (positions - nominal).astype(float), pixel)
     height, width = ((high - low) * scale).tolist()
     rejected = int((~np.ravel(accepted).astype(bool)).sum())
@@ -130,10 +171,23 @@ def _graph(page: Page, unit: str) -> Markup:
     body = svg(width + 2, height + 2, title, join(parts), css="graph")
     caption = (
         f"{len(xy)} tiles (dots) and {len(pairs)} measured pairs (lines: thicker and more orange for a larger "
-        f"residual, full at {number(limit, 'um')}; dashed: {rejected} rejected). Arrows: displacement from "
-        "the motor positions, less its mean, enlarged."
+        f"residual, full at {number(limit, 'um')}; dashed: {rejected} rejected{_counted(reasons)}). Arrows: "
+        "displacement from the motor positions, less its mean, enlarged."
     )
     return figure(body, caption)
+
+
+def _reasons(page: Page, unit: str, count: int) -> list[str]:
+    """Why each pair was rejected, as far as the run saved it."""
+    if "pair_reason" not in page.figures.names(_STEP, unit):
+        return [""] * count
+    found = page.figures.array(_STEP, unit, "pair_reason").ravel().astype(str).tolist()
+    return found if len(found) == count else [""] * count
+
+
+def _counted(reasons: list[str]) -> str:
+    named = Counter(reason for reason in reasons if reason)
+    return ": " + ", ".join(f"{n} {reason}" for reason, n in sorted(named.items())) if named else ""
 
 
 def _tile_outline(centre: NDArray[np.float64], shape: NDArray[np.float64]) -> Markup:
@@ -143,7 +197,12 @@ def _tile_outline(centre: NDArray[np.float64], shape: NDArray[np.float64]) -> Ma
 
 
 def _edge(
-    a: NDArray[np.float64], b: NDArray[np.float64], residual_um: float, used: bool, limit: float
+    a: NDArray[np.float64],
+    b: NDArray[np.float64],
+    residual_um: float,
+    used: bool,
+    limit: float,
+    reason: str,
 ) -> Markup:
     share = min(1.0, abs(residual_um) / limit) if limit > 0 and residual_um == residual_um else 1.0
     colour = (
@@ -154,7 +213,7 @@ def _edge(
         '<line x1="{:.1f}" y1="{:.1f}" x2="{:.1f}" y2="{:.1f}" stroke="{}" stroke-width="{:.1f}"{}><title>{}{}</title></line>'
     ).format(
         a[1], a[0], b[1], b[0], colour, 1.0 + 2.5 * share, dashes,
-        number(residual_um, "um"), "" if used else ", rejected",
+        number(residual_um, "um"), "" if used else ", rejected" + (f": {REASONS.get(reason, reason)}" if reason else ""),
     )  # fmt: skip
 
 
