@@ -273,7 +273,7 @@ def _stitching(ids, side, clock, rng, save, picture, bad) -> StepView:
             "stitch_3d_with_refinement", f"z{i:02d}", before=before, after=picture, nominal_px=nominal,
             positions_px=positions, tile_confidence=np.ones(len(grid)), grid_index=grid, pairs=pairs,
             pair_residual_px=residual, pair_accepted=accepted, pair_confidence=np.ones(len(pairs)),
-            tile_shape=np.array([tile, tile]), voxel_um=np.array(VOXEL),
+            pair_reason=np.where(accepted, "", "disagrees"), tile_shape=np.array([tile, tile]), voxel_um=np.array(VOXEL),
         )  # fmt: skip
         units.append(
             _unit("stitch_3d_with_refinement", (i,), clock, 8 + 2 * rng.random(), metrics=(
@@ -281,7 +281,8 @@ def _stitching(ids, side, clock, rng, save, picture, bad) -> StepView:
                 metric("tile_residual_rms_um", float(25 * np.sqrt((used**2).mean())), "um"),
                 metric("pairs_accepted", int(accepted.sum())), metric("pairs_total", int(accepted.size)),
                 metric("seam_step_percent", float(1.5 + rng.random()), "%"),
-                metric("seam_l1", 0.06), metric("seam_pearson", float(0.86 + 0.05 * rng.random()))),
+                metric("seam_l1_before", 0.09), metric("seam_l1", 0.06),
+                metric("seam_pearson_before", 0.7), metric("seam_pearson", float(0.86 + 0.05 * rng.random()))),
                 warnings=("3 tiles hold no tissue and follow the grid model",) if i % 5 == 0 else ())
         )  # fmt: skip
     clock.wait()
@@ -324,9 +325,18 @@ def _depth_steps(ids, clock, rng, save) -> list[StepView]:
 def _gains(ids, clock, rng, save) -> StepView:
     level = 50 * (1 + 0.12 * rng.normal(size=len(ids)))
     save("normalize", "run", slice_ids=np.array(ids), gain=50 / level, floor=np.full(len(ids), 2.0),
-         before=level, after=50 + rng.normal(0, 0.5, len(ids)))  # fmt: skip
+         before=level, after=50 + rng.normal(0, 0.5, len(ids)), limited=np.arange(len(ids)) == 1,
+         extremes_before=np.stack([0.4 * level, 2 * level], 1), empty=np.zeros(len(ids), bool),
+         extremes_after=np.tile([20.0, 100.0], (len(ids), 1)))  # fmt: skip
     unit = _unit(
-        "normalize", (), clock, 9.0, metrics=(metric("gain_max", float((50 / level).max())),)
+        "normalize",
+        (),
+        clock,
+        9.0,
+        metrics=(
+            metric("gain_max", float((50 / level).max())),
+            metric("gain_limited", min(1, len(ids) - 1)),
+        ),
     )
     clock.wait()
     return StepView("normalize", "One smooth gain per slice.", 1, "run", (unit,))
@@ -383,7 +393,7 @@ def _stack(ids, clock, save, picture, rng) -> StepView:
     valid[nz // 2 : nz // 2 + 8] = 0.4
     save(
         "stack", "run", ortho_z=picture, ortho_y=reslice, ortho_x=reslice[:, ::-1], motor_y=motor,
-        motor_x=motor[:, ::-1], voxel_um=np.array([20.0, 15.0, 15.0]), z_boundaries=np.arange(len(ids)) * 20,
+        motor_x=motor[:, ::-1], voxel_um=np.array([20.0, 15.0, 15.0]), slice_ids=np.array(ids), z_boundaries=np.arange(len(ids)) * 20,
         plane_median=median, plane_valid_fraction=valid,
     )  # fmt: skip
     unit = _unit("stack", (), clock, 44.0, metrics=(metric("banding_index", 0.012), metric("filled", 0.985)),

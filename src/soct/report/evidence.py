@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from soct.report.images import robust_window
 from soct.report.markup import EMPTY, picture
-from soct.report.overlays import overlay_size, scale_overlay
+from soct.report.overlays import overlay_size, scale_overlay, square_overlay
 from soct.report.problems import Problem
 from soct.report.reportlet import Page
 from soct.report.seams import rank_seams
@@ -25,6 +25,7 @@ from soct.report.slice_pictures import (
     checkerboard,
     cut,
     cut_seam,
+    square_size,
     stitched_slice,
 )
 
@@ -81,7 +82,7 @@ def _tile(page: Page, problem: Problem) -> Evidence | None:
     width, _ = overlay_size(drawn)
     scale = width / image.shape[1]
     marks = Markup("").join(_box_mark(box, scale) for box in boxes if box is not None)
-    overlay = scale_overlay(drawn, image.shape[1] * stitched.pixel_um, marks)
+    overlay = scale_overlay(drawn, image.shape[1] * stitched.pixel_um, marks, shown=_SIDE)
     alt = f"Slice {slice_id} with the place of tile ({row}, {col}) marked"
     return Evidence(
         picture(drawn, alt, overlay=overlay, width=_SIDE),
@@ -115,7 +116,8 @@ def _pair(page: Page, problem: Problem) -> Evidence | None:
     fixed, moving = problem.units[0]
     board, pixel = checkerboard(page.figures, (fixed, moving), "poses")
     drawn = page.images.encode(board, window=robust_window(board), max_side=_SIDE)
-    overlay = scale_overlay(drawn, board.shape[1] * pixel)
+    lines = square_overlay(drawn, board.shape, square_size(board.shape))
+    overlay = scale_overlay(drawn, board.shape[1] * pixel, lines, shown=_SIDE)
     alt = f"Slices {fixed} and {moving} in alternating squares, as placed in the volume"
     return Evidence(
         picture(drawn, alt, overlay=overlay, width=_SIDE),
@@ -124,7 +126,12 @@ def _pair(page: Page, problem: Problem) -> Evidence | None:
 
 
 def _seam(page: Page, problem: Problem) -> Evidence | None:
-    if problem.step != STITCH or not problem.units or len(problem.units[0]) != 1:
+    if (
+        problem.step != STITCH
+        or not problem.metric
+        or not problem.units
+        or len(problem.units[0]) != 1
+    ):
         return None
     unit = f"z{problem.units[0][0]:02d}"
     seams = [s for s in rank_seams(page.figures, [unit]) if s.accepted]
@@ -133,7 +140,7 @@ def _seam(page: Page, problem: Problem) -> Evidence | None:
     stitched = stitched_slice(page.figures, unit)
     _, after = cut_seam(stitched, seams[0].a, seams[0].b)
     drawn = page.images.encode(after, window=robust_window(after), max_side=_SIDE)
-    overlay = scale_overlay(drawn, after.shape[1] * stitched.pixel_um)
+    overlay = scale_overlay(drawn, after.shape[1] * stitched.pixel_um, shown=_SIDE)
     where = seams[0].where
     return Evidence(
         picture(drawn, f"Seam of {where}", overlay=overlay, width=_SIDE), f"worst seam: {where}"
@@ -171,7 +178,7 @@ def _reslice(
     drawn = page.images.encode(
         reslice, window=robust_window(reslice), max_side=2 * _SIDE, pixel_um=(vz, vx)
     )
-    overlay = scale_overlay(drawn, reslice.shape[1] * vx, marks)
+    overlay = scale_overlay(drawn, reslice.shape[1] * vx, marks, shown=_SIDE)
     width = min(_SIDE, round(300 / drawn.aspect))
     return Evidence(
         picture(drawn, f"Reslice (z, x): {caption}", overlay=overlay, width=width), caption
@@ -224,7 +231,7 @@ def _slice(page: Page, problem: Problem) -> Evidence | None:
     stitched = stitched_slice(page.figures, unit)
     image = cut(stitched.after, (0, stitched.after.shape[0], 0, stitched.after.shape[1]))
     drawn = page.images.encode(image, window=robust_window(image), max_side=_SIDE)
-    overlay = scale_overlay(drawn, image.shape[1] * stitched.pixel_um)
+    overlay = scale_overlay(drawn, image.shape[1] * stitched.pixel_um, shown=_SIDE)
     return Evidence(
         picture(drawn, f"Slice {slice_id}, projection along depth", overlay=overlay, width=_SIDE),
         f"slice {slice_id}",

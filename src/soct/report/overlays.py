@@ -10,6 +10,8 @@ from soct.report.markup import EMPTY, number
 
 _WIDTH = 520.0
 _TEXT = 16.0
+_READABLE = 11.5
+"""Pixels of text on the page, where a picture is shown small."""
 
 
 def overlay_size(image: Picture) -> tuple[float, float]:
@@ -17,7 +19,9 @@ def overlay_size(image: Picture) -> tuple[float, float]:
     return _WIDTH, _WIDTH * image.aspect
 
 
-def scale_overlay(image: Picture, width_um: float, more: Markup = EMPTY) -> Markup:
+def scale_overlay(
+    image: Picture, width_um: float, more: Markup = EMPTY, *, shown: int | None = None
+) -> Markup:
     """Return an SVG that lies over a picture: a scale bar and whatever else is given.
 
     Parameters
@@ -27,7 +31,10 @@ def scale_overlay(image: Picture, width_um: float, more: Markup = EMPTY) -> Mark
         What the picture's width stands for.
     more : Markup
         SVG in the units of `overlay_size`.
+    shown : int, optional
+        Width of the picture on the page, where it is so small that text must be larger to be read.
     """
+    text = _TEXT if shown is None else max(_TEXT, _READABLE * _WIDTH / shown)
     width, height = overlay_size(image)
     length = round_length(0.3 * width_um)
     bar = EMPTY
@@ -40,8 +47,20 @@ def scale_overlay(image: Picture, width_um: float, more: Markup = EMPTY) -> Mark
             '<line x1="{0:.1f}" x2="{1:.1f}" y1="{2:.1f}" y2="{2:.1f}" stroke="#fff" stroke-width="3.5"/>'
             '<text x="{3:.1f}" y="{4:.1f}" text-anchor="middle" style="font-size:{6:.0f}px">{5}</text>'
         ).format(
-            x1, x2, height - 14, (x1 + x2) / 2, height - 22, label, _TEXT
+            x1, x2, height - 14, (x1 + x2) / 2, height - 22, label, text
         )  # fmt: skip
     return Markup(
         '<svg viewBox="0 0 {:.1f} {:.1f}" preserveAspectRatio="none" aria-hidden="true">{}{}</svg>'
     ).format(width, height, bar, more)
+
+
+def square_overlay(image: Picture, shape: tuple[int, ...], side: int) -> Markup:
+    """Return faint lines between the squares of a checkerboard, for `scale_overlay`."""
+    width, height = overlay_size(image)
+    rows, columns = shape
+    line = Markup('<path d="M{:.1f} {:.1f}L{:.1f} {:.1f}" stroke="#fff" stroke-opacity=".3"/>')
+    down = [x * width / columns for x in range(side, columns, side)]
+    across = [y * height / rows for y in range(side, rows, side)]
+    return EMPTY.join(
+        [line.format(x, 0, x, height) for x in down] + [line.format(0, y, width, y) for y in across]
+    )

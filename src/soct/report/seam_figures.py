@@ -38,7 +38,7 @@ def _seam(page: Page, seam: Seam, why: str) -> Markup:
     drawn = []
     for image, label in ((before, "motor positions"), (after, "final")):
         encoded = page.images.encode(image, window=window, max_side=_SIDE)
-        overlay = scale_overlay(encoded, image.shape[1] * stitched.pixel_um)
+        overlay = scale_overlay(encoded, image.shape[1] * stitched.pixel_um, shown=_SIDE)
         alt = f"Seam of {seam.where}, {label}"
         drawn.append(picture(encoded, alt, overlay=overlay, width=_SIDE))
     title = f"{why.capitalize()}: {number(seam.residual_um, 'um')}"

@@ -22,7 +22,8 @@ Placement: TypeAlias = Literal["poses", "stage"]
 Image: TypeAlias = NDArray[np.float32]
 Box: TypeAlias = tuple[float, float, float, float]
 """``(top, bottom, left, right)`` in pixels of a picture."""
-_SQUARES = 8
+SQUARES = 8
+"""Squares along the longer side of a checkerboard."""
 _SEAM_REACH = 0.45
 """How far a picture of a seam reaches to either side of it, in tiles."""
 
@@ -130,7 +131,7 @@ def checkerboard(
     fixed, moving = (stitched_slice(figures, f"z{s:02d}") for s in pair)
     to_moving = _mapping(figures, pair, (fixed, moving), placed_by)
     rows, columns = fixed.after.shape
-    grid = np.stack(np.mgrid[:rows, :columns], axis=-1).reshape(-1, 2) * fixed.pixel_um
+    grid = np.indices((rows, columns), dtype=np.float64).reshape(2, -1).T * fixed.pixel_um
     at = (to_moving(grid) / moving.pixel_um).T.reshape(2, rows, columns)
     known = np.isfinite(moving.after)
     laid = ndi.map_coordinates(
@@ -138,11 +139,16 @@ def checkerboard(
     )
     hole = ndi.map_coordinates((~known).astype(np.float32), at, order=1, mode="constant", cval=1.0)
     laid[hole > 0.5] = np.nan
-    square = max(4, -(-max(rows, columns) // _SQUARES))
+    square = square_size((rows, columns))
     y, x = np.ogrid[:rows, :columns]
     turn = (y // square + x // square) % 2 == 0
     board = np.where(turn, fixed.after / _level(fixed.after), laid / _level(laid))
     return board.astype(np.float32), fixed.pixel_um
+
+
+def square_size(shape: tuple[int, ...]) -> int:
+    """Return the side of a checkerboard's squares in pixels."""
+    return max(4, -(-max(shape) // SQUARES))
 
 
 def _mapping(

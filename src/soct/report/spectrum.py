@@ -9,8 +9,8 @@ from numpy.typing import ArrayLike, NDArray
 
 _MIN_PERIODS = 3
 _MIN_PLANES = 12
-_HIGHEST = 4.0
-"""Repeats per slice that are shown: the fundamental and three overtones of a saw-tooth."""
+_LOWEST, _HIGHEST = 0.4, 4.0
+"""Repeats per slice that are kept: the fundamental and three overtones of a saw-tooth. Anatomy lies below."""
 
 
 @dataclass(frozen=True)
@@ -74,5 +74,7 @@ def depth_spectrum(
     padded = 4 * span.size
     amplitude = 2 * np.abs(np.fft.rfft(logs * window, padded)) / window.sum()
     repeats = np.fft.rfftfreq(padded) * period
-    shown = (repeats > 0) & (repeats <= _HIGHEST)
-    return DepthSpectrum(repeats[shown], 100 * amplitude[shown], period)
+    shown = (repeats >= _LOWEST) & (repeats <= _HIGHEST)
+    return DepthSpectrum(
+        repeats[shown].astype(np.float64), 100 * amplitude[shown].astype(np.float64), period
+    )

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 from markupsafe import Markup
 
-from soct.report.charts import Series, chart, svg
+from soct.report.acquisition_figures import (
+    draw_cut_thickness,
+    draw_stage_path,
+    draw_tiles_per_slice,
+)
+from soct.report.charts import svg
 from soct.report.markup import (
     details,
     facts,
@@ -34,9 +38,11 @@ def render(page: Page) -> Markup:
     return join(
         [
             _facts(acquisition),
+            page.guarded("Tiles per slice", lambda: draw_tiles_per_slice(page)),
             page.guarded("Tile map", lambda: _maps(acquisition.slices)),
             _problems(acquisition.slices),
-            page.guarded("Stage depth", lambda: _stage_depth(acquisition.slices)),
+            page.guarded("Cut thickness", lambda: draw_cut_thickness(page)),
+            page.guarded("Stage path", lambda: draw_stage_path(page)),
             _metadata(acquisition),
         ]
     )
@@ -88,7 +94,7 @@ def _maps(slices: Sequence[SliceAcquisition]) -> Markup:
 def _map(record: SliceAcquisition) -> Markup:
     found = set(record.found)
     bad = {(p.row, p.col): p.kind for p in record.problems if p.row is not None}
-    cell = float(np.clip(150 / max(record.rows, record.cols, 1), 3, 18))
+    cell = min(18.0, max(3.0, 150 / max(record.rows, record.cols, 1)))
     parts = []
     for r in range(record.rows):
         for c in range(record.cols):
@@ -135,23 +141,6 @@ def _problems(slices: Sequence[SliceAcquisition]) -> Markup:
     )
 
 
-def _stage_depth(slices: Sequence[SliceAcquisition]) -> Markup:
-    known = [(s.slice_id, s.stage_z_mm) for s in slices if s.stage_z_mm is not None]
-    if len(known) < 3:
-        return Markup("")
-    ids = np.array([k for k, _ in known], dtype=float)
-    depth = np.array([z for _, z in known], dtype=float)
-    steps = 1000 * np.diff(depth) / np.diff(ids)
-    drawn = chart(
-        [Series("step", ids[1:], steps, style="both")],
-        title="Stage step in depth from slice to slice",
-        x_label="slice",
-        y_label="step (µm per slice)",
-        height=170,
-    )
-    return figure(drawn, "Depth step that the stage reported, per slice. A jump is a missed or double cut.")  # fmt: skip
-
-
 def _metadata(acquisition: AcquisitionView) -> Markup:
     rows = [
         (m.name, f"{m.value} {unit_text(m.unit)}".strip(), m.source) for m in acquisition.metadata
@@ -174,5 +163,5 @@ REPORTLET = Reportlet(
     bad="holes in a map: the place has no data in the volume. A truncated tile can often be copied again "
     "from the microscope.",
     thresholds=("tiles_used", "slices_used"),
-    inputs=("create_mosaic_grid",),
+    inputs=("create_mosaic_grid", "estimate_slice_poses"),
 )

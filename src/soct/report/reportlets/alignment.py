@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from soct.report.charts import Band, Series, chart
 from soct.report.images import robust_window
-from soct.report.markup import EMPTY, Cell, Row, figure, flicker, join, note, number, picture, table
+from soct.report.markup import Cell, Row, figure, flicker, join, note, number, picture, table
 from soct.report.overlays import scale_overlay
+from soct.report.pair_figures import draw_checkerboards, draw_loops
 from soct.report.reportlet import Page, Reportlet
 
 _POSES, _STACK, _PAIRS = "estimate_slice_poses", "stack", "register_pairwise"
@@ -21,7 +22,9 @@ _SIDE = 640
 def render(page: Page) -> Markup:
     """Draw the reslices before and after, then poses, pairs and the table of pairs."""
     parts = []
-    if page.figures.has(_STACK):
+    if not page.figures.has(_STACK):
+        parts.append(note("Reslices: the volume is not stacked yet."))
+    else:
         for axis, name in (("y", "z, x"), ("x", "z, y")):
             parts.append(
                 page.guarded(f"Reslice ({name})", lambda axis=axis, name=name: _reslice(page, axis, name))  # type: ignore[misc]
@@ -29,10 +32,12 @@ def render(page: Page) -> Markup:
     if page.figures.has(_POSES):
         parts.append(page.guarded("Poses", lambda: _poses(page)))
         parts.append(page.guarded("Pairs", lambda: _pairs(page)))
+        parts.append(page.guarded("Checkerboards", lambda: draw_checkerboards(page)))
+        parts.append(page.guarded("Loops", lambda: draw_loops(page)))
         parts.append(page.guarded("Table of pairs", lambda: _pair_table(page)))
     elif any(u.finished for u in page.view.units(_PAIRS)):
         parts.append(page.guarded("Table of pairs", lambda: _metric_table(page)))
-    return join(parts) if parts else note("No slices are aligned yet.")
+    return join(parts) if len(parts) > 1 else note("No slices are aligned yet.")
 
 
 def _reslice(page: Page, axis: str, name: str) -> Markup:
@@ -92,22 +97,12 @@ def _poses(page: Page) -> Markup:
         limits=(Band(limits.cumulative_rotation_deg.warning, "limit"),),
         height=150,
     )
-    depth = chart(
-        [
-            Series("final", ids[1:], np.diff(pose[:, 0]) / np.diff(ids), 0, "both"),
-            Series("stage", ids[1:], np.diff(stage[:, 0]) / np.diff(ids), 4, "line", dashed=True),
-        ],
-        title="Cut thickness of each slice, from the images and from the stage",
-        x_label="slice",
-        y_label="thickness (µm)",
-        height=150,
-    )
     return join(
         [
             Markup("<h3>Where the slices came to lie</h3>"),
             figure(shift, "Position in the plane, less what the stage said (0 at the middle slice). A slow curve is drift; a single spike is a glitch or a wrong pair."),
             figure(turn, "Rotation about the depth axis."),
-            figure(depth, "Distance in depth from the slice before.") if len(ids) > 2 else EMPTY,
+            Markup('<p>How thick every cut was: <a href="#acquisition">section “Acquisition”</a>.</p>'),
         ]
     )  # fmt: skip
 

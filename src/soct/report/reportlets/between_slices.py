@@ -175,7 +175,7 @@ def _spectrum(page: Page) -> Markup:
         include_zero=True,
         marks=(1.0, 2.0, 3.0, 4.0),
     )
-    return figure(drawn, " ".join([*(_said(label, s) for label, s in spectra), "Banding is a peak at 1 (dotted), with overtones at 2, 3, 4; anatomy lies below 1."]))  # fmt: skip
+    return figure(drawn, " ".join([*(_said(label, s) for label, s in spectra), "Banding is a peak at 1 (dotted), with overtones at 2, 3 and 4; slower changes are anatomy and are left out."]))  # fmt: skip
 
 
 def _said(label: str, spectrum: DepthSpectrum) -> str:

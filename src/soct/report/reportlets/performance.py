@@ -36,6 +36,7 @@ def render(page: Page) -> Markup:
         [
             _totals(view),
             page.guarded("Gantt chart", lambda: _gantt(view)),
+            page.guarded("Peak memory", lambda: _memory(view)),
             page.guarded("Time per step", lambda: _table(view)),
         ]
     )
@@ -126,6 +127,47 @@ def _bar(unit: UnitView, y: float, scale: float) -> Markup:
         unit.state,
         duration(unit.seconds),
     )
+
+
+def _memory(view: RunView) -> Markup:
+    """Draw each step's largest unit against the budget of the run."""
+    peaks = [
+        (step.id, max((u.peak_memory_bytes or 0 for u in step.units), default=0))
+        for step in view.steps
+    ]
+    peaks = [(step, peak) for step, peak in peaks if peak]
+    if not peaks:
+        return note("Peak memory was not recorded.")
+    budget = view.memory_budget_bytes or 0
+    largest = max(budget, *(peak for _, peak in peaks))
+    scale = (_WIDTH - _LEFT - 90) / largest
+    parts = []
+    for i, (step, peak) in enumerate(peaks):
+        y = 6 + i * _ROW
+        fill = _FILL["failed"] if budget and peak > budget else _FILL["done"]
+        parts.append(
+            Markup(
+                '<text class="ty" x="{:.0f}" y="{:.1f}">{}</text>'
+                '<rect x="{:.1f}" y="{:.1f}" width="{:.1f}" height="13" fill="{}" fill-opacity=".85"/>'
+                '<text x="{:.1f}" y="{:.1f}">{}</text>'
+            ).format(
+                _LEFT - 8, y + 8, step, _LEFT, y + 1, max(1.0, peak * scale), fill,
+                _LEFT + peak * scale + 6, y + 12, size(peak),
+            )
+        )  # fmt: skip
+    height = len(peaks) * _ROW + 26
+    if budget:
+        x = _LEFT + budget * scale
+        parts.append(
+            Markup(
+                '<line class="limit" x1="{0:.1f}" x2="{0:.1f}" y1="2" y2="{1:.1f}"/>'
+                '<text class="te limit" x="{0:.1f}" y="{2:.1f}">budget {3}</text>'
+            ).format(x, height - 18, height - 5, size(budget))
+        )
+    title = "Peak memory of the largest unit of every step, against the budget"
+    text = "Peak memory of the largest unit of every step"
+    text += "; dashed: what all units together may take." if budget else "; no budget was recorded."
+    return figure(svg(_WIDTH, height, title, join(parts)), text)
 
 
 def _table(view: RunView) -> Markup:
