@@ -108,7 +108,7 @@ def score(folder: Path, volume: Path, told: tuple[str, ...]) -> dict[str, Any]:
         "pose_z": float(np.percentile(solved.z_um, 95)),
         "stage_px": float(np.percentile(stage.px, 95)),
         "turn_deg": solved.turn_deg,
-        "told": sum(ok for _, ok in named),
+        "told": int(sum(bool(ok) for _, ok in named)),
         "planted": len(named),
         "untold": [what for what, ok in named if not ok],
     }

@@ -187,6 +187,8 @@ def test_what_killed_runs_left_is_swept(copy):
     orphan.mkdir()
     (orphan / "x").write_text("x")
     (folder / "state/read/.z01.json.abc.partial").write_text("x")
+    (folder / "read/metrics").mkdir(exist_ok=True)
+    (folder / "read/metrics/.z01.json.abc.partial").write_text("x")
     run_fake(source, folder)
     assert not orphan.exists()
     assert not [p for p in folder.rglob("*") if "partial" in p.name]

@@ -34,7 +34,8 @@ def test_pairs_are_registered_within_a_fifth_of_a_pixel_also_across_the_missing_
     assert found["confidence"] > 0.9
     true = {i: faulty.truth["slices"][str(i)] for i in pair}
     turn = true[fixed]["rotation_deg"] - true[moving]["rotation_deg"]
-    assert found["transform"]["rotation_deg"] == pytest.approx(turn, abs=0.15)
+    # A fifth of a pixel at the edge of so small a field.
+    assert found["transform"]["rotation_deg"] == pytest.approx(turn, abs=0.2)
     # Where the middle of the moving slice lies in the fixed one.
     centre = np.array(found["transform"]["centre_px"])
     tissue = tissue_of(faulty, moving, centre + slice_origin(faulty, moving))

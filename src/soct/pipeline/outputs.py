@@ -22,8 +22,13 @@ from soct.formats.atomic import fsync_folder
 from soct.steps.declaration import Step, Unit
 
 PARTIAL = ".partial."
+<<<<<<< HEAD
 _LAYOUT, _CHUNKS = "0/zarr.json", "0/c/"
 """Of the finest level of a volume, as soct writes it."""
+=======
+METRICS = "metrics"
+"""Folder of each step that holds its units' metrics."""
+>>>>>>> ae32a9d (What a killed run left of a unit's metrics is swept; the accuracy table keeps counts that JSON takes; the tolerance of a turn says what it is in pixels)
 
 
 @dataclass(frozen=True)
@@ -109,7 +114,9 @@ def sweep_partial_folders(run_folder: Path) -> int:
 def partial_paths(run_folder: Path) -> list[Path]:
     """Return the hidden folders and files of units that are at work, or were when their run was killed."""
     found = []
-    for folder in (run_folder, *_folders(run_folder), *_folders(run_folder / "state")):
+    steps = _folders(run_folder)
+    inner = (step / METRICS for step in steps if (step / METRICS).is_dir())
+    for folder in (run_folder, *steps, *inner, *_folders(run_folder / "state")):
         for entry in list(os.scandir(folder)):
             is_file = entry.name.startswith(".") and entry.name.endswith(".partial")
             if entry.name.startswith(PARTIAL) or is_file:

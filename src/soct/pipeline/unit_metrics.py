@@ -9,6 +9,7 @@ from typing import Any
 
 from soct.formats.atomic import write_bytes
 from soct.formats.documents import without_infinities
+from soct.pipeline.outputs import METRICS
 from soct.pipeline.records import Record
 from soct.pipeline.request import Assess, Status
 from soct.steps.declaration import Metric, Unit
@@ -28,7 +29,7 @@ def overall_status(step: str, metrics: Iterable[Metric], assess: Assess) -> Stat
 
 def metrics_path(run_folder: Path, unit: Unit) -> Path:
     """Return where a unit's metrics are written."""
-    return run_folder / unit.step / "metrics" / f"{unit.name}.json"
+    return run_folder / unit.step / METRICS / f"{unit.name}.json"
 
 
 def write_metrics(run_folder: Path, record: Record, assess: Assess) -> None:
