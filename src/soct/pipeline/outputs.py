@@ -22,13 +22,10 @@ from soct.formats.atomic import fsync_folder
 from soct.steps.declaration import Step, Unit
 
 PARTIAL = ".partial."
-<<<<<<< HEAD
 _LAYOUT, _CHUNKS = "0/zarr.json", "0/c/"
 """Of the finest level of a volume, as soct writes it."""
-=======
 METRICS = "metrics"
 """Folder of each step that holds its units' metrics."""
->>>>>>> ae32a9d (What a killed run left of a unit's metrics is swept; the accuracy table keeps counts that JSON takes; the tolerance of a turn says what it is in pixels)
 
 
 @dataclass(frozen=True)
