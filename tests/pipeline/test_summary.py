@@ -9,6 +9,9 @@ from dataclasses import replace
 import pytest
 
 from soct.errors import InputError
+from soct.formats.acquisition import Acquisition, SliceRecord
+from soct.formats.tiles import TileInfo, TileRecord
+from soct.pipeline.findings import write_findings
 from soct.pipeline.keys import Key
 from soct.pipeline.outputs import FileRecord, OutputRecord
 from soct.pipeline.records import Record, RecordStore
@@ -49,6 +52,19 @@ def test_a_slice_that_was_never_acquired_is_in_the_ledger(source, tmp_path):
         (5, False),
     ]
     assert view.acquisition.missing_slices == (3,)
+
+
+def test_what_the_tiles_say_of_the_acquisition_is_shown_with_its_source(source, tmp_path):
+    run_fake(source, tmp_path / "out")
+    info = TileInfo(80, 70, 12, 1, 800.0, 770.0, 0, 91, axial_resolution_um=3.5)
+    tile = TileRecord(1, 2, 3, source, (), info)
+    acquisition = Acquisition(source, "raw", {1: SliceRecord(1, root=source, tiles=(tile,))})
+    write_findings(tmp_path / "out", acquisition)
+    facts = {m.name: m for m in build_view(tmp_path / "out").acquisition.metadata}
+    assert facts["B-scans"].source == "info.txt of tile (2, 3) of slice 1"
+    assert (facts["pixel, y"].value, facts["pixel, y"].unit) == ("11", "um")
+    assert facts["depth per sample"].value == "3.5"
+    assert "depth sample of the focus" not in facts
 
 
 def test_what_an_earlier_invocation_computed_is_shown_as_reused(source, tmp_path):

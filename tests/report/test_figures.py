@@ -275,3 +275,32 @@ def test_peak_memory_is_drawn_against_the_budget(tmp_path):
     assert "no budget was recorded" in _section(
         replace(view, memory_budget_bytes=None), "performance"
     )
+
+
+# What the text says.
+
+
+def test_the_galvo_decision_is_drawn_over_the_profile_of_the_least_sure_slice(tmp_path):
+    view = complete_run(tmp_path, slices=3, figures=False)
+    grids = next(s for s in view.steps if s.id == "create_mosaic_grid")
+    least = min(grids.units, key=lambda u: u.number("galvo_confidence") or 0.0).name
+    path = tmp_path / "galvo.npz"
+    np.savez(path, profile=np.ones(92, np.float32), shift=np.int64(63), confidence=np.float64(0.9))
+    text = _section(replace(view, figures={("create_mosaic_grid", least): path}), "intensity")
+    assert f"Mean brightness of every A-line of the frames of {least}" in text
+    assert "rolled by 63 A-lines" in text
+    assert "saved no profile" in _section(view, "intensity")
+
+
+def test_the_glossary_defines_every_metric_of_the_run(tmp_path):
+    view = complete_run(tmp_path, slices=3)
+    text = _section(view, "glossary")
+    for unit in view.units():
+        for found in unit.metrics:
+            assert f"<code>{found.name}</code>" in text
+
+
+def test_the_volume_can_be_opened_in_napari_and_in_neuroglancer(tmp_path):
+    text = _section(complete_run(tmp_path, slices=3), "volume")
+    assert "soct view" in text
+    assert "neuroglancer" in text

@@ -28,6 +28,7 @@ def write_findings(run_folder: Path, acquisition: Acquisition) -> None:
             for name, value in acquisition.session.items()
             if isinstance(value, str | int | float | bool)
         },
+        "tile_metadata": _tile_metadata(acquisition),
         "slices": {str(s): _slice(record) for s, record in acquisition.slices.items()},
     }
     content = json.dumps(document, default=str).encode()
@@ -69,6 +70,35 @@ def _grid(path: Path) -> dict[str, Any]:
         "bytes": len(found) * 4 * math.prod(grid.tile_shape),
         "stage_z_mm": heights[0] if heights else None,
     }
+
+
+def _tile_metadata(acquisition: Acquisition) -> list[dict[str, Any]]:
+    """Return what the first tile says about how all were recorded, with the file that says it."""
+    first = next((t for record in acquisition.slices.values() for t in record.tiles), None)
+    if first is None:
+        return []
+    info = first.info
+    pixel_y, pixel_x = info.pixel_um
+    facts: list[tuple[str, Any, str]] = [
+        ("A-lines per B-scan", info.nx, ""),
+        ("A-lines while the galvo returns", info.n_extra, ""),
+        ("B-scans", info.ny, ""),
+        ("frames per B-scan", info.n_repeat, ""),
+        ("depth samples kept", info.n_z, ""),
+        ("field of view, y", info.height_um, "um"),
+        ("field of view, x", info.width_um, "um"),
+        ("pixel, y", pixel_y, "um"),
+        ("pixel, x", pixel_x, "um"),
+        ("depth per sample", info.axial_resolution_um, "um"),
+        ("depth sample of the focus", info.focus_z, ""),
+    ]
+    name = "info.txt" if first.data_type == "oct" else "header of the .oct file"
+    source = f"{name} of tile ({first.row}, {first.col}) of slice {first.slice_id}"
+    return [
+        {"name": label, "value": value, "unit": unit, "source": source}
+        for label, value, unit in facts
+        if value is not None
+    ]
 
 
 def _slice(record: SliceRecord) -> dict[str, Any]:

@@ -294,13 +294,23 @@ def _acquisition(document: RunDocument, findings: Mapping[str, Any]) -> Acquisit
             for found in [findings.get("slices", {}).get(str(s), {})]
         ),
         missing_slices=tuple(sorted(set(range(ids[0], ids[-1] + 1)) - set(ids))) if ids else (),
-        metadata=tuple(
-            MetadataView(name, str(value), source="session metadata")
-            for name, value in findings.get("metadata", {}).items()
+        metadata=(
+            *(
+                MetadataView(fact["name"], _fact(fact["value"]), fact["unit"], fact["source"])
+                for fact in findings.get("tile_metadata", ())
+            ),
+            *(
+                MetadataView(name, str(value), source="session metadata")
+                for name, value in findings.get("metadata", {}).items()
+            ),
         ),
         ignored=tuple(findings.get("ignored", ())),
         fingerprints=tuple(document.slices.items()),
     )
+
+
+def _fact(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def _problem(problem: Mapping[str, Any], found: Mapping[str, Any]) -> TileProblem:

@@ -48,13 +48,7 @@ class FigureStore:
         FigureError
             When the file or the array is absent, broken, too large or of another dimension.
         """
-        with self._open(step, unit) as archive:
-            _check_header(archive, name)
-            try:
-                array: NDArray[Any] = np.asarray(archive[name])
-            except KeyError:
-                msg = f"{step}, {unit}: the figure file holds no array {name!r}"
-                raise FigureError(msg) from None
+        (array,) = self.arrays(step, unit, name)
         if ndim is not None and array.ndim != ndim:
             msg = (
                 f"{step}, {unit}: array {name!r} should have {ndim} dimensions and has {array.ndim}"
@@ -64,7 +58,8 @@ class FigureStore:
 
     def arrays(self, step: str, unit: str, *names: str) -> tuple[NDArray[Any], ...]:
         """Read several arrays of one unit; see `array`."""
-        return tuple(self.array(step, unit, name) for name in names)
+        with self._open(step, unit) as archive:
+            return tuple(_read(archive, f"{step}, {unit}", name) for name in names)
 
     def names(self, step: str, unit: str = "run") -> frozenset[str]:
         """Return the names of the arrays in a unit's figure file."""
@@ -87,6 +82,15 @@ class FigureStore:
         except (OSError, ValueError, EOFError, zipfile.BadZipFile, zipfile.LargeZipFile) as error:
             msg = f"{step}, {unit}: {path.name} cannot be read ({type(error).__name__})"
             raise FigureError(msg) from error
+
+
+def _read(archive: Any, where: str, name: str) -> NDArray[Any]:
+    _check_header(archive, name)
+    try:
+        return np.asarray(archive[name])
+    except KeyError:
+        msg = f"{where}: the figure file holds no array {name!r}"
+        raise FigureError(msg) from None
 
 
 def _check_header(archive: Any, name: str) -> None:

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from markupsafe import Markup
 
 from soct.report.images import robust_window
 from soct.report.markup import EMPTY, details, figure, flicker, join, note, number, picture, table
 from soct.report.overlays import scale_overlay
 from soct.report.reportlet import Page
-from soct.report.seams import REASONS, Seam, choose_seams, rank_seams
-from soct.report.slice_pictures import STITCH, cut_seam, stitched_slice
+from soct.report.seams import REASONS, Seam, choose_seams
+from soct.report.slice_pictures import cut_seam, stitched_slice
 
 _SIDE = 300
 _LISTED = 200
 
 
-def draw_seams(page: Page) -> Markup:
+def draw_seams(page: Page, seams: Sequence[Seam]) -> Markup:
     """Draw the seams that disagree most, the median and a random one, by the stage alone and as placed."""
-    seams = rank_seams(page.figures, page.figures.units(STITCH))
     chosen = choose_seams(seams, page.view.subject)
     if not chosen:
         return note("No seam was measured and trusted, so none is shown.")
@@ -48,9 +49,9 @@ def _seam(page: Page, seam: Seam, why: str) -> Markup:
     return figure(body, f"{seam.where}; the seam is in the middle.")
 
 
-def draw_rejected(page: Page) -> Markup:
+def draw_rejected(seams: Sequence[Seam]) -> Markup:
     """Draw the table of measured pairs that were rejected, with the reason."""
-    rejected = [s for s in rank_seams(page.figures, page.figures.units(STITCH)) if not s.accepted]
+    rejected = [s for s in seams if not s.accepted]
     if not rejected:
         return EMPTY
     rows = [

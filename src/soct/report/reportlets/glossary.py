@@ -5,7 +5,7 @@ from __future__ import annotations
 from markupsafe import Markup
 
 from soct.quality.limits import QualityLimits
-from soct.report.markup import join, number, table
+from soct.report.markup import EMPTY, details, join, number, table, unit_text
 from soct.report.reportlet import Page, Reportlet
 
 _TERMS = (
@@ -48,9 +48,31 @@ def render(page: Page) -> Markup:
                 rows,
                 caption="Metrics with limits (profile section “quality”)",
             ),
+            _others(page),
             Markup('<dl class="facts" style="grid-template-columns:1fr">{}</dl>').format(terms),
         ]
     )
+
+
+def _others(page: Page) -> Markup:
+    """Return the metrics of this run that have no limit, as their steps describe them."""
+    found: dict[tuple[str, str], tuple[str, str]] = {}
+    for unit in page.view.units():
+        for metric in unit.metrics:
+            if page.view.limits.limit(metric.name) is None:
+                found.setdefault((metric.name, unit.step), (metric.description, metric.unit))
+    if not found:
+        return EMPTY
+    rows = [
+        (Markup("<code>{}</code>").format(name), step, text, unit_text(unit))
+        for (name, step), (text, unit) in sorted(found.items())
+    ]
+    drawn = table(
+        ("Metric", "Step", "Definition", "Unit"),
+        rows,
+        caption="Metrics of this run that are not judged",
+    )
+    return details(f"{len(rows)} metrics without a limit", drawn)
 
 
 REPORTLET = Reportlet(

@@ -19,6 +19,7 @@ _FLAT, _BEAM, _SURFACE, _DEPTH = (
     "crop_interface",
     "compensate_attenuation",
 )
+_GRID = "create_mosaic_grid"
 _BIAS, _LEVEL_Z = "correct_bias_field", "normalize_z_intensity"
 
 
@@ -41,7 +42,7 @@ def render(page: Page) -> Markup:
 
 
 def _galvo(page: Page) -> Markup:
-    found = page.view.numbers("create_mosaic_grid", "galvo_confidence")
+    found = page.view.numbers(_GRID, "galvo_confidence")
     if not found:
         return EMPTY
     decisions = {}
@@ -66,8 +67,34 @@ def _galvo(page: Page) -> Markup:
         limits=(Band(limit, "limit"),),
         height=150,
     )
-    body = drawn if len(values) > 2 else EMPTY
-    return _part("Galvo return", join([summary, figure(body) if body else EMPTY]))
+    body = figure(drawn) if len(values) > 2 else EMPTY
+    least = found[int(np.argmin(values))][0].name
+    profile = page.guarded(f"Galvo profile of {least}", lambda: galvo_profile(page, least))
+    return _part("Galvo return", join([summary, body, profile]))
+
+
+def galvo_profile(page: Page, unit: str) -> Markup:
+    """Draw the mean brightness of the A-lines of one slice's frames, with the decision."""
+    if not page.figures.has(_GRID, unit) or "profile" not in page.figures.names(_GRID, unit):
+        return note(f"{unit} saved no profile of its A-lines.")
+    profile = page.figures.array(_GRID, unit, "profile", ndim=1)
+    shift = int(page.figures.array(_GRID, unit, "shift"))
+    # Rolling by `shift` brings the return lines to the end of the frame.
+    start = (profile.size - shift) % profile.size if profile.size else 0
+    drawn = chart(
+        [Series("brightness", np.arange(profile.size), profile)],
+        title=f"Mean brightness of every A-line of the frames of {unit}, as recorded",
+        x_label="A-line of the frame",
+        y_label="mean brightness",
+        height=150,
+        marks=(float(start),) if shift else (),
+    )
+    caption = f"{unit}, the least sure slice: mean over its frames as recorded. " + (
+        f"They are rolled by {shift} A-lines: the frame begins at the dotted line."
+        if shift
+        else "They are not rolled."
+    )
+    return figure(drawn, caption)
 
 
 def _flat_field(page: Page) -> Markup:
@@ -235,6 +262,6 @@ REPORTLET = Reportlet(
     "in every slice.",
     bad="tissue outlines in the flat field (too few tiles: pool more slices), a profile that still falls with depth "
     "(compensate_attenuation), a repeated dark column (galvo return).",
-    inputs=("create_mosaic_grid", _FLAT, _BEAM, _SURFACE, _DEPTH, _BIAS, _LEVEL_Z),
+    inputs=(_GRID, _FLAT, _BEAM, _SURFACE, _DEPTH, _BIAS, _LEVEL_Z),
     thresholds=("contrast_kept", "galvo_confidence", "background_std", "agarose_coverage", "tissue_snr"),
 )  # fmt: skip

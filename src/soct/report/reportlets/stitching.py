@@ -16,7 +16,7 @@ from soct.report.markup import EMPTY, figure, flicker, join, note, number, pictu
 from soct.report.overlays import scale_overlay
 from soct.report.reportlet import Page, Reportlet
 from soct.report.seam_figures import draw_rejected, draw_seams
-from soct.report.seams import REASONS
+from soct.report.seams import REASONS, rank_seams
 
 _STEP = "stitch_3d_with_refinement"
 _RANKED_BY = ("tile_residual_p95_um", "tile_residual_rms_um")
@@ -28,10 +28,11 @@ def render(page: Page) -> Markup:
     """Draw the residual per slice, then examples: before and after, and the residual graph."""
     if not any(unit.finished for unit in page.view.units(_STEP)):
         return note("No slice is stitched yet.")
+    seams = rank_seams(page.figures, page.figures.units(_STEP))
     parts = [
         page.guarded("Residual per slice", lambda: _per_slice(page)),
         page.guarded("Seams per slice", lambda: _seam_metrics(page)),
-        page.guarded("Seams", lambda: draw_seams(page)),
+        page.guarded("Seams", lambda: draw_seams(page, seams)),
     ]
     for example in _examples(page):
         unit = example.unit
@@ -41,7 +42,7 @@ def render(page: Page) -> Markup:
         graph = page.guarded(f"Residual graph of {unit}", lambda unit=unit: _graph(page, unit))  # type: ignore[misc]
         parts.append(title + Markup('<div class="row">{}{}</div>').format(pictures, graph))
     parts.append(page.guarded("Table of slices", lambda: _table(page)))
-    parts.append(page.guarded("Rejected pairs", lambda: draw_rejected(page)))
+    parts.append(page.guarded("Rejected pairs", lambda: draw_rejected(seams)))
     return join(parts)
 
 

@@ -90,8 +90,14 @@ def _validity(page: Page) -> Markup:
 
 def _commands(volume: VolumeView) -> Markup:
     path = volume.path.replace("'", "'\\''")
-    lines = f"napari --plugin napari-ome-zarr '{path}'"
-    return join([Markup("<h3>To open it</h3>"), code(lines)])
+    lines = (
+        f"soct view '{path}' --napari\nnapari --plugin napari-ome-zarr '{path}'\nsoct view '{path}'"
+    )
+    said = (
+        "In the run folder. The first two open napari (extra viewer); the last serves the volume to this machine "
+        "alone and prints the address that shows it in neuroglancer."
+    )
+    return join([Markup("<h3>To open it</h3>"), code(lines), Markup("<p>{}</p>").format(said)])
 
 
 REPORTLET = Reportlet(
