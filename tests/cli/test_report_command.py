@@ -105,3 +105,40 @@ def test_a_file_that_is_no_report_is_not_written_over(run, tmp_path):
 def test_what_is_no_run_folder_is_an_input_error(tmp_path, capsys):
     assert soct("report", tmp_path, "--format", "json") == ExitCode.INPUT
     assert capsys.readouterr().out == ""
+
+
+def rating(folder: Path, **changes: object) -> str:
+    key = json.loads((folder / "report_data/summary.json").read_text())["run"]
+    said = {"format": "soct rating 1", "run": key, "rater": "A. Rater", "rating": "accept"}
+    return json.dumps({**said, **changes})
+
+
+def test_a_rating_is_kept_and_shown_and_never_written_over(run, tmp_path, capsys):
+    assert soct("report", run) == ExitCode.OK
+    file = tmp_path / "rating.json"
+    for who, what in (("Ann", "accept"), ("Bob", "reject"), ("Ann", "reject")):
+        file.write_text(rating(run, rater=who, rating=what))
+        assert soct("report", run, "--ingest-rating", file) == ExitCode.OK
+    kept = {p.name: p.read_bytes() for p in (run / "ratings").iterdir()}
+    assert len(kept) == 3
+    assert soct("report", run, "--ingest-rating", file) == ExitCode.OK
+    assert {p.name: p.read_bytes() for p in (run / "ratings").iterdir()} == kept
+    page = Path(capsys.readouterr().out.splitlines()[-1]).read_text(encoding="utf-8")
+    assert "Ann" in page
+    assert "Rated by people" in page
+    said = json.loads((run / "report_data/summary.json").read_text())
+    assert said["agreement"]["raters"] == 2
+    assert len(said["ratings"]) == 3
+
+
+def test_a_rating_that_does_not_fit_changes_nothing(run, tmp_path, capsys):
+    assert soct("report", run) == ExitCode.OK
+    before = (run / "report_data/summary.json").read_bytes()
+    file = tmp_path / "rating.json"
+    for content in ("{", rating(run, rating="fine"), rating(run, run="0" * 16)):
+        file.write_text(content)
+        assert soct("report", run, "--ingest-rating", file) == ExitCode.INPUT
+        assert "file:     " in capsys.readouterr().err
+    assert soct("report", run, "--ingest-rating", tmp_path / "absent.json") == ExitCode.INPUT
+    assert not (run / "ratings").exists()
+    assert (run / "report_data/summary.json").read_bytes() == before

@@ -46,14 +46,26 @@ Out = Annotated[
         help="Where to; default: the run folder, and stdout for text and json.",
     ),
 ]
+IngestRating = Annotated[
+    Path | None,
+    typer.Option(
+        "--ingest-rating",
+        metavar="FILE",
+        help="Add a rating, as the report's form saves it, to the run; the report then shows it.",
+    ),
+]
 
 
 def command(
-    run: options.Run, formats: Formats = None, out: Out = None, compare: Compare = None
+    run: options.Run,
+    formats: Formats = None,
+    out: Out = None,
+    compare: Compare = None,
+    ingest_rating: IngestRating = None,
 ) -> int:
     """Write the report of a run folder again, from what is saved there."""
     from soct.cli import report_forms
     from soct.errors import ExitCode
 
-    report_forms.write(run, report_forms.Wanted(formats or ("html",), out, compare))
+    report_forms.write(run, report_forms.Wanted(formats or ("html",), out, compare, ingest_rating))
     return ExitCode.OK

@@ -12,6 +12,7 @@ from soct.cli.terminal import data, words
 from soct.errors import UsageError
 
 if TYPE_CHECKING:
+    from soct.report.model import RunView
     from soct.report.plain_text import Line
     from soct.report.reportlet import Page
 
@@ -28,6 +29,8 @@ class Wanted:
     out: Path | None = None
     compare: Path | None = None
     """Another run to set this one beside."""
+    rating: Path | None = None
+    """A rating to keep with the run first."""
 
 
 def write(folder: Path, wanted: Wanted) -> None:
@@ -36,7 +39,7 @@ def write(folder: Path, wanted: Wanted) -> None:
     Raises
     ------
     InputError
-        It is no run folder, or what is wanted cannot be written.
+        It is no run folder, the rating is none of this run, or what is wanted cannot be written.
     UsageError
         The forms do not go where `out` says.
     """
@@ -47,7 +50,10 @@ def write(folder: Path, wanted: Wanted) -> None:
     formats = tuple(dict.fromkeys(wanted.formats))
     check_place(formats, wanted.out)
     other = None if wanted.compare is None else read_other(folder, wanted.compare)
-    page = examine(build_view(folder), other)
+    view = build_view(folder)
+    if wanted.rating is not None:
+        view = _with_rating(folder, wanted.rating, view)
+    page = examine(view, other)
     for form in formats:
         if wanted.out is None and form in _PRINTED:
             _print(page, form)
@@ -57,6 +63,16 @@ def write(folder: Path, wanted: Wanted) -> None:
             # What is printed stays whole for the program that reads it.
             tell = words if wanted.out is None and set(formats) & set(_PRINTED) else data
             tell(str(path))
+
+
+def _with_rating(folder: Path, file: Path, view: RunView) -> RunView:
+    from soct.pipeline.ratings import keep_rating
+    from soct.pipeline.run_folder import telling_of_writes
+    from soct.pipeline.summary import build_view
+
+    with telling_of_writes(folder):
+        words(f"rating kept: {keep_rating(folder, file, view)}")
+    return build_view(folder)
 
 
 def check_place(formats: tuple[str, ...], out: Path | None) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from soct.pipeline.findings import read_findings
 from soct.pipeline.ledger import FILE_NAME as LEDGER
+from soct.pipeline.ratings import read_ratings
 from soct.pipeline.records import Record
 from soct.pipeline.run_folder import Invocation, RunDocument
 from soct.pipeline.run_volume import newest_output
@@ -69,6 +70,7 @@ def build_view(folder: Path) -> RunView:
     steps = tuple(_steps(status, findings))
     history = document.history
     volume = newest_output(folder, document)
+    ratings, rating_faults = read_ratings(folder)
     return RunView(
         subject=document.subject,
         state=_state(status),
@@ -94,6 +96,8 @@ def build_view(folder: Path) -> RunView:
         peak_memory_bytes=max((i.peak_memory_bytes for i in history), default=0) or None,
         wall_seconds=sum(i.seconds for i in history) or None,
         run_folder=folder.resolve().name,
+        ratings=ratings,
+        rating_faults=rating_faults,
     )
 
 

@@ -17,8 +17,10 @@ from soct.report.comparison import compare
 from soct.report.comparison.rows import HEADER, comparison_rows, comparison_summary
 from soct.report.figures import FigureError
 from soct.report.headline import place
+from soct.report.identity import run_key
 from soct.report.markup import visible
 from soct.report.model import RunView
+from soct.report.ratings import agree, current_ratings
 
 if TYPE_CHECKING:
     from soct.report.reportlet import Page
@@ -112,9 +114,20 @@ def summarise(page: Page) -> dict[str, Any]:
         "slices": [asdict(row) for row in view.ledger],
         "bad_slices": [_bad_slice(bad) for bad in bad_slices(view)],
     }  # fmt: skip
+    summary["run"] = run_key(view)
+    summary |= _ratings(page)
     if page.other is not None:
         summary["comparison"] = comparison_summary(compare(page, page.other))
     return summary
+
+
+def _ratings(page: Page) -> dict[str, Any]:
+    current = current_ratings(page.view)
+    found = agree(current, page.verdict.grade.value)
+    return {
+        "ratings": [{**asdict(r), "counts": r in current} for r in page.view.ratings],
+        "agreement": {**asdict(found), "raters": found.raters},
+    }
 
 
 def _bad_slice(bad: BadSlice) -> dict[str, Any]:

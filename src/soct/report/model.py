@@ -267,6 +267,23 @@ class VolumeView:
 
 
 @dataclass(frozen=True)
+class RatingView:
+    """What one person said of a run (see `soct.report.ratings` for the words)."""
+
+    rater: str
+    rating: str
+    run: str
+    """Key of the run that was rated (see `soct.report.identity`)."""
+    artefacts: tuple[str, ...] = ()
+    comment: str = ""
+    time: str = ""
+    """ISO 8601, or empty."""
+    computed: str = ""
+    """The verdict that the rated report showed."""
+    soct_version: str = ""
+
+
+@dataclass(frozen=True)
 class RunView:
     """Everything the report says, in one place. All fields but the first two may stay empty."""
 
@@ -296,6 +313,12 @@ class RunView:
     """Over all invocations."""
     run_folder: str = ""
     """The folder's name, for commands to copy; never an absolute path."""
+    ratings: tuple[RatingView, ...] = ()
+    """What people said, also of earlier states of the run."""
+    rating_faults: tuple[str, ...] = ()
+    """Rating files that cannot be read, and why."""
+    key: str = ""
+    """What `soct.report.identity.run_key` would find, where names have been taken out since."""
 
     def step(self, step_id: str) -> StepView | None:
         """Return a step by id, or None when this run's graph lacks it."""

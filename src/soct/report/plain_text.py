@@ -18,6 +18,7 @@ from soct.report.headline import Headline
 from soct.report.markup import count, duration, number, visible, words
 from soct.report.model import RunView
 from soct.report.problems import Problem
+from soct.report.ratings import agree, current_ratings, describe_agreement
 from soct.report.reportlet import Page
 
 COLUMNS = 80
@@ -74,6 +75,17 @@ def _verdict(page: Page) -> Iterator[Line]:
     for reason in page.verdict.reasons:
         for text in _wrap(reason, "    ", first="  - "):
             yield Line(text)
+    yield from _ratings(page)
+
+
+def _ratings(page: Page) -> Iterator[Line]:
+    ratings, computed = current_ratings(page.view), page.verdict.grade.value
+    if not ratings:
+        return
+    said = "; ".join(f"{r.rating} by {r.rater}" for r in ratings)
+    agreement = describe_agreement(agree(ratings, computed), computed)
+    for text in _wrap(f"Rated by people: {said}. {agreement}", "    ", first="  "):
+        yield Line(text)
 
 
 def _circumstances(view: RunView) -> str:

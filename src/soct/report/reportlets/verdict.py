@@ -10,6 +10,7 @@ from soct.report.headline import Headline
 from soct.report.markup import EMPTY, STATUS_MARKS, duration, join
 from soct.report.model import RunView
 from soct.report.reportlet import Page, Reportlet
+from soct.report.reportlets.rating import at_verdict
 
 _STATUS = {Grade.PASS: "ok", Grade.REVIEW: "warning", Grade.FAIL: "error"}
 _MEANING = {
@@ -28,6 +29,7 @@ def render(page: Page) -> Markup:
             Markup("<h1>{}</h1>").format(view.subject),
             Markup('<p class="subtitle">{}</p>').format(_subtitle(view)),
             _verdict(page),
+            at_verdict(page),
             Markup('<div class="cards">{}</div>').format(join(_card(h) for h in page.headlines)),
         ]
     )

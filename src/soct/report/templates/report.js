@@ -42,3 +42,22 @@ const unfold = () => {
 };
 addEventListener("hashchange", unfold);
 unfold();
+const form = document.getElementById("rating-form");
+if (form) {
+  form.querySelector("button").hidden = false;
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    const given = new FormData(form);
+    const rating = {
+      format: form.dataset.format, run: form.dataset.run, subject: form.dataset.subject,
+      soct_version: form.dataset.version, computed: form.dataset.computed, time: new Date().toISOString(),
+      rater: given.get("rater").trim(), rating: given.get("rating"), artefacts: given.getAll("artefacts"),
+      comment: given.get("comment").trim(),
+    };
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(new Blob([JSON.stringify(rating, null, 1) + "\n"], { type: "application/json" }));
+    link.download = "rating_" + rating.run + "_" + (rating.rater.replace(/[^A-Za-z0-9]+/g, "-") || "rater") + ".json";
+    link.click();
+    document.getElementById("rating-told").textContent = "Saved as " + link.download + " where your browser keeps downloads.";
+  });
+}
