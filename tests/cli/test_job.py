@@ -120,6 +120,35 @@ def test_a_report_beside_another_run_needs_another_run(
     assert "Traceback" not in told
 
 
+def test_the_runs_of_a_lab_have_a_page_and_bad_folders_an_error(
+    soct: Soct, source: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert soct("run", source, "lab/one") == ExitCode.OK
+    shutil.copytree("lab/one", "lab/two")
+    capsys.readouterr()
+    assert soct("report", "--cohort", "lab") == ExitCode.OK
+    assert capsys.readouterr().out == "lab/cohort_report.html\n"
+    first = Path("lab/cohort_report.html").read_bytes()
+    assert b"Nothing can be said about places" in first
+    assert soct("report", "--cohort", "lab", "--out", "page.html") == ExitCode.OK
+    assert soct("report", "--cohort", "lab", "--out", "lab") == ExitCode.OK
+    assert Path("lab/cohort_report.html").read_bytes() == first
+    assert soct("report", "lab/one", "--cohort", "lab") == ExitCode.OK
+    capsys.readouterr()
+    for arguments, code, told in (
+        (("--cohort", source), ExitCode.INPUT, "No run folder lies in this folder"),
+        (("--cohort", "nowhere"), ExitCode.INPUT, "There is no folder of this name"),
+        (("--cohort", "lab", "--out", "page.pdf"), ExitCode.USAGE, "ends in .html"),
+        (("--cohort", "lab", "--compare", "lab/one"), ExitCode.USAGE, "no run to report on"),
+        ((), ExitCode.USAGE, "no run to report on"),
+    ):
+        assert soct("report", *arguments) == code
+        error = capsys.readouterr().err
+        assert told in error
+        assert error.startswith("error: ")
+        assert error.count("error: ") == 1
+
+
 def test_a_dry_run_writes_nothing(soct: Soct, source: str, tmp_path: Path) -> None:
     assert soct("run", source, "out", "--dry-run") == ExitCode.OK
     assert not (tmp_path / "out").exists()

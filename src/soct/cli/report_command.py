@@ -11,12 +11,25 @@ from soct.cli import options
 
 FORMATS = ("html", "zip", "text", "json")
 
+Run = Annotated[
+    Path | None, typer.Argument(metavar="[RUN]", help="Run folder; none with --cohort alone.")
+]
 Compare = Annotated[
     Path | None,
     typer.Option(
         "--compare",
         metavar="OTHER_RUN",
         help="Set the run beside another one: settings, numbers, pictures and slices that differ.",
+    ),
+]
+
+
+CohortFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--cohort",
+        metavar="FOLDER",
+        help="Say where the run lies among all runs in this folder; without RUN: one page of all of them.",
     ),
 ]
 
@@ -57,15 +70,20 @@ IngestRating = Annotated[
 
 
 def command(
-    run: options.Run,
+    run: Run = None,
     formats: Formats = None,
     out: Out = None,
     compare: Compare = None,
+    cohort: CohortFolder = None,
     ingest_rating: IngestRating = None,
 ) -> int:
-    """Write the report of a run folder again, from what is saved there."""
-    from soct.cli import report_forms
+    """Write the report of a run folder again, from what is saved there; or that of all runs of a lab."""
+    from soct.cli import report_beside, report_forms
     from soct.errors import ExitCode
 
-    report_forms.write(run, report_forms.Wanted(formats or ("html",), out, compare, ingest_rating))
+    wanted = report_forms.Wanted(formats or ("html",), out, compare, cohort, ingest_rating)
+    if run is None:
+        report_beside.write_cohort_page(wanted)
+    else:
+        report_forms.write(run, wanted)
     return ExitCode.OK

@@ -29,6 +29,8 @@ class Wanted:
     out: Path | None = None
     compare: Path | None = None
     """Another run to set this one beside."""
+    cohort: Path | None = None
+    """A folder of runs to place this one among."""
     rating: Path | None = None
     """A rating to keep with the run first."""
 
@@ -43,17 +45,18 @@ def write(folder: Path, wanted: Wanted) -> None:
     UsageError
         The forms do not go where `out` says.
     """
-    from soct.cli.report_beside import read_other
+    from soct.cli.report_beside import read_beside
     from soct.pipeline.summary import build_view
     from soct.report.rendering import examine
 
     formats = tuple(dict.fromkeys(wanted.formats))
     check_place(formats, wanted.out)
-    other = None if wanted.compare is None else read_other(folder, wanted.compare)
     view = build_view(folder)
+    # Whatever else is asked for must be there before a rating is kept.
+    other, cohort = read_beside(folder, wanted)
     if wanted.rating is not None:
         view = _with_rating(folder, wanted.rating, view)
-    page = examine(view, other)
+    page = examine(view, other, cohort)
     for form in formats:
         if wanted.out is None and form in _PRINTED:
             _print(page, form)

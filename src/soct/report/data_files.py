@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from soct.formats.atomic import write_bytes
 from soct.formats.documents import without_infinities
 from soct.report.bad_slices import BadSlice, bad_slices
+from soct.report.cohort.texts import HEADER as COHORT_HEADER
+from soct.report.cohort.texts import cohort_rows
 from soct.report.comparison import compare
 from soct.report.comparison.rows import HEADER, comparison_rows, comparison_summary
 from soct.report.figures import FigureError
@@ -42,6 +44,7 @@ DATA_FILES: dict[str, str] = {
     CHECKSUMS: "sha256 of the files above, for sha256sum -c",
 }
 ASKED_FILES: dict[str, str] = {
+    "cohort.tsv": "where this run and the others of its lab lie, number by number",
     "comparison.tsv": "what differs from the run that was compared: settings, numbers, slices, problems",
 }
 """Files that are written where they were asked for, and else are taken away: they would tell of another report."""
@@ -51,7 +54,7 @@ def make_data_files(page: Page) -> dict[str, bytes]:
     """Return every file of ``report_data/``, by name; the same page gives the same bytes."""
     made = {"summary.json": summarise_as_json(page).encode()}
     tables = {**_tables(page), **_asked_tables(page)}
-    made |= {name: _tsv(header, rows) for name, (header, rows) in tables.items()}
+    made |= {name: make_tsv(header, rows) for name, (header, rows) in tables.items()}
     made[CHECKSUMS] = _checksums(made)
     return made
 
@@ -156,6 +159,8 @@ def _asked_tables(page: Page) -> dict[str, _Table]:
     tables: dict[str, _Table] = {}
     if page.other is not None:
         tables["comparison.tsv"] = (HEADER, comparison_rows(compare(page, page.other)))
+    if page.cohort is not None:
+        tables["cohort.tsv"] = (COHORT_HEADER, cohort_rows(page.cohort))
     return tables
 
 
@@ -249,7 +254,8 @@ def _count(states: Iterable[str]) -> dict[str, int]:
     return dict(sorted(counts.items()))
 
 
-def _tsv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
+def make_tsv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
+    """Return a table as the bytes of its file; text that a spreadsheet would run is made inert."""
     lines = ["\t".join(header)]
     lines += ["\t".join(_field(value) for value in row) for row in rows]
     return ("\n".join(lines) + "\n").encode("utf-8", "backslashreplace")

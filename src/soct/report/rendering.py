@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -18,6 +19,7 @@ from markupsafe import Markup
 
 from soct.formats.atomic import write_bytes
 from soct.quality.limits import QualityLimits
+from soct.report.cohort import Cohort
 from soct.report.data_files import write_report_data
 from soct.report.figures import FigureStore
 from soct.report.headline import headline_numbers, judge
@@ -28,7 +30,9 @@ from soct.report.reportlet import Page, Reportlet, describe, load_reportlets
 
 
 @dataclass(frozen=True)
-class _Section:
+class Section:
+    """One section of a page, drawn."""
+
     id: str
     title: str
     question: str
@@ -41,7 +45,9 @@ class _Section:
     """False when there is nothing to look at yet, so that no guide to it is needed."""
 
 
-def render_report(view: RunView, out: Path, *, other: RunView | None = None) -> Path:
+def render_report(
+    view: RunView, out: Path, *, other: RunView | None = None, cohort: Cohort | None = None
+) -> Path:
     """Write the report of a run and the numbers beside it.
 
     Parameters
@@ -53,6 +59,8 @@ def render_report(view: RunView, out: Path, *, other: RunView | None = None) -> 
         it ends in ``.html``, the file itself.
     other : RunView, optional
         A run to compare it with.
+    cohort : Cohort, optional
+        The runs among which it lies, itself included.
 
     Returns
     -------
@@ -61,7 +69,7 @@ def render_report(view: RunView, out: Path, *, other: RunView | None = None) -> 
     """
     path = out if out.suffix == ".html" else out / report_name(view.subject)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_page(examine(view, other), path)
+    write_page(examine(view, other, cohort), path)
     return path
 
 
@@ -76,7 +84,7 @@ def encode_html(page: Page) -> bytes:
     return render_html(page).encode("utf-8", "backslashreplace")
 
 
-def examine(view: RunView, other: RunView | None = None) -> Page:
+def examine(view: RunView, other: RunView | None = None, cohort: Cohort | None = None) -> Page:
     """Judge a run: headline numbers, problems and verdict, without drawing anything.
 
     Parameters
@@ -84,6 +92,8 @@ def examine(view: RunView, other: RunView | None = None) -> Page:
     view : RunView
     other : RunView, optional
         A run to compare it with.
+    cohort : Cohort, optional
+        The runs among which it lies, itself included.
     """
     headlines = headline_numbers(view)
     return Page(
@@ -93,6 +103,7 @@ def examine(view: RunView, other: RunView | None = None) -> Page:
         problems=find_problems(view, headlines),
         verdict=judge(view, headlines),
         other=None if other is None else examine(other),
+        cohort=cohort,
     )
 
 
@@ -108,6 +119,34 @@ def render_html(page: Page, reportlets: tuple[Reportlet, ...] | None = None) -> 
     """
     known = load_reportlets() if reportlets is None else reportlets
     chosen = [reportlet for reportlet in known if reportlet.shown(page)]
+    version = page.view.soct_version
+    return render_sections(
+        [_draw(page, reportlet) for reportlet in chosen],
+        title=f"{page.view.subject}: {page.verdict.grade.value} (soct quality report)",
+        brand="soct quality report",
+        version=version,
+        footer=f"soct {version} · made from the run's saved metrics and figures; nothing on this page was "
+        "measured again. The numbers are in report_data/ beside this file.",
+    )
+
+
+def render_sections(
+    sections: Sequence[Section], *, title: str, brand: str, version: str, footer: str
+) -> str:
+    """Return a page of any sections: the frame that all pages of soct share.
+
+    Parameters
+    ----------
+    sections : sequence of Section
+        See `draw_section`.
+    title : str
+        Of the window.
+    brand : str
+        Above the list of sections.
+    version : str
+        Of the soct that the page is about.
+    footer : str
+    """
     script = _resource("report.js")
     environment = Environment(
         autoescape=True,
@@ -116,10 +155,11 @@ def render_html(page: Page, reportlets: tuple[Reportlet, ...] | None = None) -> 
         keep_trailing_newline=True,
     )
     text = environment.get_template("report.html.j2").render(
-        view=page.view,
-        subject=page.view.subject,
-        verdict=page.verdict,
-        sections=[_draw(page, reportlet) for reportlet in chosen],
+        title=title,
+        brand=brand,
+        version=version,
+        footer=footer,
+        sections=sections,
         style=Markup(_resource("report.css")),
         script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
@@ -139,21 +179,43 @@ def report_stem(subject: str) -> str:
     return f"{short or 'run'}_quality_report"
 
 
-def _draw(page: Page, reportlet: Reportlet) -> _Section:
-    failed = False
-    try:
-        body = reportlet.render(page)
-    except Exception as error:  # noqa: BLE001  (one broken section never costs the page)
-        failed = True
-        body = error_card(f"The section “{reportlet.title}” could not be made", describe(error))
-    return _Section(
-        id=reportlet.id,
-        title=reportlet.title,
-        question=reportlet.question,
+def _draw(page: Page, reportlet: Reportlet) -> Section:
+    return draw_section(
+        lambda: reportlet.render(page),
+        reportlet.id,
+        reportlet.title,
+        reportlet.question,
         good=reportlet.good,
         bad=reportlet.bad,
-        body=body,
         limits=tuple(_limit(page.view, name) for name in reportlet.thresholds),
+    )
+
+
+def draw_section(
+    draw: Callable[[], Markup],
+    anchor: str,
+    title: str,
+    question: str,
+    *,
+    good: str = "",
+    bad: str = "",
+    limits: tuple[str, ...] = (),
+) -> Section:
+    """Draw a section; one that cannot be made is a red card in its place."""
+    failed = False
+    try:
+        body = draw()
+    except Exception as error:  # noqa: BLE001  (one broken section never costs the page)
+        failed = True
+        body = error_card(f"The section “{title}” could not be made", describe(error))
+    return Section(
+        id=anchor,
+        title=title,
+        question=question,
+        good=good,
+        bad=bad,
+        body=body,
+        limits=limits,
         failed=failed,
         guided=not body.startswith(note("")[:16]),
     )

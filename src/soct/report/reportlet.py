@@ -15,6 +15,7 @@ from functools import cache, cached_property
 from markupsafe import Markup
 
 from soct.quality.verdict import Verdict
+from soct.report.cohort import Cohort
 from soct.report.data_files import make_data_files
 from soct.report.figures import FigureStore
 from soct.report.headline import Headline
@@ -36,6 +37,8 @@ class Page:
     images: ImageEncoder = field(default_factory=ImageEncoder)
     other: Page | None = None
     """The run that this one is compared with, if any."""
+    cohort: Cohort | None = None
+    """The lab's runs among which this one lies, if any."""
 
     @cached_property
     def data(self) -> dict[str, bytes]:

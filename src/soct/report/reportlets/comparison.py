@@ -330,7 +330,7 @@ def _metric_row(metric: MetricChange) -> tuple[Cell | Markup | str, ...]:
     name = Markup("{} {}<br><code>{}</code>").format(
         words(metric.name), f"({unit})" if unit else "", metric.step
     )
-    return (name, *cells[0], *cells[1], _judged(judged), where)
+    return (Cell(name, css="wide"), *cells[0], *cells[1], _judged(judged), where)
 
 
 def _pair(change: Change, unit: str) -> tuple[Cell, Cell, Cell]:
