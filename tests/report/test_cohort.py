@@ -73,6 +73,17 @@ def test_of_two_bad_ones_the_farther_is_first(brain):
     assert not cohort.runs[2].outliers
 
 
+@pytest.mark.parametrize(("drift", "out"), [(1300.0, True), (950.0, False)])
+def test_in_a_small_cohort_a_limit_that_the_others_keep_tells_an_outlier(brain, drift, out):
+    drifts = (150.0, 210.0, 300.0, 420.0, drift)
+    cohort = make_cohort([make_member(with_drift(brain, d), f"d{d:g}") for d in drifts])
+    [planted] = [run for run in cohort.runs if run.member.path == f"d{drift:g}"]
+    place = planted.place("cumulative_drift_um")
+    assert place is not None
+    assert 3.5 < place.z < 18.9
+    assert place.is_outlier == out
+
+
 def test_equal_runs_and_differences_that_mean_nothing_never_stand_out(brain):
     members = [
         make_member(replace(with_drift(brain, 180.0 + 0.01 * (i == 4)), subject=f"s{i}"), f"s{i}")

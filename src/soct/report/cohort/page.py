@@ -56,7 +56,8 @@ def render_cohort(cohort: Cohort) -> str:
             "Every number’s place",
             "Where does each run lie among the others?",
             good="all marks within the grey bands.",
-            bad="diamonds: runs farther out than the farthest of equal runs would be in one cohort of a hundred.",
+            bad="diamonds: runs farther out than the farthest of equal runs would be in one cohort of a hundred, or "
+            "beyond a limit that the median keeps and 3.5 deviations out.",
         ),
         draw_section(
             lambda: table_of_runs(cohort, linked=True),
@@ -162,7 +163,7 @@ def table_of_runs(cohort: Cohort, *, linked: bool) -> Markup:
         cells += [_number_cell(run, spread.name) for spread in spreads]
         rows.append(Row(cells, css="marked" if member.path == cohort.own else ""))
     return table(
-        ("", "Run", "Verdict", "State", "Profile", *(s.label for s in spreads)),
+        ("Rank", "Run", "Verdict", "State", "Profile", *(s.label for s in spreads)),
         rows,
         caption="Those that stand out first, then by verdict. ◆ stands out for the worse, ◇ for the better; ! and ✕: "
         "beyond the warning and the error limit of the run’s own profile.",

@@ -4,6 +4,8 @@ The robust z is the distance from the median in robust standard deviations (1.48
 deviation), counted so that positive is worse. In a small cohort that deviation is itself uncertain, so the z
 from which a number stands out depends on how many runs there are: `THRESHOLDS` holds the z that the farthest
 of n equal runs (normal deviates) exceeds in one cohort of a hundred; `benchmarks/cohort.py` measures it anew.
+Five runs hardly know how much runs differ, but the limits do: a number that is beyond a limit of its profile
+where the median is within stands out from `BEYOND_LIMIT_Z` on.
 """
 
 from __future__ import annotations
@@ -24,6 +26,8 @@ THRESHOLDS: tuple[tuple[int, float], ...] = (
     (3, 114.0), (4, 15.7), (5, 18.9), (6, 10.1), (7, 10.8), (8, 7.9), (9, 8.2), (10, 6.9), (12, 6.3),
     (15, 6.0), (20, 5.2), (30, 4.8), (50, 4.5), (100, 4.3),
 )  # fmt: skip
+BEYOND_LIMIT_Z = 3.5
+"""The customary robust z of an outlier; enough where a limit says the same."""
 _ROBUST_SIGMA = 1.4826
 _ALIKE = 0.01
 """Share of the way from the warning to the error limit that is at least one deviation: among runs that are
@@ -49,6 +53,14 @@ class Spread:
     goodnesses: tuple[float, ...]
     """Of the finished runs, ascending: the worst first."""
 
+    @property
+    def median_is_good(self) -> bool:
+        """Whether the median lies within the warning limit."""
+        limit = QualityLimits().limit(self.name)
+        if limit is None or self.median is None:
+            return False
+        return limit.status(self.median) is Status.OK
+
     def z(self, value: float) -> float:
         """Return how many deviations a value lies beyond the median, positive where it is worse."""
         if self.median is None:
@@ -69,7 +81,7 @@ class Place:
     """By the limits of the run's own profile."""
     z: float
     excess: float
-    """z over the threshold: from 1 on the number stands out for the worse, from -1 down for the better."""
+    """z over the z from which it stands out: from 1 on for the worse, from -1 down for the better."""
     rank: int
     """1 for the best; equal ones share a rank."""
     count: int
@@ -131,13 +143,16 @@ def place_in(spread: Spread, headline: Headline) -> Place:
     assert spread.threshold is not None
     own = _goodness(spread.name, headline.value)
     z = spread.z(headline.value)
+    excess = z / spread.threshold
+    if headline.status in (Status.WARNING, Status.ERROR) and spread.median_is_good:
+        excess = max(excess, z / BEYOND_LIMIT_Z)
     return Place(
         spread.name,
         headline.label,
         headline.text,
         headline.status,
         z,
-        z / spread.threshold,
+        excess,
         1 + sum(g > own for g in spread.goodnesses),
         spread.count + (own not in spread.goodnesses),
         headline.detail,

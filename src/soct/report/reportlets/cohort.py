@@ -6,6 +6,7 @@ from markupsafe import Markup
 
 from soct.report.cohort import Cohort, Placed
 from soct.report.cohort.page import strip_caption, table_of_runs, unreadable_runs
+from soct.report.cohort.places import Place, Spread
 from soct.report.cohort.strips import draw_strips
 from soct.report.cohort.texts import how_far, overview, standing_out, too_few
 from soct.report.markup import Cell, details, join, note, number, pill, table
@@ -57,7 +58,7 @@ def _places(cohort: Cohort, own: Placed) -> Markup:
                 place.label,
                 Cell(how_far(place, spread), css="wide"),
                 Cell(number(round(place.z, 1)), sort=place.z),
-                Cell(number(spread.threshold), sort=spread.threshold),
+                Cell(number(_stands_out_from(place, spread)), sort=_stands_out_from(place, spread)),
                 Cell(f"{place.rank} of {place.count}", sort=place.rank),
                 pill("warning" if place.is_outlier else "ok", told),
             )
@@ -68,6 +69,13 @@ def _places(cohort: Cohort, own: Placed) -> Markup:
         caption="Where this run’s numbers lie, the farthest out for the worse first; a positive z is worse",
         numeric=(2, 3, 4),
     )  # fmt: skip
+
+
+def _stands_out_from(place: Place, spread: Spread) -> float:
+    """Return the z from which this number stands out: less where it is beyond a limit that others keep."""
+    if place.excess != 0.0:
+        return round(place.z / place.excess, 1)
+    return spread.threshold or 0.0
 
 
 REPORTLET = Reportlet(

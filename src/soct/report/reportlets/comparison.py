@@ -86,7 +86,7 @@ def _whose(page: Page, other: Page, found: Comparison) -> Markup:
     return join(
         [
             table(
-                ("", "Folder", "Subject", "State", "Profile", "soct", "Verdict"),
+                ("Which", "Folder", "Subject", "State", "Profile", "soct", "Verdict"),
                 rows,
                 caption="The two runs",
                 sortable=False,
@@ -356,7 +356,7 @@ def _problems(found: Comparison) -> Markup:
         for d in found.problems
     ]
     return table(
-        ("Who has it", "", "Problem", "Where", "Evidence"),
+        ("Who has it", "Severity", "Problem", "Where", "Evidence"),
         rows,
         caption="Problems that the two runs do not share",
         sortable=False,
