@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -9,11 +10,12 @@ import pytest
 
 from soct.report.evidence import find_evidence
 from soct.report.figures import FigureStore
-from soct.report.model import MetricView, RunView
+from soct.report.model import MetricView, ParameterView, RunView, StepView, UnitView
 from soct.report.pair_figures import close_loops
 from soct.report.problems import Problem
 from soct.report.rendering import examine, render_html
 from soct.report.reportlet import load_reportlets
+from soct.report.reportlets.methods import compose_methods, methods_as_latex
 from soct.report.seams import choose_seams, rank_seams
 from soct.report.slice_pictures import checkerboard, cut, cut_seam, stitched_slice
 from soct.report.spectrum import depth_spectrum
@@ -257,6 +259,17 @@ def test_the_cards_link_to_the_pair_and_to_the_slice(tmp_path):
         assert f'id="{target}"' in text
 
 
+def test_a_warning_over_the_whole_run_is_placed_where_it_says(tmp_path):
+    view = complete_run(tmp_path, slices=12, figures=False)
+    unit = UnitView("detect_rehoming_events", state="done", warnings=(
+        "slice 2: the stage reported a glitch", "stage steps to slices [3, 5] are not reliable",
+        "the step is 200 um in slice 9999",
+    ))  # fmt: skip
+    view = replace(view, steps=(StepView("detect_rehoming_events", units=(unit,)),))
+    found = [p for p in examine(view).problems if p.step == "detect_rehoming_events"]
+    assert {p.where for p in found} == {"slice 2", "slices 3, 5", "whole run"}
+
+
 # Acquisition and performance.
 
 
@@ -271,7 +284,8 @@ def test_cut_thickness_is_told_by_the_overlaps_and_by_the_stage(tmp_path):
 
 def test_peak_memory_is_drawn_against_the_budget(tmp_path):
     view = complete_run(tmp_path, slices=3, figures=False)
-    assert "budget 8.59" in _section(view, "performance")
+    assert "the budget of 8.59" in _section(view, "performance")
+    assert "budget 1\u202fGB" in _section(replace(view, memory_budget_bytes=10**9), "performance")
     assert "no budget was recorded" in _section(
         replace(view, memory_budget_bytes=None), "performance"
     )
@@ -304,3 +318,21 @@ def test_the_volume_can_be_opened_in_napari_and_in_neuroglancer(tmp_path):
     text = _section(complete_run(tmp_path, slices=3), "volume")
     assert "soct view" in text
     assert "neuroglancer" in text
+
+
+def test_the_methods_are_given_as_latex_with_keys_that_the_bibliography_holds(tmp_path):
+    view = complete_run(tmp_path, slices=3, figures=False)
+    view = replace(view, profile="50%_fast")
+    text = methods_as_latex(view)
+    keys = {key for found in re.findall(r"~\\cite{([^}]*)}", text) for key in found.split(",")}
+    assert keys
+    assert keys == set(compose_methods(view)[1])
+    assert r"``50\%\_fast''" in text
+    assert not re.search(r"\[\d|µ|°|\u202f", text)
+
+
+def test_a_setting_that_is_empty_is_left_out_of_the_methods(tmp_path):
+    view = complete_run(tmp_path, slices=3, figures=False)
+    empty = ParameterView("register_pairwise.max_rotation_deg", "", "deg", "default", "")
+    text, _ = compose_methods(replace(view, parameters=(empty,)))
+    assert "rotation at most" not in text

@@ -24,6 +24,14 @@ def test_with_three_slices_gains_are_known_within_ten_percent(plain: Made) -> No
     assert np.std(left) / np.mean(left) < 0.10
 
 
+def test_the_figures_hold_the_spread_of_tissue_before_and_after(plain: Made) -> None:
+    saved = plain.chain.arrays("normalize", "figures")
+    for level, extremes in (("before", "extremes_before"), ("after", "extremes_after")):
+        assert (saved[extremes][:, 0] < saved[level]).all()
+        assert (saved[level] < saved[extremes][:, 1]).all()
+    assert not saved["limited"].any()
+
+
 def test_an_empty_slice_is_set_aside_in_the_ledger(plain: Made, tmp_path: Path) -> None:
     raw = copy_raw(plain.simulation.raw, tmp_path / "raw")
     for folder in raw.glob("*_z01"):

@@ -189,11 +189,15 @@ def _gap(page: Page, problem: Problem) -> Evidence | None:
     """Draw the reslice with the depth of a slice marked that has no image in the volume."""
     if problem.step or problem.tiles or not problem.units or not page.figures.has(_STACK):
         return None
-    reslice, voxel, starts, ids, median = page.figures.arrays(
-        _STACK, "run", "ortho_y", "voxel_um", "z_boundaries", "slice_ids", "plane_median"
+    reslice, voxel, starts, median = page.figures.arrays(
+        _STACK, "run", "ortho_y", "voxel_um", "z_boundaries", "plane_median"
     )
     slice_id = problem.units[0][0]
-    known = np.asarray(ids, float).ravel()
+    if "slice_ids" in page.figures.names(_STACK):
+        known = page.figures.array(_STACK, "run", "slice_ids").ravel().astype(float)
+    else:
+        stacked = [r.slice_id for r in page.view.ledger if r.used or r.interpolated]
+        known = np.array(stacked, dtype=float)
     if known.size < 2 or known.size != starts.size:
         return None
     # Ids that were not stacked lie between those that were, as far as the ids say.

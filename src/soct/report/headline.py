@@ -143,7 +143,7 @@ def _why_not(view: RunView, source: _Source) -> str:
         return f"{source.steps[0]} has not run" if view.step(source.steps[0]) else ""
     if source.metric == "banding_index":
         return "too few slices or planes to tell"
-    return "nothing to measure it on"
+    return "this run did not save it"
 
 
 def _worst(

@@ -250,10 +250,30 @@ def _warnings(view: RunView) -> Iterable[Problem]:
         evidence = "; ".join(texts[:_TEXTS_SHOWN])
         if len(texts) > _TEXTS_SHOWN:
             evidence += f"; and {len(texts) - _TEXTS_SHOWN} more"
+        units = tuple(dict.fromkeys(u.slices for u, _ in group))
+        where = _shorten([place(u) for u, _ in group])
+        if units == ((),) and (named := _named_slices(view, texts)):
+            units = tuple((s,) for s in named)
+            where = _shorten([f"slice {s}" for s in named])
         yield Problem(
-            "warning", _WARNING, f"{step} warns", _shorten([place(u) for u, _ in group]), evidence,
-            anchor=_anchor(step), step=step, units=tuple(dict.fromkeys(u.slices for u, _ in group)),
+            "warning", _WARNING, f"{step} warns", where, evidence,
+            anchor=_anchor(step), step=step, units=units,
         )  # fmt: skip
+
+
+_NAMED_SLICES = re.compile(r"\bslices? (\d+\b|\[\d+(?:, \d+)*\])", re.IGNORECASE)
+
+
+def _named_slices(view: RunView, texts: Sequence[str]) -> list[int]:
+    """Return the slices that the warnings of a step over the whole run speak of."""
+    known = {row.slice_id for row in view.ledger}
+    found = [
+        int(number)
+        for text in texts
+        for match in _NAMED_SLICES.findall(text)
+        for number in re.findall(r"\d+", match)
+    ]
+    return [s for s in dict.fromkeys(found) if s in known]
 
 
 def _exclusions(view: RunView) -> Iterable[Problem]:
@@ -374,6 +394,11 @@ _ANCHORS = {
     "correct_bias_field": "intensity",
     "interpolate_missing_slice": "interpolation",
     "align_to_ras": "atlas",
+    "generate_slice_config": "ledger",
+    "detect_rehoming_events": "acquisition",
+    "estimate_xy_shifts": "acquisition",
+    "analyze_shifts": "acquisition",
+    "resample_mosaic_grid": "acquisition",
     "stack": "volume",
 }
 

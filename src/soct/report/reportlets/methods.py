@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from markupsafe import Markup
 
 from soct.report.citations import CITATIONS, METHODS
@@ -23,6 +25,7 @@ def render(page: Page) -> Markup:
         [
             join(Markup("<p>{}</p>").format(paragraph) for paragraph in text.split("\n")),
             Markup("<h3>References</h3><ol>{}</ol>").format(references),
+            details("LaTeX", code(methods_as_latex(page.view))),
             details("BibTeX", code("\n\n".join(CITATIONS[key].bibtex(key) for key in cited))),
         ]
     )
@@ -47,7 +50,7 @@ def compose_methods(view: RunView) -> tuple[str, tuple[str, ...]]:
         values = [
             f"{label} {number_of(p.value)}{f' {unit_text(p.unit)}' if p.unit else ''}"
             for key, label in method.parameters
-            if (p := view.parameter(f"{step}.{key}")) is not None
+            if (p := view.parameter(f"{step}.{key}")) is not None and p.value.strip()
         ]
         sentence = method.sentence
         if values:
@@ -64,6 +67,29 @@ def compose_methods(view: RunView) -> tuple[str, tuple[str, ...]]:
         acquired = sum(not row.missing for row in view.ledger)
         opening += f" Of {acquired} acquired slices {len(used)} were used."
     return f"{opening}\n{' '.join(sentences)}", tuple(cited)
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{",
+    "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "µ": r"\textmu{}",
+    "°": r"\textdegree{}", "“": "``", "”": "''", "’": "'", "–": "--", "−": "$-$", "×": r"$\times$",
+    "\u202f": r"\,",
+}  # fmt: skip
+_MARKS = re.compile(r" \[(\d+(?:, \d+)*)\]")
+
+
+def methods_as_latex(view: RunView) -> str:
+    """Return the methods text for a LaTeX document, with the keys of the BibTeX entries."""
+    text, cited = compose_methods(view)
+    parts = _MARKS.split(text)
+    # Text and the numbers of citations take turns.
+    written = [
+        "".join(_LATEX.get(letter, letter) for letter in part)
+        if k % 2 == 0
+        else "~\\cite{" + ",".join(cited[int(n) - 1] for n in part.split(", ")) + "}"
+        for k, part in enumerate(parts)
+    ]
+    return "".join(written).replace("\n", "\n\n")
 
 
 def number_of(value: str) -> str:

@@ -24,6 +24,8 @@ from soct.report.reportlet import Page, Reportlet
 
 _WIDTH, _LEFT, _ROW = 860.0, 190.0, 20.0
 _MAX_BARS_PER_STEP = 400
+_FAR = 6.0
+"""A memory budget this many times the largest unit is told in words."""
 _FILL = {"done": "#0072b2", "reused": "#b8c7d4", "failed": "#d55e00", "running": "#e69f00"}
 
 
@@ -139,7 +141,10 @@ def _memory(view: RunView) -> Markup:
     if not peaks:
         return note("Peak memory was not recorded.")
     budget = view.memory_budget_bytes or 0
-    largest = max(budget, *(peak for _, peak in peaks))
+    highest = max(peak for _, peak in peaks)
+    near = 0 < budget <= _FAR * highest
+    # A budget far beyond all bars would make them too short to compare.
+    largest = max(budget, highest) if near else highest
     scale = (_WIDTH - _LEFT - 90) / largest
     parts = []
     for i, (step, peak) in enumerate(peaks):
@@ -156,7 +161,7 @@ def _memory(view: RunView) -> Markup:
             )
         )  # fmt: skip
     height = len(peaks) * _ROW + 26
-    if budget:
+    if near:
         x = _LEFT + budget * scale
         parts.append(
             Markup(
@@ -166,7 +171,12 @@ def _memory(view: RunView) -> Markup:
         )
     title = "Peak memory of the largest unit of every step, against the budget"
     text = "Peak memory of the largest unit of every step"
-    text += "; dashed: what all units together may take." if budget else "; no budget was recorded."
+    if near:
+        text += "; dashed: what all units together may take."
+    elif budget:
+        text += f"; the budget of {size(budget)} lies far to the right."
+    else:
+        text += "; no budget was recorded."
     return figure(svg(_WIDTH, height, title, join(parts)), text)
 
 
