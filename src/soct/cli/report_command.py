@@ -12,7 +12,7 @@ from soct.cli import options
 FORMATS = ("html", "zip", "text", "json")
 
 Run = Annotated[
-    Path | None, typer.Argument(metavar="[RUN]", help="Run folder; none with --cohort alone.")
+    Path | None, typer.Argument(metavar="RUN", help="Run folder; none with --cohort alone.")
 ]
 Compare = Annotated[
     Path | None,
