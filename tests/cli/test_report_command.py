@@ -142,3 +142,20 @@ def test_a_rating_that_does_not_fit_changes_nothing(run, tmp_path, capsys):
     assert soct("report", run, "--ingest-rating", tmp_path / "absent.json") == ExitCode.INPUT
     assert not (run / "ratings").exists()
     assert (run / "report_data/summary.json").read_bytes() == before
+
+
+def test_a_redacted_report_stands_apart_and_leaves_the_report_as_it_is(run, tmp_path, capsys):
+    assert soct("report", run) == ExitCode.OK
+    before = (run / "report_data/summary.json").read_bytes()
+    assert soct("report", run, "--redact", "--format", "html,zip") == ExitCode.OK
+    paths = [Path(line) for line in capsys.readouterr().out.splitlines()[1:]]
+    assert all(path.parent == run / "redacted" for path in paths)
+    subject = json.loads(before)["subject"]
+    for path in (run / "redacted").rglob("*"):
+        assert subject not in path.name
+        if path.suffix in (".html", ".json", ".tsv"):
+            text = path.read_text(encoding="utf-8")
+            assert subject not in text
+            assert str(tmp_path) not in text
+    assert (run / "report_data/summary.json").read_bytes() == before
+    assert soct("report", run, "--redact", "--cohort", tmp_path) == ExitCode.USAGE

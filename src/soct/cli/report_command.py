@@ -59,6 +59,13 @@ Out = Annotated[
         help="Where to; default: the run folder, and stdout for text and json.",
     ),
 ]
+Redact = Annotated[
+    bool,
+    typer.Option(
+        "--redact",
+        help="Leave out paths, hosts, users and the subject's name; written into RUN/redacted unless --out says otherwise.",
+    ),
+]
 IngestRating = Annotated[
     Path | None,
     typer.Option(
@@ -73,6 +80,7 @@ def command(
     run: Run = None,
     formats: Formats = None,
     out: Out = None,
+    redact: Redact = False,
     compare: Compare = None,
     cohort: CohortFolder = None,
     ingest_rating: IngestRating = None,
@@ -81,7 +89,8 @@ def command(
     from soct.cli import report_beside, report_forms
     from soct.errors import ExitCode
 
-    wanted = report_forms.Wanted(formats or ("html",), out, compare, cohort, ingest_rating)
+    wanted = report_forms.Wanted(formats or ("html",), out, redact, compare, cohort, ingest_rating)
+    report_forms.check_redaction(wanted)
     if run is None:
         report_beside.write_cohort_page(wanted)
     else:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from soct.report.reportlet import Page
 
 _ENDINGS = {"html": ".html", "zip": ".zip", "text": ".txt", "json": ".json"}
+REDACTED = "redacted"
+"""Folder of the run folder for reports without names: the report itself stays as it is."""
 _PRINTED = ("text", "json")
 _ESCAPES = {"title": "1", "ok": "32", "warning": "33", "error": "31"}
 
@@ -27,6 +29,8 @@ class Wanted:
 
     formats: tuple[str, ...]
     out: Path | None = None
+    redact: bool = False
+    """Leave out names and folders."""
     compare: Path | None = None
     """Another run to set this one beside."""
     cohort: Path | None = None
@@ -56,12 +60,17 @@ def write(folder: Path, wanted: Wanted) -> None:
     other, cohort = read_beside(folder, wanted)
     if wanted.rating is not None:
         view = _with_rating(folder, wanted.rating, view)
+    if wanted.redact:
+        from soct.report.redaction import redact
+
+        view, other = redact(view, (other,) if other else ()), other and redact(other, (view,))
     page = examine(view, other, cohort)
+    home = folder / REDACTED if wanted.redact else folder
     for form in formats:
         if wanted.out is None and form in _PRINTED:
             _print(page, form)
         else:
-            path = _place(page, form, wanted.out or folder)
+            path = _place(page, form, wanted.out or home)
             _save(page, form, path)
             # What is printed stays whole for the program that reads it.
             tell = words if wanted.out is None and set(formats) & set(_PRINTED) else data
@@ -76,6 +85,15 @@ def _with_rating(folder: Path, file: Path, view: RunView) -> RunView:
     with telling_of_writes(folder):
         words(f"rating kept: {keep_rating(folder, file, view)}")
     return build_view(folder)
+
+
+def check_redaction(wanted: Wanted) -> None:
+    """Raise UsageError where names would stay that nobody took out."""
+    if wanted.redact and wanted.cohort is not None:
+        raise UsageError(
+            "--redact does not reach the names of a cohort's other runs",
+            hint="give --redact without --cohort",
+        )
 
 
 def check_place(formats: tuple[str, ...], out: Path | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import platform
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -96,9 +97,17 @@ def build_view(folder: Path) -> RunView:
         peak_memory_bytes=max((i.peak_memory_bytes for i in history), default=0) or None,
         wall_seconds=sum(i.seconds for i in history) or None,
         run_folder=folder.resolve().name,
+        private=_private(folder, history),
         ratings=ratings,
         rating_faults=rating_faults,
     )
+
+
+def _private(folder: Path, history: tuple[Invocation, ...]) -> tuple[str, ...]:
+    """Return users and folders that no section shows, but that a message or a traceback may hold."""
+    here = os.path.expanduser("~")  # noqa: PTH111 - Path.home() raises where there is none
+    users = [call.user for call in history if call.user]
+    return tuple(dict.fromkeys([*users, str(folder.resolve()), *([here] if len(here) > 1 else [])]))
 
 
 def _state(status: RunStatus) -> RunState:

@@ -23,6 +23,7 @@ from soct.report.identity import run_key
 from soct.report.markup import visible
 from soct.report.model import RunView
 from soct.report.ratings import agree, current_ratings
+from soct.report.research_crate import METADATA, make_crate
 
 if TYPE_CHECKING:
     from soct.report.reportlet import Page
@@ -41,6 +42,7 @@ DATA_FILES: dict[str, str] = {
     "units.tsv": "state, time and memory of every unit",
     "parameters.tsv": "the resolved profile with the origin of each value",
     "outputs.tsv": "every published output with its size and checksum",
+    METADATA: "this folder and the run for archives, as an RO-Crate",
     CHECKSUMS: "sha256 of the files above, for sha256sum -c",
 }
 ASKED_FILES: dict[str, str] = {
@@ -55,6 +57,7 @@ def make_data_files(page: Page) -> dict[str, bytes]:
     made = {"summary.json": summarise_as_json(page).encode()}
     tables = {**_tables(page), **_asked_tables(page)}
     made |= {name: make_tsv(header, rows) for name, (header, rows) in tables.items()}
+    made[METADATA] = make_crate(page, made, {**DATA_FILES, **ASKED_FILES})
     made[CHECKSUMS] = _checksums(made)
     return made
 
@@ -93,6 +96,7 @@ def summarise(page: Page) -> dict[str, Any]:
     summary: dict[str, Any] = {
         "format": 1,
         "subject": view.subject,
+        "redacted": view.redacted,
         "profile": view.profile,
         "soct_version": view.soct_version,
         "state": view.state,

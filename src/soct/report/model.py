@@ -317,6 +317,10 @@ class RunView:
     """What people said, also of earlier states of the run."""
     rating_faults: tuple[str, ...] = ()
     """Rating files that cannot be read, and why."""
+    private: tuple[str, ...] = ()
+    """Names and folders that no section shows by itself, but that may stand in a message: for redaction."""
+    redacted: bool = False
+    """Whether names and folders have been taken out."""
     key: str = ""
     """What `soct.report.identity.run_key` would find, where names have been taken out since."""
 

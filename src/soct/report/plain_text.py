@@ -92,6 +92,8 @@ def _circumstances(view: RunView) -> str:
     parts = [f"run {view.state}", f"profile {view.profile}"]
     if view.soct_version:
         parts.append(f"soct {view.soct_version}")
+    if view.redacted:
+        parts.append("redacted")
     if view.invocations:
         parts.append(f"begun {view.invocations[0].started[:16].replace('T', ' ')}")
     if view.wall_seconds is not None:

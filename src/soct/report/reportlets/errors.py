@@ -12,7 +12,7 @@ from soct.report.model import RunView, UnitView
 from soct.report.reportlet import Page, Reportlet
 
 _SHOWN = 50
-_ABSOLUTE = re.compile(r"(?<![\w.])(?:[A-Za-z]:[\\/]|/)(?:[^\s\"'<>|:,;()\[\]]+[\\/])+")
+_ABSOLUTE = re.compile(r"(?<![\w.…])(?:[A-Za-z]:[\\/]|/)(?:[^\s\"'<>|:,;()\[\]]+[\\/])+")
 
 
 def render(page: Page) -> Markup:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from markupsafe import Markup
 
-from soct.report.markup import details, facts, join, size, table, unit_text
+from soct.report.identity import run_key
+from soct.report.markup import EMPTY, details, facts, join, size, table, unit_text
 from soct.report.model import RunView
 from soct.report.reportlet import Page, Reportlet
+from soct.report.research_crate import METADATA
 
 _MAX_FINGERPRINTS = 1000
 
@@ -16,14 +18,35 @@ def render(page: Page) -> Markup:
     view = page.view
     return join(
         [
+            _redaction(view),
             _identity(view),
             _history(view),
             _profile(view),
             _steps(view),
             _inputs(view),
             _packages(view),
+            _crate(view),
         ]
     )
+
+
+def _redaction(view: RunView) -> Markup:
+    if not view.redacted:
+        return EMPTY
+    return Markup(
+        "<p><strong>Names and folders were taken out of this report.</strong> The subject goes by a name that "
+        "follows from its raw data; <code>…/</code> stands where folders stood before a file’s name, "
+        "<code>(removed)</code> for a whole path or a name, <code>host-1</code>, <code>rater-1</code> for "
+        "computers and people. The numbers are untouched.</p>"
+    )
+
+
+def _crate(view: RunView) -> Markup:
+    return Markup(
+        "<p>For an archive: <code>report_data/{}</code> describes this run as an RO-Crate 1.1 (Process Run Crate): "
+        "soct {} made its outputs from the raw data named above. Licence of the data: unknown; the run does not "
+        "say it.</p>"
+    ).format(METADATA, view.soct_version or "of unknown version")
 
 
 def _identity(view: RunView) -> Markup:
@@ -31,6 +54,7 @@ def _identity(view: RunView) -> Markup:
         ("Subject", view.subject),
         ("Profile", view.profile),
         ("soct", view.soct_version or "–"),
+        ("Key of the run", run_key(view)),
         ("Input", view.acquisition.path or "–"),
         ("Container", view.container or "none"),
     ]

@@ -47,6 +47,8 @@ def _subtitle(view: RunView) -> str:
         parts.append(span)
     if view.wall_seconds is not None:
         parts.append(f"{duration(view.wall_seconds)} of computing")
+    if view.redacted:
+        parts.append("redacted")
     return " · ".join(part for part in parts if part)
 
 
