@@ -85,14 +85,14 @@ def test_the_run_is_an_action_of_soct_on_the_input(tmp_path):
     assert {"@id": "#output-stack"} in action["result"]
     assert action["startTime"] == "2024-03-01T09:00:00+00:00"
     assert action["endTime"] == "2024-03-01T10:21:40+00:00"
-    assert action["actionStatus"]["@id"].endswith("CompletedActionStatus")
+    assert action["actionStatus"].endswith("CompletedActionStatus")
     assert entities["./"]["datePublished"] == action["endTime"]
     assert "agent" not in action
 
 
 def test_a_failed_run_says_so_with_its_error(tmp_path):
     action = crate(failed_run(tmp_path))["#run"]
-    assert action["actionStatus"]["@id"].endswith("FailedActionStatus")
+    assert action["actionStatus"].endswith("FailedActionStatus")
     assert "no common tissue" in action["error"]
 
 

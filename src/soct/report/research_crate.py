@@ -30,9 +30,9 @@ _MEDIA_TYPES = {".tsv": "text/tab-separated-values", ".json": "application/json"
 _STATUS = {
     "complete": "http://schema.org/CompletedActionStatus",
     "failed": "http://schema.org/FailedActionStatus",
-    "running": "http://schema.org/ActiveActionStatus",
     "partial": "http://schema.org/FailedActionStatus",
 }
+"""The profile knows these two; a run that goes on has none yet."""
 _LICENCE = (
     "Licence unknown: the run does not say under which licence these data may be used. "
     "Ask the people who acquired them."
@@ -130,7 +130,7 @@ def _action(page: Page, outputs: list[str], names: list[str]) -> _Entity:
         "description": "\n".join(call.command for call in calls),
         "startTime": calls[0].started if calls else "",
         "endTime": calls[-1].ended if calls else "",
-        "actionStatus": {"@id": _STATUS[view.state]},
+        "actionStatus": _STATUS.get(view.state, ""),
         "error": "; ".join(f"{f.kind}: {f.message}" for f in failures[:5]),
         "instrument": {"@id": "#soct"},
         "object": _refer(inputs),
