@@ -106,10 +106,11 @@ def chart(
 
 
 def svg(width: float, height: float, title: str, body: Markup, *, css: str = "chart") -> Markup:
-    """Return an inline SVG with an accessible name."""
+    """Return an inline SVG with an accessible name; one that holds links is a group, since an image is one thing."""
+    role = "group" if "<a " in body else "img"
     return Markup(
-        '<svg class="{}" role="img" aria-label="{}" viewBox="0 0 {} {}" style="max-width:{}px">{}</svg>'
-    ).format(css, title, _f(width), _f(height), round(width), body)
+        '<svg class="{}" role="{}" aria-label="{}" viewBox="0 0 {} {}" style="max-width:{}px">{}</svg>'
+    ).format(css, role, title, _f(width), _f(height), round(width), body)
 
 
 def polyline(points: Sequence[tuple[float, float]], css: str) -> Markup:

@@ -244,6 +244,8 @@ def _warnings(view: RunView) -> Iterable[Problem]:
     groups: dict[tuple[str, str], list[tuple[UnitView, str]]] = defaultdict(list)
     for unit in view.units():
         for text in unit.warnings:
+            if unit.step == "generate_slice_config" and _TOLD_OF_SLICES.match(text):
+                continue
             groups[unit.step, re.sub(r"\d+(\.\d+)?", "#", text)].append((unit, text))
     for (step, _), group in sorted(groups.items()):
         texts = list(dict.fromkeys(text for _, text in group))
@@ -261,6 +263,8 @@ def _warnings(view: RunView) -> Iterable[Problem]:
         )  # fmt: skip
 
 
+_TOLD_OF_SLICES = re.compile(r"Slice \d+ is missing$|slice \d+ is not used: ")
+"""Warnings that missing, interpolated and excluded slices have problems of their own for."""
 _NAMED_SLICES = re.compile(r"\bslices? (\d+\b|\[\d+(?:, \d+)*\])", re.IGNORECASE)
 
 
