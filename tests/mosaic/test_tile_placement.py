@@ -378,3 +378,25 @@ def test_a_wrong_first_peak_that_nothing_checks_gives_way_to_a_clearer_one():
     assert first.pair_accepted.all()
     refined = refine_placement(store, nominal, wrong, first, TileOptions(), stage, 1)
     np.testing.assert_allclose(np.diff(refined.positions_px, axis=0)[0], (76.0, 0.0), atol=0.1)
+
+
+def test_tiles_that_are_known_to_be_blank_have_no_vote_however_clear_their_peak():
+    tiles, nominal, _ = mosaic(rows=2, cols=3)
+    # Two fields of the same noise: a perfect peak, far from where the tiles are.
+    common = textured_canvas((200, 200), seed=9)
+    tiles[4], tiles[5] = cut(common, (0, 0)), cut(common, (4, 86))
+    blank = np.zeros(6, bool)
+    blank[4:] = True
+    asked = []
+
+    def find_blank():
+        asked.append(True)
+        return blank
+
+    believed = place_tiles(lambda i: tiles[i], nominal, TILE)
+    known = place_tiles(lambda i: tiles[i], nominal, TILE, find_blank=find_blank)
+    assert asked == [True]
+    assert believed.measured[4:].all()
+    assert not known.measured[4:].any()
+    assert known.measured[:4].all()
+    np.testing.assert_allclose(known.positions_px[4:], known.model.positions(nominal)[4:])

@@ -76,6 +76,7 @@ def place_tiles(
     *,
     pairs: NDArray[np.int64] | None = None,
     model: GridModel | None = None,
+    find_blank: Callable[[], NDArray[np.bool_]] | None = None,
     workers: int = 1,
 ) -> Placement:
     """Measure where tiles are.
@@ -94,6 +95,9 @@ def place_tiles(
         Neighbours; found from the nominal positions where absent.
     model : GridModel, optional
         Stage against camera, fitted elsewhere (for example on the other slices).
+    find_blank : callable, optional
+        Asked once all tiles have been loaded which of them show only noise, ``(n,)``: their overlaps have no vote,
+        since a peak between two fields of noise is chance, however clear it looks.
     workers : int
         FFT threads. The result does not depend on it.
 
@@ -110,7 +114,10 @@ def place_tiles(
     boxes = [overlap_boxes(tuple(d), tile_shape, search) for d in expected]
     order = np.lexsort((nominal[:, 1], np.rint(nominal[:, 0] / max(tile_shape[0] / 2, 1))))
     store = collect_strips(load, order.astype(np.int64), pairs, boxes, tile_shape)
-    return place_strips(store, nominal, expected, search, options, model=model, workers=workers)
+    blank = np.zeros(len(nominal), bool) if find_blank is None else find_blank()
+    return place_strips(
+        store, nominal, expected, search, options, model=model, blank=blank, workers=workers
+    )
 
 
 def place_strips(
@@ -121,17 +128,24 @@ def place_strips(
     options: TileOptions | None = None,
     *,
     model: GridModel | None = None,
+    blank: NDArray[np.bool_] | None = None,
     workers: int = 1,
 ) -> Placement:
     """Place tiles whose strips have been collected; see `place_tiles`."""
     options = options or TileOptions()
     matches = match_strips(store, expected_px, search_px, options.match, workers=workers)
+    reasons = name_blank_overlaps(matches, options)
+    if blank is not None:
+        silent = blank[store.pairs].any(axis=1)
+        reasons = tuple(
+            r or ("no tissue" if s else "") for r, s in zip(reasons, silent, strict=True)
+        )
     offsets = Offsets(
         store.pairs,
         matches.offsets_px,
         matches.scores,
         matches.confidence,
-        blank_reason=name_blank_overlaps(matches, options),
+        blank_reason=reasons,
         search_px=search_px,
     )
     placement = place_offsets(nominal_px, offsets, options.place, model=model)

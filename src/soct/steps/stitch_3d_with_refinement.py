@@ -153,6 +153,7 @@ def _place(
         TileOptions(search_px=search),
         pairs=pairs,
         model=model,
+        find_blank=lambda: find_blank_tiles(profiles, noise),
         workers=context.threads,
     )
     for i in range(n):
@@ -493,7 +494,7 @@ def estimate(acquisition: Acquisition, slices: tuple[int, ...], params: Mapping[
 
 STEP = Step(
     id="stitch_3d_with_refinement",
-    version=5,
+    version=6,
     scope=Scope.SLICE,
     params=StitchParams,
     run=run,
