@@ -136,7 +136,7 @@ def place_strips(
     matches = match_strips(store, expected_px, search_px, options.match, workers=workers)
     reasons = name_blank_overlaps(matches, options)
     if blank is not None:
-        silent = blank[store.pairs].any(axis=1)
+        silent = np.asarray(blank[store.pairs].any(axis=1))
         reasons = tuple(
             r or ("no tissue" if s else "") for r, s in zip(reasons, silent, strict=True)
         )
