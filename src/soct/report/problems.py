@@ -19,7 +19,8 @@ from soct.report.markup import number, words
 from soct.report.model import AcquisitionView, MetricView, RunView, StatusName, UnitView
 
 _FAILED, _MISSING_SLICE, _BAD_TILE, _EXCLUDED = 20.0, 1.2, 0.9, 0.6
-_WARNING, _CORRECTED, _FALLBACK = 0.3, 0.1, 0.0
+_CORRECTED, _WARNING, _FALLBACK = 0.35, 0.3, 0.0
+"""What was corrected has a name and a place; a warning of a step may speak of the same, less plainly."""
 _PLACES_SHOWN = 12
 _TEXTS_SHOWN = 6
 
