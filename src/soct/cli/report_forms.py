@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from soct.cli.terminal import data, words
+from soct.cli.terminal import data, takes_escapes, words
 from soct.errors import UsageError
 
 if TYPE_CHECKING:
@@ -166,15 +166,10 @@ def _print(page: Page, form: str) -> None:
 
     if form == "json":
         data(*summarise_as_json(page).splitlines())
-    elif _wants_colours():
+    elif takes_escapes(sys.stdout) and not os.environ.get("NO_COLOR"):
         _print_coloured(text_lines(page))
     else:
         data(*(line.text for line in text_lines(page)))
-
-
-def _wants_colours() -> bool:
-    dull = os.environ.get("NO_COLOR") or os.environ.get("TERM", "") in ("", "dumb")
-    return sys.stdout.isatty() and not dull
 
 
 def _print_coloured(lines: tuple[Line, ...]) -> None:

@@ -40,10 +40,14 @@ def respect_environment() -> None:
             os.environ.pop(name, None)
 
 
+def takes_escapes(stream: TextIO) -> bool:
+    """Whether a stream is a terminal that acts on escape codes, and nobody asked for none."""
+    return stream.isatty() and os.environ.get("TERM", "") not in ("", "dumb")
+
+
 def is_interactive() -> bool:
     """Whether stderr is a terminal that can redraw lines and is wide enough for bars."""
-    can_redraw = sys.stderr.isatty() and os.environ.get("TERM", "") not in ("", "dumb")
-    return can_redraw and shutil.get_terminal_size().columns >= LEAST_BAR_COLUMNS
+    return takes_escapes(sys.stderr) and shutil.get_terminal_size().columns >= LEAST_BAR_COLUMNS
 
 
 def words(*lines: str) -> None:
