@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from soct.errors import LockedError, NewerStateError
 from soct.pipeline.records import RecordStore
 from soct.pipeline.status import verify
-from soct.steps.declaration import Unit
+from soct.pipeline.summary import build_view
+from soct.steps.declaration import Metric, Unit
 from tests.pipeline.fake_pipeline import data_bytes, make_input, run_fake
 
 
@@ -52,6 +54,19 @@ def test_a_record_is_read_as_it_was_written(copy):
     assert again.key == record.key
     assert again.reasons == ("it was never computed",)
     assert again.result.decisions == record.result.decisions
+
+
+def test_the_tile_of_a_metric_and_what_is_told_elsewhere_are_read_as_written(copy):
+    store = RecordStore(copy[1])
+    record = store.read(Unit("read", (1,)))
+    metrics = (Metric("plain", 1.0), Metric("saturated_percent", 2.5, "%", "", (3, 4)))
+    result = replace(record.result, metrics=metrics, notices=("Slice 2 is missing",))
+    store.write(replace(record, result=result))
+    assert store.read(Unit("read", (1,))).result == result
+    (unit,) = [u for u in build_view(copy[1]).units("read") if u.slices == (1,)]
+    assert [m.tile for m in unit.metrics] == [None, (3, 4)]
+    # The report shows missing slices by themselves; a notice is for whoever watches the run.
+    assert "Slice 2 is missing" not in unit.warnings
 
 
 def test_a_record_names_every_file_with_its_size_and_checksum(copy):

@@ -8,22 +8,32 @@ from pathlib import Path
 from markupsafe import Markup
 
 from soct.report.charts import svg
-from soct.report.model import StepView, UnitView
+from soct.report.model import MetricView, RunView, StepView, UnitView
 from soct.report.rendering import examine
 from tests.report.fabricated import complete_run
 
 
-def test_a_missing_slice_is_told_once(tmp_path: Path) -> None:
+def with_unit(view: RunView, unit: UnitView) -> RunView:
+    return replace(view, steps=(StepView(unit.step, units=(unit,)), *view.steps))
+
+
+def test_a_missing_slice_is_told_once_and_other_warnings_stay(tmp_path: Path) -> None:
     view = complete_run(tmp_path, slices=6, side=2, figures=False)
-    (gap,) = view.acquisition.missing_slices
-    warnings = (f"Slice {gap} is missing", "the stage table has no column z")
-    unit = UnitView("generate_slice_config", (), "done", warnings=warnings)
-    page = examine(
-        replace(view, steps=(StepView("generate_slice_config", units=(unit,)), *view.steps))
+    unit = UnitView(
+        "generate_slice_config", (), "done", warnings=("the stage table has no column z",)
     )
-    told = [p for p in page.problems if f"{gap} is missing" in p.evidence or "issing" in p.what]
-    assert [p.what for p in told] == ["Missing slice"]
+    page = examine(with_unit(view, unit))
+    assert [p.what for p in page.problems if "issing" in p.what] == ["Missing slice"]
     assert any("no column z" in p.evidence for p in page.problems)
+
+
+def test_a_metric_of_a_tile_is_told_with_the_tile(tmp_path: Path) -> None:
+    view = complete_run(tmp_path, slices=3, side=3, faults=False, figures=False)
+    worst = MetricView("saturated_percent", 4.2, "%", "", "error", (1, 2))
+    unit = UnitView("create_mosaic_grid", (1,), "done", metrics=(worst,))
+    problem = examine(with_unit(view, unit)).problems[0]
+    assert problem.what.startswith("Saturated tiles")
+    assert (problem.where, problem.tiles) == ("slice 1 tile (1, 2)", ((1, 1, 2),))
 
 
 def test_a_drawing_with_links_is_a_group_and_any_other_an_image() -> None:

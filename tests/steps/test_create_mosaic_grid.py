@@ -13,10 +13,12 @@ import pytest
 from soct.errors import InputError
 from soct.formats.acquisition import open_acquisition
 from soct.formats.mosaic_grid import open_mosaic_grid
+from soct.quality.limits import QualityLimits, metric_status
 from tests.steps.chain import Chain, Made, copy_raw, rewrite, tile_folder
 from tests.steps.conftest import make
 
 Damage = Callable[[Any], Any]
+LIMITS = QualityLimits()
 
 
 def raw_frames(made: Made, slice_id: int, row: int, col: int) -> Any:
@@ -60,7 +62,8 @@ def test_return_lines_at_the_frames_end_are_only_cropped(tmp_path: Path) -> None
 
 def test_a_missing_tile_is_listed_and_leaves_a_hole_at_its_own_place(faulty: Made) -> None:
     result = faulty.chain.run("create_mosaic_grid")[(1,)].result
-    assert result.warnings == ("A tile is missing",)
+    # The list of input problems tells it with its place, so the report need not say it again.
+    assert (result.warnings, result.notices) == ((), ("A tile is missing",))
     metrics = {m.name: m.value for m in result.metrics}
     assert (metrics["tiles_expected"], metrics["tiles_found"]) == (6, 5)
     grid = open_mosaic_grid(faulty.chain.path("create_mosaic_grid", "grid", 1))
@@ -118,6 +121,29 @@ def test_a_tile_without_signal_is_listed_and_left_out(
     )
     with pytest.raises(InputError, match=told):
         strict.run("create_mosaic_grid")
+
+
+def test_clipped_tiles_are_told_with_their_place_and_clean_ones_never(
+    plain: Made, tmp_path: Path
+) -> None:
+    clean = plain.chain.run("create_mosaic_grid")
+    for done in clean.values():
+        values = {m.name: m.value for m in done.result.metrics}
+        assert (values["saturated_percent"], values["saturated_tiles"]) == (0.0, 0)
+
+    def clip(data: Any) -> Any:
+        return np.minimum(data, np.quantile(data, 0.98))
+
+    chain = damaged(plain, tmp_path, 1, clip, (0, 1), (1, 0))
+    results = chain.run("create_mosaic_grid")
+    metrics = {m.name: m for m in results[(1,)].result.metrics}
+    assert metrics["saturated_tiles"].value == 2
+    assert metrics["saturated_percent"].value == pytest.approx(2.0, rel=0.5)
+    assert metrics["saturated_percent"].tile in ((0, 1), (1, 0))
+    assert metric_status("saturated_percent", metrics["saturated_percent"].value, LIMITS) == "error"
+    share = chain.arrays("create_mosaic_grid", "figures", 1)["saturated"]
+    assert [tuple(at) for at in np.argwhere(share > 0).tolist()] == [(0, 1), (1, 0)]
+    assert not chain.arrays("create_mosaic_grid", "figures", 0)["saturated"].any()
 
 
 def test_single_samples_that_are_no_number_are_told_and_do_not_spread(

@@ -26,7 +26,7 @@ Damage = Callable[[Any], Any]
 
 def test_a_missing_slice_is_listed_and_no_slice_changes_its_number(faulty: Made) -> None:
     result = faulty.chain.run("generate_slice_config")[()].result
-    assert "Slice 2 is missing" in result.warnings
+    assert "Slice 2 is missing" in result.notices
     rows = read_table(faulty.chain.path("generate_slice_config", "slice_config"), SliceConfigRow)
     assert [r.slice_id for r in rows] == [0, 1, 3, 4, 5]
     assert all(r.use for r in rows)
@@ -66,7 +66,7 @@ def test_a_slice_without_a_readable_tile_is_left_out_by_name_and_bridged(
         in rows[1].exclude_reason
     )
     assert [(d.slice_id, d.value) for d in made.result.decisions] == [(1, False)]
-    assert any("slice 1 is not used" in w for w in made.result.warnings)
+    assert any("slice 1 is not used" in w for w in made.result.notices)
 
 
 def test_with_missing_tiles_fatal_the_slice_stays_in_the_run_and_fails(

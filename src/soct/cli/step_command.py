@@ -293,6 +293,7 @@ def _tell(done: SingleResult) -> None:
     for metric in done.result.metrics:
         value = f"{metric.value:.6g}" if isinstance(metric.value, float) else str(metric.value)
         words(f"  {metric.name}: {value} {metric.unit}".rstrip())
-    for text in (*done.result.warnings, *done.result.fallbacks):
+    result = done.result
+    for text in (*result.warnings, *result.notices, *result.fallbacks):
         words(f"  warning: {text}")
     data(*(str(path) for path in done.outputs.values()))

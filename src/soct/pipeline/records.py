@@ -181,8 +181,9 @@ def encode_record(record: Record) -> bytes:
             }
             for output in record.outputs
         ],
-        "metrics": [asdict(metric) for metric in record.result.metrics],
+        "metrics": [_metric_body(metric) for metric in record.result.metrics],
         "warnings": list(record.result.warnings),
+        "notices": list(record.result.notices),
         "decisions": [asdict(decision) for decision in record.result.decisions],
         "fallbacks": list(record.result.fallbacks),
         "backend": record.result.backend,
@@ -231,6 +232,18 @@ def _decode(document: Mapping[str, Any], unit: Unit) -> Record | Unusable:
         return Unusable("its record lacks what this soct needs")
 
 
+def _metric_body(metric: Metric) -> dict[str, Any]:
+    """Return a metric for its record; few have a tile, so the rest does not speak of one."""
+    body = asdict(metric)
+    return body if metric.tile is not None else {k: v for k, v in body.items() if k != "tile"}
+
+
+def _metric(body: Mapping[str, Any]) -> Metric:
+    row_column = body.get("tile")
+    tile = None if row_column is None else (int(row_column[0]), int(row_column[1]))
+    return Metric(**{**body, "tile": tile})
+
+
 def _record(body: Mapping[str, Any], unit: Unit) -> Record:
     return Record(
         unit=unit,
@@ -245,11 +258,12 @@ def _record(body: Mapping[str, Any], unit: Unit) -> Record:
             for output in body["outputs"]
         ),
         result=Result(
-            tuple(Metric(**metric) for metric in body["metrics"]),
+            tuple(_metric(metric) for metric in body["metrics"]),
             tuple(body["warnings"]),
             tuple(Decision(**decision) for decision in body["decisions"]),
             tuple(body["fallbacks"]),
             body["backend"],
+            tuple(body.get("notices", ())),
         ),
         reasons=tuple(body["reasons"]),
         started=body["started"],

@@ -287,7 +287,7 @@ class Scheduler:
                 record.peak_memory_bytes,
                 record.output_bytes,
                 status,
-                record.result.warnings,
+                (*record.result.warnings, *record.result.notices),
                 record.result.fallbacks,
             )
         )

@@ -214,6 +214,7 @@ def _finished(
                 m.unit,
                 m.description,
                 statuses.get(m.name, "info"),
+                m.tile,
             )
             for m in result.metrics
         ),

@@ -69,6 +69,6 @@ def _document(record: Record, assess: Assess) -> dict[str, Any]:
             }
             for metric in result.metrics
         },
-        "warnings": [*result.warnings, *result.fallbacks],
+        "warnings": [*result.warnings, *result.notices, *result.fallbacks],
         "errors": [],
     }

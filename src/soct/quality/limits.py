@@ -138,6 +138,13 @@ class QualityLimits(BaseModel):
         0.6, 0.3, "", "Confidence in where the galvo return lies in the A-line axis."
     )
     # Intensity.
+    saturated_percent: Limit = _low(
+        0.1,
+        1,
+        "%",
+        "Samples clipped at the detector's ceiling, in the slice's worst tile: beyond 0.1 % the brightest "
+        "fibres are flat.",
+    )
     agarose_coverage: Limit = _high(
         0.05, 0.01, "", "Share of a slice that is agarose, the reference for the axial profile."
     )

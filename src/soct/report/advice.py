@@ -154,6 +154,12 @@ ADVICE: dict[str, Advice] = {
             ("create_mosaic_grid.fix_galvo_shift", "false"),
         ),
     ),
+    "saturated_percent": Advice(
+        "Saturated tiles: the detector was at its ceiling",
+        "Bright structures are flat and have no texture; brightness there is no measurement.",
+        "Too much light or gain, or a reflection of the cut surface. Only another acquisition brings it back.",
+        "The samples were used as recorded; the map of section Intensity names the tiles.",
+    ),
     "interface_tilt_deg": Advice(
         "Tilted cut surface",
         "One side of every slice is seen to a smaller depth, and slices meet at a slant.",

@@ -35,6 +35,8 @@ class MetricView:
     unit: str = ""
     description: str = ""
     status: StatusName = "info"
+    tile: tuple[int, int] | None = None
+    """Row and column, from 0 within the slice's grid, of the tile that the value is about."""
 
 
 @dataclass(frozen=True)

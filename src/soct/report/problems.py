@@ -183,7 +183,10 @@ def _finding(
         severity,
         rank,
         advice.title,
-        _units_text([unit for _, unit, _ in group]),
+        _units_text(
+            [f"{place(unit)}{_tile_text(metric)}" for _, unit, metric in group],
+            [unit for _, unit, _ in group],
+        ),
         "; ".join(
             _evidence(view, metric, items, judged[step, metric]) for metric, items in findings
         ),
@@ -194,6 +197,11 @@ def _finding(
         step,
         name,
         tuple(unit.slices for _, unit, _ in group),
+        tuple(
+            (unit.slices[0], *metric.tile)
+            for _, unit, metric in group
+            if metric.tile is not None and len(unit.slices) == 1
+        ),
     )
 
 
@@ -215,9 +223,13 @@ def _evidence(
     return text
 
 
-def _units_text(units: list[UnitView]) -> str:
-    """Name the units; when all pairs share one slice, that slice is the likely culprit and comes first."""
-    text = _shorten([place(unit) for unit in units])
+def _tile_text(metric: MetricView) -> str:
+    return "" if metric.tile is None else f" tile ({metric.tile[0]}, {metric.tile[1]})"
+
+
+def _units_text(places: list[str], units: list[UnitView]) -> str:
+    """Name the places; when all pairs share one slice, that slice is the likely culprit and comes first."""
+    text = _shorten(places)
     pairs = [set(unit.slices) for unit in units if len(unit.slices) == 2]
     if len(pairs) == len(units) > 1:
         shared = set.intersection(*pairs)
@@ -245,8 +257,6 @@ def _warnings(view: RunView) -> Iterable[Problem]:
     groups: dict[tuple[str, str], list[tuple[UnitView, str]]] = defaultdict(list)
     for unit in view.units():
         for text in unit.warnings:
-            if unit.step == "generate_slice_config" and _TOLD_OF_SLICES.match(text):
-                continue
             groups[unit.step, re.sub(r"\d+(\.\d+)?", "#", text)].append((unit, text))
     for (step, _), group in sorted(groups.items()):
         texts = list(dict.fromkeys(text for _, text in group))
@@ -264,8 +274,6 @@ def _warnings(view: RunView) -> Iterable[Problem]:
         )  # fmt: skip
 
 
-_TOLD_OF_SLICES = re.compile(r"Slice \d+ is missing$|slice \d+ is not used: ")
-"""Warnings that missing, interpolated and excluded slices have problems of their own for."""
 _NAMED_SLICES = re.compile(r"\bslices? (\d+\b|\[\d+(?:, \d+)*\])", re.IGNORECASE)
 
 

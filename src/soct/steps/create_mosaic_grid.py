@@ -186,7 +186,8 @@ def run(context: Context, params: CreateMosaicGridParams) -> Result:
     from soct.formats.raw import to_legacy_orientation
     from soct.geometry.camera_shift import apply_camera_shift
     from soct.geometry.galvo import apply_galvo_shift
-    from soct.steps.tile_samples import check_samples
+    from soct.quality.saturation import clipped_share
+    from soct.steps.tile_samples import Saturation, check_samples
 
     slice_id = context.unit.slices[0]
     assert context.acquisition is not None
@@ -226,11 +227,12 @@ def run(context: Context, params: CreateMosaicGridParams) -> Result:
     row0, col0 = min(t.row for t in record.tiles), min(t.col for t in record.tiles)
     rows = max(t.row for t in record.tiles) - row0 + 1
     cols = max(t.col for t in record.tiles) - col0 + 1
-    warnings = [p.message for p in record.problems]
+    warnings: list[str] = []
     ny, nx = (first.nx, first.ny) if params.legacy_orientation else (first.ny, first.nx)
     written: list[GridTile] = []
     silent: list[GridTile] = []
     profile = np.zeros(first.nx + first.n_extra)
+    saturation = Saturation.of_grid(rows, cols)
     with MosaicGridWriter(
         context.output("grid"),
         rows,
@@ -276,6 +278,7 @@ def run(context: Context, params: CreateMosaicGridParams) -> Result:
             if camera is not None:
                 raw = apply_camera_shift(raw, camera)
             data = apply_galvo_shift(raw, decision)
+            saturation.share[place.row, place.col] = clipped_share(data)
             if params.legacy_orientation:
                 data = to_legacy_orientation(data)
             writer.write_tile(place.row, place.col, data)
@@ -293,6 +296,7 @@ def run(context: Context, params: CreateMosaicGridParams) -> Result:
         profile=(profile / max(1, len(written))).astype(np.float32),
         shift=np.int64(decision.shift),
         confidence=np.float64(decision.confidence),
+        saturated=saturation.share.astype(np.float32),
     )
     return Result(
         metrics=(
@@ -309,8 +313,10 @@ def run(context: Context, params: CreateMosaicGridParams) -> Result:
                 "",
                 "what was decided about the frame's first A-line",
             ),
+            *saturation.metrics(),
         ),
         warnings=tuple(warnings),
+        notices=tuple(p.message for p in record.problems),
         decisions=_galvo_decisions(slice_id, decision),
     )
 
@@ -363,7 +369,7 @@ def estimate(acquisition: Acquisition, slices: tuple[int, ...], params: Mapping[
 
 STEP = Step(
     id="create_mosaic_grid",
-    version=3,
+    version=4,
     scope=Scope.SLICE,
     params=CreateMosaicGridParams,
     run=run,

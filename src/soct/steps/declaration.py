@@ -141,6 +141,8 @@ class Metric:
     value: float | int | str | bool | None
     unit: str = ""
     description: str = ""
+    tile: tuple[int, int] | None = None
+    """Row and column, from 0 within the slice's grid, of the tile that the value is about."""
 
 
 def finite(value: float) -> float | None:
@@ -169,6 +171,9 @@ class Result:
     """What ran otherwise than asked for, and why (a GPU that was absent, memory that was short)."""
     backend: str = "cpu"
     """What computed it: ``cpu``, or the GPU's name. Recorded, never part of the key."""
+    notices: tuple[str, ...] = ()
+    """Warnings of what the ledger or the list of input problems tells as well. Whoever watches the run reads
+    them; the report, which shows those, does not say the same again."""
 
 
 @dataclass(frozen=True)

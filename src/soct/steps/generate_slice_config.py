@@ -90,9 +90,8 @@ def run(context: Context, params: GenerateSliceConfigParams) -> Result:
         final.append(row)
     write_table(context.output("slice_config"), SliceConfigRow, final)
     excluded = [r for r in final if not r.use]
-    warnings.extend(f"slice {r.slice_id} is not used: {r.exclude_reason}" for r in excluded)
     missing = [p for p in context.acquisition.problems if p.kind == "missing_slice"]
-    warnings.extend(p.message for p in missing)
+    left_out = (f"slice {r.slice_id} is not used: {r.exclude_reason}" for r in excluded)
     return Result(
         metrics=(
             Metric("slices_acquired", len(ids), "", "slices in the input"),
@@ -100,6 +99,7 @@ def run(context: Context, params: GenerateSliceConfigParams) -> Result:
             Metric("slices_excluded", len(excluded), "", "slices left out from the start"),
         ),
         warnings=tuple(warnings),
+        notices=(*left_out, *(p.message for p in missing)),
         decisions=tuple(Decision(r.slice_id, "use", False, r.exclude_reason) for r in excluded),
     )
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from soct.errors import InputError
 from soct.steps.declaration import Metric, Result
-from soct.steps.tile_samples import check_samples
+from soct.steps.tile_samples import Saturation, check_samples
 
 if TYPE_CHECKING:
     from soct.formats.acquisition import SliceRecord
@@ -129,7 +129,10 @@ def import_grid(
         attributes=attributes,
         threads=context.threads,
     ) as writer:
-        tiles, warnings = _copy(context, source, writer, band, (first, stop), missing_tiles)
+        saturation = Saturation.of_grid(source.rows, source.cols)
+        tiles, warnings = _copy(
+            context, source, writer, band, (first, stop), missing_tiles, saturation
+        )
         if not any(t.status == "ok" for t in tiles):
             # It goes on as an empty slice: later steps say so and leave it out.
             warnings.append(f"slice {record.slice_id} shows nothing: none of its tiles holds data")
@@ -143,6 +146,7 @@ def import_grid(
         profile=profile,
         shift=np.int64(0 if band is None else int(band.order[0])),
         confidence=np.float64(confidence),
+        saturated=saturation.share.astype(np.float32),
     )
     return Result(
         metrics=(
@@ -155,6 +159,7 @@ def import_grid(
                 "confidence of the galvo decision",
             ),
             Metric("galvo_decision", decision, "", "what was decided about the return lines"),
+            *saturation.metrics(),
         ),
         warnings=(_describe(source), *warnings),
     )
@@ -167,11 +172,13 @@ def _copy(
     band: BandFix | None,
     kept: tuple[int, int],
     missing_tiles: str,
+    saturation: Saturation,
 ) -> tuple[list[GridTile], list[str]]:
     """Copy every tile that has data; return what is known of all positions."""
     import numpy as np
 
     from soct.formats.mosaic_grid import GridTile, MosaicGridWriter
+    from soct.quality.saturation import clipped_share
 
     assert isinstance(writer, MosaicGridWriter)
     known = {(t.row, t.col): t for t in source.tiles}
@@ -201,6 +208,7 @@ def _copy(
                     np.nan_to_num(tile, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
         if status == "ok":
             data = tile if band is None else band.apply(tile)[..., kept[0] : kept[1]]
+            saturation.share[row, col] = clipped_share(data)
             writer.write_tile(row, col, np.ascontiguousarray(data))
         else:
             writer.skip_tile(row, col)

@@ -3,10 +3,49 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from soct.steps.declaration import Metric
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from soct.space import FloatArray
+
+
+@dataclass(frozen=True)
+class Saturation:
+    """How much of every tile of a slice was clipped at the detector's ceiling."""
+
+    share: NDArray[Any]
+    """``(rows, columns)`` of the grid, 0 to 1; NaN where no tile was read."""
+
+    @classmethod
+    def of_grid(cls, rows: int, cols: int) -> Saturation:
+        """Return the shares of a grid of which no tile has been read yet."""
+        import numpy as np
+
+        return cls(np.full((rows, cols), np.nan))
+
+    def metrics(self) -> tuple[Metric, ...]:
+        """Return what a slice reports; nothing where no tile was read."""
+        import numpy as np
+
+        if np.isnan(self.share).all():
+            return ()
+        row, col = (int(v) for v in np.unravel_index(np.nanargmax(self.share), self.share.shape))
+        worst = float(self.share[row, col])
+        return (
+            Metric(
+                "saturated_percent", 100 * worst, "%",
+                "samples at the detector's ceiling in the tile with most of them",
+                tile=(row, col) if worst else None,
+            ),
+            Metric(
+                "saturated_tiles", int((self.share > 0).sum()), "",
+                "tiles with samples at the detector's ceiling",
+            ),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)

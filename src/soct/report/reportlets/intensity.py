@@ -12,6 +12,7 @@ from soct.report.charts import Band, Series, chart
 from soct.report.images import robust_window
 from soct.report.markup import EMPTY, figure, flicker, join, note, number, picture
 from soct.report.reportlet import Page, Reportlet
+from soct.report.saturation_figures import draw_saturation
 
 _FLAT, _BEAM, _SURFACE, _DEPTH = (
     "fix_illumination",
@@ -28,6 +29,7 @@ def render(page: Page) -> Markup:
     parts = [
         page.guarded(title, lambda draw=draw: draw(page))  # type: ignore[misc]
         for title, draw in (
+            ("Saturation", draw_saturation),
             ("Galvo return", _galvo),
             ("Flat field", _flat_field),
             ("Axial profile", _axial_profile),
@@ -261,7 +263,8 @@ REPORTLET = Reportlet(
     good="a smooth flat field that looks like vignetting; a flat profile after correction; signal well over noise "
     "in every slice.",
     bad="tissue outlines in the flat field (too few tiles: pool more slices), a profile that still falls with depth "
-    "(compensate_attenuation), a repeated dark column (galvo return).",
+    "(compensate_attenuation), a repeated dark column (galvo return), orange tiles in the map of saturation (less "
+    "light at the next acquisition).",
     inputs=(_GRID, _FLAT, _BEAM, _SURFACE, _DEPTH, _BIAS, _LEVEL_Z),
-    thresholds=("contrast_kept", "galvo_confidence", "background_std", "agarose_coverage", "tissue_snr"),
+    thresholds=("saturated_percent", "contrast_kept", "galvo_confidence", "background_std", "agarose_coverage", "tissue_snr"),
 )  # fmt: skip
