@@ -67,6 +67,16 @@ def test_what_the_tiles_say_of_the_acquisition_is_shown_with_its_source(source, 
     assert "depth sample of the focus" not in facts
 
 
+def test_a_limit_that_the_profile_sets_is_shown_with_its_origin(source, tmp_path):
+    run_fake(source, tmp_path / "out")
+    document = read_run(tmp_path / "out")
+    origins = {"quality.ncc.warning": "file lab.yaml:9", "read": "file lab.yaml:3"}
+    write_run(tmp_path / "out", replace(document, profile={**document.profile, "origins": origins}))
+    view = build_view(tmp_path / "out")
+    assert view.limit_origin("ncc", "warning") == "file lab.yaml:9"
+    assert view.limit_origin("ncc", "error") == view.limit_origin("filled", "error") == "default"
+
+
 def test_what_an_earlier_invocation_computed_is_shown_as_reused(source, tmp_path):
     run_fake(source, tmp_path / "out", selection=Selection(last="read"))
     time.sleep(1.1)  # times of invocations are whole seconds

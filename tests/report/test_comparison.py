@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from soct.report.comparison import Comparison, compare
+from soct.report.comparison.places import place_volumes
 from soct.report.comparison.planes import centred, common_grid
 from soct.report.model import LedgerRow, MetricView, OutputView, ParameterView, RunView, UnitView
 from soct.report.plain_text import summarise_as_text
@@ -90,11 +91,19 @@ def test_parameters_and_limits_of_other_value_are_listed_with_their_origin(plain
     kept = tuple(p for p in plain.parameters if p.key != changed.key)
     ncc = plain.limits.ncc.model_copy(update={"warning": 0.8})
     limits = plain.limits.model_copy(update={"ncc": ncc})
-    found = compared(replace(plain, parameters=(*kept, changed), limits=limits), plain)
+    found = compared(
+        replace(
+            plain,
+            parameters=(*kept, changed),
+            limits=limits,
+            limit_origins=(("ncc.warning", "file lab.yaml:9"), ("seam_l1", "shipped")),
+        ),
+        plain,
+    )
     told = {p.key: (p.this, p.other, p.this_origin, p.other_origin) for p in found.parameters}
     assert told == {
         "stack.blend_depth_um": ("80.0", "60.0", "--set stack.blend_depth_um=80", "default"),
-        "quality.ncc.warning": ("0.8", "0.7", "", ""),
+        "quality.ncc.warning": ("0.8", "0.7", "file lab.yaml:9", "default"),
     }
 
 
@@ -273,6 +282,37 @@ def test_views_of_other_runs_flicker_in_one_shape(plain, tmp_path):
     assert len(sizes) == 6
     assert sizes[0::2] == sizes[1::2]
     assert "pale grey is outside" in text
+
+
+def test_volumes_of_other_sizes_are_laid_tissue_on_tissue(plain, tmp_path):
+    """The other volume lacks the first rows and columns, and its run counts from another place."""
+    with np.load(plain.figures["stack", "run"]) as archive:
+        views = {name: archive[name] for name in ("ortho_z", "ortho_y", "ortho_x")}
+        voxel = archive["voxel_um"]
+    origin = np.array([0.0, -45.0, 60.0])
+    this = with_figure(plain, ("stack", "run"), tmp_path / "a.npz", origin_um=origin)
+    frame = np.array([0.0, 300.0, -120.0])
+    cut = {
+        "ortho_z": views["ortho_z"][6:, 10:],
+        "ortho_y": views["ortho_y"][:, 10:],
+        "ortho_x": views["ortho_x"][:, 6:],
+    }
+    its_origin = origin + voxel * (0, 6, 10) + frame
+    other = with_figure(plain, ("stack", "run"), tmp_path / "b.npz", origin_um=its_origin, **cut)
+    with np.load(plain.figures["estimate_slice_poses", "run"]) as archive:
+        pose = archive["pose_um"] + frame
+    other = with_figure(other, ("estimate_slice_poses", "run"), tmp_path / "p.npz", pose_um=pose)
+    placed = place_volumes(examine(this), examine(other))
+    assert placed is not None
+    assert placed.this == pytest.approx(tuple(origin))
+    assert placed.other == pytest.approx(tuple(origin + voxel * (0, 6, 10)))
+    text = section(this, other)
+    assert "matched by the poses of 6 slices" in text
+    assert "centre on centre" not in text
+    middles = (voxel * (0, 3, 5)).tolist()
+    assert f"{middles[1]:g}\u202fµm along y, {middles[2]:g}\u202fµm along x apart" in text
+    # Without the place of one volume, the report says that it went by the centres.
+    assert "centre on centre" in section(this, with_figure(other, ("stack", "run"), tmp_path / "c.npz", origin_um=np.zeros(0)))  # fmt: skip
 
 
 @pytest.mark.parametrize("make", [empty_run, failed_run, running_run])

@@ -83,6 +83,7 @@ def build_view(folder: Path) -> RunView:
         acquisition=_acquisition(document, findings),
         parameters=tuple(_parameters(document)),
         limits=_limits(document),
+        limit_origins=tuple(_limit_origins(document)),
         packages=tuple(_packages()),
         volume=None if volume is None else view_volume(folder, *volume),
         figures={
@@ -387,6 +388,13 @@ def _limits(document: RunDocument) -> QualityLimits:
     with suppress(ValueError):
         return QualityLimits.model_validate(_values(document).get("quality", {}))
     return QualityLimits()
+
+
+def _limit_origins(document: RunDocument) -> Iterator[tuple[str, str]]:
+    origins = document.profile.get("origins", {})
+    for key, origin in sorted(origins.items()) if isinstance(origins, dict) else ():
+        if key.startswith("quality."):
+            yield key.removeprefix("quality."), str(origin)
 
 
 def _packages() -> Iterator[tuple[str, str]]:

@@ -301,6 +301,8 @@ class RunView:
     acquisition: AcquisitionView = field(default_factory=AcquisitionView)
     parameters: tuple[ParameterView, ...] = ()
     limits: QualityLimits = field(default_factory=QualityLimits)
+    limit_origins: tuple[tuple[str, str], ...] = ()
+    """``(metric.part, origin)`` of the limits that a profile sets; all others are soct's own."""
     packages: tuple[tuple[str, str], ...] = ()
     """``(name, version)`` of what the results depend on, Python first."""
     container: str = ""
@@ -340,6 +342,11 @@ class RunView:
         """Return ``(unit, value)`` wherever a finished unit of the step saved this metric as a number."""
         pairs = ((u, u.number(metric)) for u in self.units(step_id) if u.finished)
         return [(unit, value) for unit, value in pairs if value is not None]
+
+    def limit_origin(self, metric: str, part: str) -> str:
+        """Return where a limit comes from: ``part`` is ``warning`` or ``error``."""
+        found = dict(self.limit_origins)
+        return found.get(f"{metric}.{part}", found.get(metric, "default"))
 
     def parameter(self, key: str) -> ParameterView | None:
         """Return a value of the resolved profile by ``step.parameter``, or None."""

@@ -356,6 +356,8 @@ def run(context: Context, params: StackParams) -> Result:
         motor_y=motor_y,
         motor_x=motor_x,
         voxel_um=np.array(canvas.voxel_um),
+        # Where the first voxel lies in the space of the poses.
+        origin_um=np.array(canvas.origin) * np.array(canvas.voxel_um),
         z_boundaries=views.starts,
         slice_ids=np.array([s.slice_id for s in slices], np.int64),
         plane_median=views.median,

@@ -76,7 +76,7 @@ def compare_parameters(view: RunView, other: RunView) -> tuple[ParameterDifferen
         for key in dict.fromkeys((*mine, *its))
         if _value(mine.get(key)) != _value(its.get(key))
     ]
-    return (*found, *_limits(view.limits, other.limits))
+    return (*found, *_limits(view, other))
 
 
 def _value(parameter: ParameterView | None) -> str | None:
@@ -97,10 +97,10 @@ def _difference(mine: ParameterView | None, its: ParameterView | None) -> Parame
     )
 
 
-def _limits(mine: QualityLimits, its: QualityLimits) -> list[ParameterDifference]:
+def _limits(view: RunView, other: RunView) -> list[ParameterDifference]:
     found = []
     for name in QualityLimits.model_fields:
-        here, there = mine.limit(name), its.limit(name)
+        here, there = view.limits.limit(name), other.limits.limit(name)
         if here is None or there is None:
             continue
         found += [
@@ -108,6 +108,8 @@ def _limits(mine: QualityLimits, its: QualityLimits) -> list[ParameterDifference
                 f"quality.{name}.{part}",
                 f"{getattr(here, part):g}",
                 f"{getattr(there, part):g}",
+                view.limit_origin(name, part),
+                other.limit_origin(name, part),
                 unit=QualityLimits.unit(name),
                 description=QualityLimits.description(name),
             )

@@ -10,6 +10,7 @@ from soct.quality.limits import QualityLimits
 from soct.report.comparison import Comparison, compare
 from soct.report.comparison.metrics import Change, Judgement, MetricChange
 from soct.report.comparison.parameters import ParameterDifference
+from soct.report.comparison.places import Placed, place_volumes
 from soct.report.comparison.planes import Plane, centred, common_grid
 from soct.report.images import robust_window
 from soct.report.markup import (
@@ -192,22 +193,50 @@ def _pictures(page: Page, other: Page) -> Markup:
         if not owner.figures.has("stack"):
             return note(f"{name} has no views of its volume, so there is nothing to compare.")
     mine, its = _views(page), _views(other)
-    offset = _depth_offset(page, other)
+    placed = place_volumes(page, other)
     same = all(a.array.shape == b.array.shape for a, b in zip(mine, its, strict=True))
-    drawn = []
-    for (title, axes), this, that in zip(_VIEWS, mine, its, strict=True):
-        if axes[0] == "z":
-            this, that = _from_top(this, 0.0), _from_top(that, offset)
-        drawn.append(_flicker(page, title, axes, this, that))
-    placed = "" if same and offset == 0 else (
-        " The volumes have other sizes: they are laid over each other centre on centre in the plane, and slice "
-        "on slice in depth; pale grey is outside of one of them."
-    )  # fmt: skip
+    if placed is not None:
+        mine, its = _laid(mine, placed.this), _laid(its, placed.other)
+        told = _told_places(mine, its, placed)
+    else:
+        offset = _depth_offset(page, other)
+        mine, its = _from_top(mine, 0.0), _from_top(its, offset)
+        told = "" if same and offset == 0 else _CENTRED
+    drawn = [
+        _flicker(page, title, axes, this, that)
+        for (title, axes), this, that in zip(_VIEWS, mine, its, strict=True)
+    ]
     caption = Markup(
         '<p class="question">One brightness window and one scale for both runs, each through the middle of its '
-        "own volume.{}</p>"
-    ).format(placed)
+        "own volume. {}</p>"
+    ).format(told)
     return join([*drawn, caption])
+
+
+_CENTRED = (
+    "The volumes have other sizes, and a run did not save where its volume lies: they are laid over each other "
+    "centre on centre in the plane, and slice on slice in depth; pale grey is outside of one of them."
+)
+
+
+def _told_places(mine: Sequence[Plane], its: Sequence[Plane], placed: Placed) -> str:
+    """Say how the volumes were laid over each other, and how far apart the planes that are shown lie."""
+    slices = count(placed.common, "slice")
+    text = f"Both are drawn where their voxels lie in the space of the slices, matched by the poses of {slices} that both have"
+    names = ("in depth", "along y", "along x")
+    # The plane lies at the middle depth, which the reslices cover; and so on around.
+    apart = [
+        abs(_middle(mine[view], axis) - _middle(its[view], axis))
+        for view, axis in ((1, 0), (0, 0), (0, 1))
+    ]
+    far = [f"{number(d, 'um')} {name}" for d, name in zip(apart, names, strict=True) if d >= 1.0]
+    if far:
+        text += f"; the middles through which they are cut lie {', '.join(far)} apart, so the views may show other tissue there"
+    return f"{text}. Pale grey is outside of one of them."
+
+
+def _middle(plane: Plane, axis: int) -> float:
+    return plane.first_um[axis] + 0.5 * plane.array.shape[axis] * plane.pixel_um[axis]
 
 
 def _views(page: Page) -> list[Plane]:
@@ -220,8 +249,26 @@ def _views(page: Page) -> list[Plane]:
     ]
 
 
-def _from_top(plane: Plane, first_um: float) -> Plane:
-    return Plane(plane.array, plane.pixel_um, (first_um, plane.first_um[1]))
+def _laid(planes: Sequence[Plane], first_voxel: tuple[float, float, float]) -> list[Plane]:
+    """Put the three views where the volume lies."""
+    at = dict(zip("zyx", first_voxel, strict=True))
+    laid = []
+    for plane, (_, axes) in zip(planes, _VIEWS, strict=True):
+        down, right = (
+            at[axis] - 0.5 * pixel for axis, pixel in zip(axes, plane.pixel_um, strict=True)
+        )
+        laid.append(Plane(plane.array, plane.pixel_um, (down, right)))
+    return laid
+
+
+def _from_top(planes: Sequence[Plane], first_um: float) -> list[Plane]:
+    """Let the reslices begin at a depth; in the plane they stay centred."""
+    return [
+        Plane(plane.array, plane.pixel_um, (first_um, plane.first_um[1]))
+        if axes[0] == "z"
+        else plane
+        for plane, (_, axes) in zip(planes, _VIEWS, strict=True)
+    ]
 
 
 def _depth_offset(page: Page, other: Page) -> float:

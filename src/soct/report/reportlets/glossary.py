@@ -28,7 +28,7 @@ def render(page: Page) -> Markup:
         limit = limits.limit(name)
         if limit is None:
             continue
-        origin = page.view.parameter(f"quality.{name}.warning") or page.view.parameter(f"quality.{name}")  # fmt: skip
+        origins = dict.fromkeys(page.view.limit_origin(name, p) for p in ("warning", "error"))
         unit = QualityLimits.unit(name)
         sign = "≥" if limit.higher_is_better else "≤"
         rows.append(
@@ -37,7 +37,7 @@ def render(page: Page) -> Markup:
                 QualityLimits.description(name),
                 f"{sign} {number(limit.warning, unit)}",
                 f"{sign} {number(limit.error, unit)}",
-                origin.origin if origin else "default",
+                "; ".join(origins),
             )
         )
     terms = join(Markup("<div><dt>{}</dt><dd>{}</dd></div>").format(t, d) for t, d in _TERMS)
