@@ -55,10 +55,15 @@ CASES: dict[str, Planted] = {
         FIVE,
         ("detect_rehoming_events.rehoming_max_shift_mm=50",),
     ),
-    "curved brain": Planted("curved", "", {"slice_drift_um": 900.0}, {"slices": 6}),
+    "curved brain": Planted(
+        "curved",
+        r"slice (0|10)\b",
+        {"slice_drift_steady_um": (-110.0, 195.0), "slice_drift_um": 20.0},
+        {"slices": 11},
+    ),
     "banding": Planted(
         "banding",
-        "",
+        r"\b2\b",
         {"gain_drift": 0.5},
         FIVE,
         ("normalize.min_scale=1", "normalize.max_scale=1"),

@@ -69,6 +69,14 @@ def test_the_tile_of_a_metric_and_what_is_told_elsewhere_are_read_as_written(cop
     assert "Slice 2 is missing" not in unit.warnings
 
 
+def test_the_places_of_a_number_survive(copy):
+    store = RecordStore(copy[1])
+    record = store.read(Unit("read", (1,)))
+    placed = (Metric("step", 0.5, places=((1, 2), (3,))), Metric("other", 1))
+    store.write(replace(record, result=replace(record.result, metrics=placed)))
+    assert store.read(Unit("read", (1,))).result.metrics == placed
+
+
 def test_a_record_names_every_file_with_its_size_and_checksum(copy):
     record = RecordStore(copy[1]).read(Unit("read", (1,)))
     (output,) = record.outputs

@@ -36,6 +36,17 @@ def test_a_metric_of_a_tile_is_told_with_the_tile(tmp_path: Path) -> None:
     assert (problem.where, problem.tiles) == ("slice 1 tile (1, 2)", ((1, 1, 2),))
 
 
+def test_a_number_of_the_whole_run_is_told_at_the_slices_it_comes_from(tmp_path: Path) -> None:
+    view = complete_run(tmp_path, slices=6, side=2, figures=False)
+    step = MetricView("slice_step", 0.9, "", "", "error", places=((1, 2), (2, 3)))
+    unit = UnitView("normalize", (), "done", metrics=(step,))
+    steps = tuple(s for s in view.steps if s.id != "normalize")
+    page = examine(replace(view, steps=(StepView("normalize", units=(unit,)), *steps)))
+    (told,) = [p for p in page.problems if p.metric == "slice_step"]
+    assert told.where == "slice 2 (slices 1→2, 2→3)"
+    assert told.units == ((1, 2), (2, 3))
+
+
 def test_a_drawing_with_links_is_a_group_and_any_other_an_image() -> None:
     assert 'role="img"' in svg(10, 10, "x", Markup("<path/>"))
     assert 'role="group"' in svg(10, 10, "x", Markup('<a href="#s"><path/></a>'))

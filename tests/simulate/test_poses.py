@@ -86,6 +86,15 @@ def test_drift_rotation_and_gain_have_their_standard_deviations() -> None:
     assert np.log(by_slice(spec, "gain")).std() == pytest.approx(0.2, rel=0.1)
 
 
+def test_a_steady_drift_adds_up_and_the_stage_does_not_see_it() -> None:
+    spec = spec_with(slices=6, slice_drift_um=0.0, slice_drift_steady_um=(-50.0, 25.0))
+    drift = np.array(by_slice(spec, "drift_px")) * 25
+    assert drift == pytest.approx(np.arange(6)[:, None] * np.array([-50.0, 25.0]))
+    still = spec_with(slices=6, slice_drift_um=0.0)
+    stage = [[t.stage_mm for t in draw_poses(s).tiles] for s in (spec, still)]
+    assert stage[0] == stage[1]
+
+
 def test_a_range_of_rotations_is_filled_evenly_and_changes_nothing_else() -> None:
     size = {"slices": 400, "rows": 1, "cols": 1, "slice_drift_um": 50.0}
     spec = spec_with(**size, slice_rotation_range_deg=30.0)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from soct.steps.declaration import Metric
 from tests.steps.chain import Chain, Made, copy_raw, rewrite
 
 
@@ -40,3 +41,27 @@ def test_an_empty_slice_is_set_aside_in_the_ledger(plain: Made, tmp_path: Path) 
     assert "slices [1] hold too little signal" in chain.warnings("normalize")
     (decision,) = chain.run("normalize")[()].result.decisions
     assert (decision.slice_id, decision.column, decision.value) == (1, "auto_excluded", True)
+
+
+def test_the_step_that_is_left_between_two_slices_is_told_with_its_place(
+    faulty: Made, tmp_path: Path
+) -> None:
+    before = {k: v for k, v in faulty.chain.done.items() if k not in ("normalize", "stack")}
+    sets = {"normalize": {"min_scale": 1.0, "max_scale": 1.0}}
+    chain = Chain(faulty.simulation.raw, tmp_path, sets, dict(before))
+    faulty.chain.run("normalize")
+    gain = {int(i): s["gain"] for i, s in faulty.truth["slices"].items()}
+    pairs = [tuple(p) for p in chain.arrays("normalize", "figures")["step_pairs"].tolist()]
+    planted = {(a, b): abs(np.log(gain[a] / gain[b])) for a, b in pairs}
+    left = _slice_step(chain)
+    worst = max(planted, key=lambda pair: planted[pair])
+    assert left.places[0] == worst
+    assert abs(left.value - planted[worst]) < 0.05
+    assert _slice_step(faulty.chain).value < 0.06 < planted[worst]
+    between = chain.metric("stack", "banding_index")
+    assert between > 2 * faulty.chain.metric("stack", "banding_index")
+
+
+def _slice_step(chain: Chain) -> Metric:
+    (done,) = chain.run("normalize").values()
+    return next(m for m in done.result.metrics if m.name == "slice_step")

@@ -167,6 +167,26 @@ def common_decay(ratios: Sequence[OverlapRatio], log_gain: Array) -> float:
     return max(float(np.median(each)), 0.0) if each else 0.0
 
 
+def measure_level_steps(ratios: Sequence[OverlapRatio], log_factor: Array) -> Array:
+    """Brightness steps that are left between slices once each is multiplied by its factor.
+
+    Both sides of a step are the same tissue, so anatomy has no part in it.
+
+    Parameters
+    ----------
+    ratios : sequence of OverlapRatio
+    log_factor : ndarray (n,)
+        Natural logarithm of the factor of every slice.
+
+    Returns
+    -------
+    ndarray (len(ratios),)
+        ``ln(first / second)``: 0.05 is a first slice that is 5 % brighter.
+    """
+    factor = np.asarray(log_factor, np.float64)
+    return np.array([r.log_ratio + factor[r.first] - factor[r.second] for r in ratios])
+
+
 def _relative_brightness(level: Sequence[float], log_gain: Array) -> Array:
     """Brightness of cut tissue, freed of its slices' gains, relative to the typical one."""
     log_level = np.log(np.asarray(level, np.float64)) - log_gain

@@ -233,15 +233,16 @@ def _decode(document: Mapping[str, Any], unit: Unit) -> Record | Unusable:
 
 
 def _metric_body(metric: Metric) -> dict[str, Any]:
-    """Return a metric for its record; few have a tile, so the rest does not speak of one."""
+    """Return a metric for its record; few have a tile or places, so the rest does not speak of them."""
     body = asdict(metric)
-    return body if metric.tile is not None else {k: v for k, v in body.items() if k != "tile"}
+    return {k: v for k, v in body.items() if k not in ("tile", "places") or v}
 
 
 def _metric(body: Mapping[str, Any]) -> Metric:
     row_column = body.get("tile")
     tile = None if row_column is None else (int(row_column[0]), int(row_column[1]))
-    return Metric(**{**body, "tile": tile})
+    places = tuple(tuple(int(i) for i in place) for place in body.get("places", ()))
+    return Metric(**{**body, "tile": tile, "places": places})
 
 
 def _record(body: Mapping[str, Any], unit: Unit) -> Record:

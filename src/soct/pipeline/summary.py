@@ -216,6 +216,7 @@ def _finished(
                 m.description,
                 statuses.get(m.name, "info"),
                 m.tile,
+                m.places,
             )
             for m in result.metrics
         ),

@@ -163,6 +163,12 @@ class QualityLimits(BaseModel):
     tissue_snr: Limit = _high(
         3, 0.5, "", "Mean signal of tissue over the noise of a voxel, half way down what is kept."
     )
+    slice_step: Limit = _low(
+        0.12,
+        0.3,
+        "",
+        "Greatest brightness step between neighbouring slices, in tissue that both show, after normalisation.",
+    )
     # Headline numbers of the whole run.
     slices_used: Limit = _high(
         0.98, 0.8, "", "Slices stacked from their own image, over slices acquired."
@@ -190,7 +196,7 @@ class QualityLimits(BaseModel):
         0.03,
         0.08,
         "",
-        "Median brightness step where slices meet, beyond the step between other planes, over the mean.",
+        "Typical brightness step where slices meet: in tissue that both show, or of the planes beyond other planes.",
     )
     filled: Limit = _high(
         0.98, 0.9, "", "Share of the brain's footprint, first to last plane, that holds data."

@@ -99,9 +99,10 @@ def measure_banding(
 
     The step at plane ``k`` is ``|log(mean of w planes from k on) - log(mean of w planes before k)|`` with
     ``w`` a quarter of the slice interval, so blending over a few planes doesn't hide it. The index is the
-    median step at the slices' starts minus the median step at all planes in between that stay clear of the
-    starts, or 0 when the latter is greater. A smooth anatomical trend enters both medians and drops out; a
-    saw-tooth from uncorrected attenuation and a different gain per slice don't.
+    median step at the slices' starts minus the step that the median of as many planes in between, clear of the
+    starts, hardly exceeds (their quantile ``0.5 + 0.5 / sqrt(n + 1)``), or 0 when the latter is greater. A smooth
+    anatomical trend enters both and drops out; a saw-tooth from uncorrected attenuation and a different gain per
+    slice don't.
 
     Parameters
     ----------
@@ -134,7 +135,8 @@ def measure_banding(
     between = steps[(distance > width) & np.isfinite(steps)]
     if at_starts.size == 0:
         return np.nan
-    anatomy = float(np.median(between)) if between.size else 0.0
+    usual = 0.5 + 0.5 / np.sqrt(at_starts.size + 1)
+    anatomy = float(np.quantile(between, usual)) if between.size else 0.0
     return max(0.0, float(np.median(at_starts)) - anatomy)
 
 

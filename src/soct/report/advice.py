@@ -227,6 +227,13 @@ ADVICE: dict[str, Advice] = {
         "One smooth gain per slice was applied.",
         (*_GAIN, *_DEPTH),
     ),
+    "slice_step": Advice(
+        "Banding: one slice is brighter than the next",
+        "A stripe in both reslices, over the depth of that slice.",
+        "The gain of the slice reached its limit, or too little of its tissue could be compared.",
+        "One gain per slice was applied, within the limits of normalize.",
+        (*_GAIN, *_DEPTH),
+    ),
     "contrast_kept": Advice(
         "The bias field took anatomy with it",
         "Structures are paler after the correction than before.",

@@ -106,11 +106,16 @@ def judge(view: RunView, headlines: tuple[Headline, ...]) -> Verdict:
 
 def place(unit: UnitView) -> str:
     """Say where a unit is: ``slice 3``, ``slices 3→4`` or ``whole run``."""
-    if not unit.slices:
+    return place_of(unit.slices)
+
+
+def place_of(slices: tuple[int, ...]) -> str:
+    """Say where a unit of these slices is, as `place` does."""
+    if not slices:
         return "whole run"
-    if len(unit.slices) == 1:
-        return f"slice {unit.slices[0]}"
-    return "slices " + "→".join(str(s) for s in unit.slices)
+    if len(slices) == 1:
+        return f"slice {slices[0]}"
+    return "slices " + "→".join(str(s) for s in slices)
 
 
 def _from_metrics(view: RunView, source: _Source) -> Headline:

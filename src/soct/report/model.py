@@ -37,6 +37,8 @@ class MetricView:
     status: StatusName = "info"
     tile: tuple[int, int] | None = None
     """Row and column, from 0 within the slice's grid, of the tile that the value is about."""
+    places: tuple[tuple[int, ...], ...] = ()
+    """Slices or pairs that a number of the whole run comes from, the worst first."""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 Problems come from failed units, from the input, from metrics beyond their limits, from warnings, from
 decisions about slices and from fallbacks. Equal findings in several slices are one problem with many places.
-The rank is one number: 1 is a metric at its error limit, 0 at its warning limit (see `Limit.severity`).
+The rank is one number: 1 is a metric at its error limit, 0.4 at its warning limit (see `Limit.severity`).
 """
 
 from __future__ import annotations
@@ -10,17 +10,18 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from soct.report.advice import ADVICE, Advice
-from soct.report.headline import Headline, is_superseded, place
+from soct.report.headline import Headline, is_superseded, place, place_of
 from soct.report.markup import number, words
 from soct.report.model import AcquisitionView, MetricView, RunView, StatusName, UnitView
 
 _FAILED, _MISSING_SLICE, _BAD_TILE, _EXCLUDED = 20.0, 1.2, 0.9, 0.6
-_CORRECTED, _WARNING, _FALLBACK = 0.35, 0.3, 0.0
-"""What was corrected has a name and a place; a warning of a step may speak of the same, less plainly."""
+_BEYOND, _CORRECTED, _WARNING, _FALLBACK = 0.4, 0.35, 0.3, 0.0
+"""A metric at its warning limit comes before what was corrected, which has a name and a place; a warning of a step
+may speak of the same, less plainly."""
 _PLACES_SHOWN = 12
 _TEXTS_SHOWN = 6
 
@@ -65,7 +66,19 @@ def find_problems(view: RunView, headlines: Sequence[Headline]) -> tuple[Problem
         *_corrections(view),
         *_fallbacks(view),
     ]
-    return tuple(sorted(found, key=lambda p: (-p.rank, p.what, p.where)))
+    return tuple(sorted(_fold_warnings(found), key=lambda p: (-p.rank, p.what, p.where)))
+
+
+def _fold_warnings(problems: Sequence[Problem]) -> list[Problem]:
+    """Put what a step says of the very units whose metric is beyond its limit with that metric: one finding."""
+    folded = list(problems)
+    for said in [p for p in problems if p.rank == _WARNING and p.step and p.units]:
+        for k, of in enumerate(folded):
+            if of.metric and of.step == said.step and set(of.units) == set(said.units):
+                folded[k] = replace(of, evidence=f"{of.evidence}; {said.evidence}")
+                folded.remove(said)
+                break
+    return folded
 
 
 def _failures(view: RunView) -> Iterable[Problem]:
@@ -174,19 +187,22 @@ def _finding(
     name, group = findings[0]
     worst = group[0][2]
     advice = ADVICE.get(name, _plain(worst))
-    rank = max(items[0][0] for _, items in findings)
+    worst_severity = max(items[0][0] for _, items in findings)
+    rank = max(worst_severity, _BEYOND + (1 - _BEYOND) * worst_severity)
     severity: StatusName = (
         "error" if any(items[0][2].status == "error" for _, items in findings) else "warning"
     )
     settings = [pair for metric, _ in findings for pair in _advice(metric)]
+    units = [unit.slices for _, unit, _ in group]
+    tiles = [_tile_text(metric) for _, _, metric in group]
+    if units == [()] and worst.places:
+        # A number of the whole run that knows where it comes from.
+        units, tiles = list(worst.places), [""] * len(worst.places)
     return Problem(
         severity,
         rank,
         advice.title,
-        _units_text(
-            [f"{place(unit)}{_tile_text(metric)}" for _, unit, metric in group],
-            [unit for _, unit, _ in group],
-        ),
+        _units_text([place_of(s) + t for s, t in zip(units, tiles, strict=True)], units),
         "; ".join(
             _evidence(view, metric, items, judged[step, metric]) for metric, items in findings
         ),
@@ -196,7 +212,7 @@ def _finding(
         _METRIC_ANCHORS.get(name, _anchor(step)),
         step,
         name,
-        tuple(unit.slices for _, unit, _ in group),
+        tuple(units),
         tuple(
             (unit.slices[0], *metric.tile)
             for _, unit, metric in group
@@ -227,10 +243,10 @@ def _tile_text(metric: MetricView) -> str:
     return "" if metric.tile is None else f" tile ({metric.tile[0]}, {metric.tile[1]})"
 
 
-def _units_text(places: list[str], units: list[UnitView]) -> str:
+def _units_text(places: list[str], units: list[tuple[int, ...]]) -> str:
     """Name the places; when all pairs share one slice, that slice is the likely culprit and comes first."""
     text = _shorten(places)
-    pairs = [set(unit.slices) for unit in units if len(unit.slices) == 2]
+    pairs = [set(slices) for slices in units if len(slices) == 2]
     if len(pairs) == len(units) > 1:
         shared = set.intersection(*pairs)
         if len(shared) == 1:

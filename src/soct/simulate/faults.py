@@ -73,6 +73,9 @@ class Faults(BaseModel):
         40.0, "Standard deviation per slice and axis of a drift that the stage does not see.", "um",
         ge=0,
     )  # fmt: skip
+    slice_drift_steady_um: tuple[float, float] = _fault(
+        (0.0, 0.0), "Steady part of that drift, per slice along y and x.", "um"
+    )
     slice_rotation_deg: float = _fault(
         0.1, "Standard deviation of each slice's rotation, which the stage does not see.", "deg",
         ge=0, le=45,

@@ -102,6 +102,7 @@ def _draw_slices(spec: AcquisitionSpec) -> dict[int, SlicePose]:
     rng = np.random.default_rng([spec.seed, 2])
     cut = np.maximum(spec.thickness_um + f.cut_jitter_um * rng.standard_normal(n), spec.axial_um)
     steps = f.slice_drift_um / spec.pixel_um * rng.standard_normal((n, 2))
+    steps += np.array(f.slice_drift_steady_um) / spec.pixel_um
     rotation = f.slice_rotation_deg * rng.standard_normal(n)
     rotation += f.slice_rotation_drift_deg * np.arange(n)
     roi = np.round(rng.uniform(-f.roi_move_px, f.roi_move_px, (n, 2)))

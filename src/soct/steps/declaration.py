@@ -143,6 +143,8 @@ class Metric:
     description: str = ""
     tile: tuple[int, int] | None = None
     """Row and column, from 0 within the slice's grid, of the tile that the value is about."""
+    places: tuple[tuple[int, ...], ...] = ()
+    """Slices (or pairs) that the value comes from, the worst first: for a number of the whole run that has a place."""
 
 
 def finite(value: float) -> float | None:

@@ -336,6 +336,8 @@ def _report(
             "the stage's positions (the default profile follows the images)"
         )
 
+    farthest = ((list(solved.poses)[int(drift.argmax())],),) if len(drift) else ()
+
     def p95(values: Any) -> float | None:
         return float(np.percentile(values, 95)) if len(values) else None
 
@@ -358,6 +360,7 @@ def _report(
                 float(drift.max()) if len(drift) else None,
                 "um",
                 "farthest that a slice moves from its stage position",
+                places=farthest,
             ),
             Metric(
                 "cumulative_rotation_deg",

@@ -75,6 +75,21 @@ def _registered_overlaps(
     return position, ratios
 
 
+def _steps_left(
+    ids: list[int], ratios: list[OverlapRatio], scale: NDArray[np.float64]
+) -> dict[tuple[int, int], float]:
+    """Return ``(upper, lower) -> log step`` between neighbours once each has its factor; a missing slice is no neighbour."""
+    import numpy as np
+
+    from soct.intensity.slice_gains import measure_level_steps
+
+    near = [r for r in ratios if abs(r.first - r.second) == 1 and np.isfinite(r.log_ratio)]
+    steps = measure_level_steps(near, np.log(scale))
+    return {
+        (ids[r.first], ids[r.second]): float(s) for r, s in zip(near, steps.tolist(), strict=True)
+    }
+
+
 def run(context: Context, params: NormalizeParams) -> Result:
     """Write each slice's floor, cap and scale."""
     import numpy as np
@@ -120,6 +135,7 @@ def run(context: Context, params: NormalizeParams) -> Result:
         else 1.0
     )
     scale = limited * common
+    steps = _steps_left(ids, ratios, scale)
     caps = [level.cap for level in levels]
     write_document(
         context.output("normalization"),
@@ -127,7 +143,10 @@ def run(context: Context, params: NormalizeParams) -> Result:
             "slices": {
                 str(i): {"floor": 0.0, "cap": float(c), "scale": float(f), "empty": bool(e)}
                 for i, c, f, e in zip(ids, caps, scale, empty, strict=True)
-            }
+            },
+            "steps": [
+                {"fixed_id": a, "moving_id": b, "log_step": step} for (a, b), step in steps.items()
+            ],
         },
     )
     np.savez(
@@ -142,6 +161,8 @@ def run(context: Context, params: NormalizeParams) -> Result:
         * scale[:, None],
         limited=gain != limited,
         empty=empty,
+        step_pairs=np.array(list(steps), np.int64).reshape(-1, 2),
+        steps=np.array(list(steps.values()), np.float64),
     )
     held = [i for i, g, l in zip(ids, gain, limited, strict=True) if g != l]
     warnings = []
@@ -154,8 +175,18 @@ def run(context: Context, params: NormalizeParams) -> Result:
     # Without a single value above 0 there is nothing that a volume could show.
     dark = [i for i, level in zip(ids, levels, strict=True) if level.cap <= 0]
     spread = float(np.std(np.log(gain[~empty]))) if (~empty).any() else 0.0
+    worst = sorted(steps, key=lambda pair: -abs(steps[pair]))
     return Result(
         metrics=(
+            Metric(
+                "slice_step",
+                abs(steps[worst[0]]) if worst else None,
+                "",
+                "greatest brightness step left between neighbouring slices, in tissue that both show",
+                places=tuple(
+                    pair for pair in worst[:3] if abs(steps[pair]) > abs(steps[worst[0]]) / 2
+                ),
+            ),
             Metric(
                 "gain_spread", spread, "", "scatter of the slices' log gains before normalisation"
             ),
@@ -183,7 +214,7 @@ def run(context: Context, params: NormalizeParams) -> Result:
 
 STEP = Step(
     id="normalize",
-    version=4,
+    version=5,
     scope=Scope.RUN,
     params=NormalizeParams,
     run=run,

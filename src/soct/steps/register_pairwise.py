@@ -41,7 +41,11 @@ class RegisterPairwiseParams(Params):
         "euler", "Model in the plane: rotation and shift, or shift alone."
     )
     max_translation_um: float = parameter(
-        500.0, "Greatest shift against the stage that is looked for.", unit="um", gt=0, le=20_000
+        500.0,
+        "Greatest shift against the stage from one slice to the next that is looked for.",
+        unit="um",
+        gt=0,
+        le=20_000,
     )
     max_rotation_deg: float | None = parameter(
         None,
@@ -348,6 +352,9 @@ def run(context: Context, params: RegisterPairwiseParams) -> Result:
 
     expected = read_document(context.run("bring_to_common_space", "offsets"))["slices"]
     f, m = context.unit.slices
+    # What the stage does not see adds up from slice to slice.
+    reach = params.max_translation_um * (m - f)
+    params = params.model_copy(update={"max_translation_um": reach})
     if str(f) not in expected or str(m) not in expected:
         return _skipped(context, "one of the slices is excluded")
     a, b = expected[str(f)], expected[str(m)]
@@ -421,9 +428,9 @@ def run(context: Context, params: RegisterPairwiseParams) -> Result:
         metrics=(
             Metric(
                 "translation_um",
-                float(np.hypot(*moved)),
+                float(np.hypot(*moved)) / (m - f),
                 "um",
-                "shift that the stage did not report",
+                "shift that the stage did not report, from one slice to the next",
             ),
             Metric(
                 "rotation_deg", float(found.rotation_deg), "deg", "rotation of the moving slice"
@@ -468,7 +475,7 @@ def estimate(acquisition: Acquisition, slices: tuple[int, ...], params: Mapping[
 
 STEP = Step(
     id="register_pairwise",
-    version=6,
+    version=7,
     scope=Scope.PAIR,
     params=RegisterPairwiseParams,
     run=run,
