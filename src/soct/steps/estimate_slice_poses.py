@@ -316,6 +316,7 @@ def _report(
 
     used = [r for r in solved.pairs if r.weight > 0 and np.isfinite(r.residual_px)]
     residual = np.array([r.residual_px for r in used]) * voxel.x
+    ids = list(solved.poses)
     correction = np.array([p.correction for p in solved.poses.values()]) * np.array(voxel)
     steps = np.hypot(*np.diff(correction[:, 1:], axis=0).T) if len(correction) > 1 else np.zeros(0)
     drift = np.hypot(correction[:, 1], correction[:, 2])
@@ -336,7 +337,9 @@ def _report(
             "the stage's positions (the default profile follows the images)"
         )
 
-    farthest = ((list(solved.poses)[int(drift.argmax())],),) if len(drift) else ()
+    order = np.argsort(-steps, kind="stable")[:3]
+    strayed = tuple((ids[k], ids[k + 1]) for k in order if steps[k] > steps.max() / 2)
+    farthest = ((ids[int(drift.argmax())],),) if len(drift) else ()
 
     def p95(values: Any) -> float | None:
         return float(np.percentile(values, 95)) if len(values) else None
@@ -348,6 +351,7 @@ def _report(
                 p95(steps),
                 "um",
                 "shift between slices that the stage did not report, 95th percentile",
+                places=strayed,
             ),
             Metric(
                 "slice_residual_p95_um",

@@ -293,8 +293,8 @@ def _motor_views(
 
 def _banding(
     context: Context, params: StackParams, views: _Views, canvas: StackCanvas
-) -> float | None:
-    """Return the typical brightness step where slices meet.
+) -> tuple[float | None, tuple[tuple[int, ...], ...]]:
+    """Return the typical brightness step where slices meet, and the pairs of slices that stand out.
 
     Slices that blend over much of their depth turn a step into a wave that looks like anatomy along depth; the
     tissue that two slices both show tells it all the same. What all these steps have in common is the fall of
@@ -308,10 +308,14 @@ def _banding(
     ramp = round(params.blend_depth_um / canvas.voxel_um[0] / 2)
     along = measure_banding(views.median, views.starts + ramp, valid_fraction=views.fraction)
     rows = read_document(context.run("normalize", "normalization"))["steps"]
+    pairs = [(int(row["fixed_id"]), int(row["moving_id"])) for row in rows]
     steps = np.array([row["log_step"] for row in rows])
-    between = float(np.median(np.abs(steps - np.median(steps)))) if rows else np.nan
+    off = np.abs(steps - np.median(steps)) if rows else steps
+    between = float(np.median(off)) if rows else np.nan
     known = [value for value in (along, between) if np.isfinite(value)]
-    return max(known) if known else None
+    worst = [int(k) for k in np.argsort(-off, kind="stable")[:3] if off[k] > off.max() / 2]
+    places = tuple(pairs[k] for k in worst) if known and max(known) == between else ()
+    return max(known) if known else None, places
 
 
 def _attributes(context: Context, slices: list[StackSlice]) -> dict[str, Any]:
@@ -392,7 +396,7 @@ def run(context: Context, params: StackParams) -> Result:
         context,
         [StackedSlice(s.slice_id, s.depths, s.interpolation) for s in slices],
     )
-    banding = _banding(context, params, views, canvas)
+    banding, banded = _banding(context, params, views, canvas)
     filled = np.flatnonzero(views.fraction > 0)
     gaps = int(np.ptp(filled)) + 1 - len(filled) if filled.size else nz
     warnings = (
@@ -405,6 +409,7 @@ def run(context: Context, params: StackParams) -> Result:
                 banding,
                 "",
                 "typical brightness step where slices meet, beyond anatomy",
+                places=banded,
             ),
             Metric(
                 "filled",
