@@ -17,7 +17,13 @@ from soct.report.rendering import examine, render_html
 from soct.report.reportlet import load_reportlets
 from soct.report.reportlets.methods import compose_methods, methods_as_latex
 from soct.report.seams import choose_seams, rank_seams
-from soct.report.slice_pictures import checkerboard, cut, cut_seam, stitched_slice
+from soct.report.slice_pictures import (
+    checkerboard,
+    cut,
+    cut_seam,
+    picture_seam,
+    stitched_slice,
+)
 from soct.report.spectrum import depth_spectrum
 from tests.report.fabricated import complete_run
 
@@ -106,6 +112,32 @@ def test_a_run_without_percentiles_says_so_and_shows_its_medians(tmp_path):
 
 
 # Seams.
+
+
+def test_a_seam_saved_with_every_pixel_is_shown_instead_of_a_cut_of_the_small_picture(tmp_path):
+    view = complete_run(tmp_path, slices=3, side=3, faults=False)
+    figures = FigureStore(view.figures)
+    unit = figures.units("stitch_3d_with_refinement")[1]
+    seams = rank_seams(figures, [unit])
+    wanted = [s for s in seams if s.accepted][-2]
+    ramp = np.tile(np.linspace(0, 1, 240, dtype=np.float32), (240, 1))
+    _changed(
+        view,
+        "stitch_3d_with_refinement",
+        unit,
+        seam_pairs=np.array([[wanted.a, wanted.b]]),
+        seam_before=1 - ramp[None],
+        seam_after=ramp[None],
+    )
+    stitched = stitched_slice(figures, unit)
+    shown = picture_seam(figures, stitched, unit, wanted.a, wanted.b)
+    np.testing.assert_array_equal(shown.after, ramp)
+    assert shown.sharp
+    assert shown.pixel_um == 25.0
+    # The median and the random example give way to it, the worst ones do not.
+    chosen = choose_seams(rank_seams(figures, [unit]), "x")
+    assert [s.key for s, why in chosen if why == "median"] == [wanted.key]
+    assert [s.residual_um for s, _ in chosen[:3]] == sorted((s.residual_um for s in seams if s.accepted), reverse=True)[:3]  # fmt: skip
 
 
 def test_the_seams_shown_are_the_worst_trusted_ones_of_the_run(tmp_path):

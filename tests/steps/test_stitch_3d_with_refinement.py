@@ -59,6 +59,19 @@ def test_a_missing_tile_is_a_hole_and_nothing_else_is(faulty: Made) -> None:
     assert seen.mean() < (whole[1] > whole[0]).mean()
 
 
+def test_a_slice_larger_than_its_picture_keeps_some_seams_with_every_pixel(
+    plain: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "seam_pairs" not in plain.chain.arrays(STITCH, "figures", 1)
+    monkeypatch.setattr("soct.steps.stitch_3d_with_refinement.THUMBNAIL_PX", 40)
+    saved = Chain(plain.simulation.raw, tmp_path).arrays(STITCH, "figures", 1)
+    assert saved["after"].shape[0] <= 41
+    pairs = {tuple(p) for p in saved["pairs"][saved["pair_accepted"]].tolist()}
+    assert {tuple(p) for p in saved["seam_pairs"].tolist()} <= pairs
+    assert len(saved["seam_pairs"]) == min(4, len(pairs))
+    assert np.isfinite(saved["seam_after"]).any(axis=(1, 2)).all()
+
+
 def test_a_single_tile_is_the_volume(single: Made) -> None:
     data = read_whole(single.chain.path(STITCH, "slice", 0))
     assert data.shape == (40, 44, 44)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from soct.report.images import robust_window
 from soct.report.markup import EMPTY, picture
-from soct.report.overlays import overlay_size, scale_overlay, square_overlay
+from soct.report.overlays import overlay_size, scale_overlay, seam_overlay, square_overlay
 from soct.report.problems import Problem
 from soct.report.reportlet import Page
 from soct.report.seams import rank_seams
@@ -24,7 +24,7 @@ from soct.report.slice_pictures import (
     StitchedSlice,
     checkerboard,
     cut,
-    cut_seam,
+    picture_seam,
     square_size,
     stitched_slice,
 )
@@ -138,9 +138,11 @@ def _seam(page: Page, problem: Problem) -> Evidence | None:
     if not seams:
         return None
     stitched = stitched_slice(page.figures, unit)
-    _, after = cut_seam(stitched, seams[0].a, seams[0].b)
+    shown = picture_seam(page.figures, stitched, unit, seams[0].a, seams[0].b)
+    after = shown.after
     drawn = page.images.encode(after, window=robust_window(after), max_side=_SIDE)
-    overlay = scale_overlay(drawn, after.shape[1] * stitched.pixel_um, shown=_SIDE)
+    marks = seam_overlay(drawn, upright=shown.upright)
+    overlay = scale_overlay(drawn, after.shape[1] * shown.pixel_um, marks, shown=_SIDE)
     where = seams[0].where
     return Evidence(
         picture(drawn, f"Seam of {where}", overlay=overlay, width=_SIDE), f"worst seam: {where}"

@@ -54,6 +54,19 @@ def scale_overlay(
     ).format(width, height, bar, more)
 
 
+def seam_overlay(image: Picture, *, upright: bool) -> Markup:
+    """Return arrowheads at two edges that point along a seam through the middle, for `scale_overlay`."""
+    width, height = overlay_size(image)
+    x, y = width / 2, height / 2
+    heads = (
+        (f"M{x - 11:.1f} 0h22l-11 20z", f"M{x - 11:.1f} {height:.1f}h22l-11 -20z")
+        if upright
+        else (f"M0 {y - 11:.1f}v22l20 -11z", f"M{width:.1f} {y - 11:.1f}v22l-20 -11z")
+    )
+    head = Markup('<path d="{}" fill="#e69f00" stroke="#000"/>')
+    return EMPTY.join(head.format(path) for path in heads)
+
+
 def square_overlay(image: Picture, shape: tuple[int, ...], side: int) -> Markup:
     """Return faint lines between the squares of a checkerboard, for `scale_overlay`."""
     width, height = overlay_size(image)

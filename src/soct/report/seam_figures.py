@@ -8,10 +8,10 @@ from markupsafe import Markup
 
 from soct.report.images import robust_window
 from soct.report.markup import EMPTY, details, figure, flicker, join, note, number, picture, table
-from soct.report.overlays import scale_overlay
+from soct.report.overlays import scale_overlay, seam_overlay
 from soct.report.reportlet import Page
 from soct.report.seams import REASONS, Seam, choose_seams
-from soct.report.slice_pictures import cut_seam, stitched_slice
+from soct.report.slice_pictures import picture_seam, stitched_slice
 
 _SIDE = 300
 _LISTED = 200
@@ -27,26 +27,30 @@ def draw_seams(page: Page, seams: Sequence[Seam]) -> Markup:
         for seam, why in chosen
     )
     trusted = sum(s.accepted for s in seams)
-    return Markup('<h3>Seams, by residual, of {} trusted</h3><div class="row">{}</div>').format(
-        trusted, drawn
-    )
+    return Markup(
+        '<h3>Seams, by residual, of {} trusted</h3><p class="question">The number is what the pair of tiles '
+        "disagrees with the final placement. Good: what crosses the seam in “final” is single and unbroken. Bad: "
+        'double in “final” (limit {}).</p><div class="row">{}</div>'
+    ).format(trusted, number(page.view.limits.tile_residual_p95_um.warning, "um"), drawn)
 
 
 def _seam(page: Page, seam: Seam, why: str) -> Markup:
     stitched = stitched_slice(page.figures, seam.unit)
-    before, after = cut_seam(stitched, seam.a, seam.b)
-    window = robust_window(before, after)
+    shown = picture_seam(page.figures, stitched, seam.unit, seam.a, seam.b)
+    window = robust_window(shown.before, shown.after)
     drawn = []
-    for image, label in ((before, "motor positions"), (after, "final")):
+    for image, label in ((shown.before, "motor positions"), (shown.after, "final")):
         encoded = page.images.encode(image, window=window, max_side=_SIDE)
-        overlay = scale_overlay(encoded, image.shape[1] * stitched.pixel_um, shown=_SIDE)
+        marks = seam_overlay(encoded, upright=shown.upright)
+        overlay = scale_overlay(encoded, image.shape[1] * shown.pixel_um, marks, shown=_SIDE)
         alt = f"Seam of {seam.where}, {label}"
         drawn.append(picture(encoded, alt, overlay=overlay, width=_SIDE))
     title = f"{why.capitalize()}: {number(seam.residual_um, 'um')}"
     body = flicker(
         f"seam-{seam.key}", drawn[0], drawn[1], labels=("motor only", "final"), title=title
     )
-    return figure(body, f"{seam.where}; the seam is in the middle.")
+    blurred = "" if shown.sharp else "; shown smaller than it is, so fine doubling may not show"
+    return figure(body, f"{seam.where}, between the marks{blurred}.")
 
 
 def draw_rejected(seams: Sequence[Seam]) -> Markup:

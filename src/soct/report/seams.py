@@ -35,6 +35,8 @@ class Seam:
     accepted: bool
     reason: str
     """Why it was rejected; empty where it was not, or in runs that did not save it."""
+    sharp: bool = False
+    """Whether it was saved at full resolution, beside the picture of the slice."""
 
     @property
     def key(self) -> str:
@@ -54,17 +56,35 @@ def rank_seams(figures: FigureStore, units: Sequence[str]) -> list[Seam]:
 
 
 def choose_seams(seams: Sequence[Seam], seed: str) -> list[tuple[Seam, str]]:
-    """Return the three worst accepted seams, the median one and a random one, with why each is shown."""
+    """Return the three worst accepted seams, the median one and a random one, with why each is shown.
+
+    Where the steps saved seams at full resolution, the last two give way to the nearest of those by residual.
+    """
     trusted = {s.key: s for s in seams if s.accepted}
     values = [(key, s.residual_um) for key, s in trusted.items()]
-    return [(trusted[e.unit], e.why) for e in choose_examples(values, seed=seed)]
+    chosen: dict[str, str] = {}
+    for example in choose_examples(values, seed=seed):
+        key = example.unit
+        if example.why in ("median", "random"):
+            key = _sharp_near(trusted[key], [s for s in trusted.values() if s.key not in chosen])
+        chosen[key] = example.why
+    return [(trusted[key], why) for key, why in chosen.items()]
+
+
+def _sharp_near(wanted: Seam, seams: Sequence[Seam]) -> str:
+    """Return the seam of nearest residual among those saved at full resolution; where there is none, the wanted one."""
+    sharp = [(abs(s.residual_um - wanted.residual_um), s.key) for s in seams if s.sharp]
+    return min(sharp)[1] if sharp else wanted.key
 
 
 def _read(figures: FigureStore, unit: str) -> list[Seam]:
     pairs, residual, accepted, index, voxel = figures.arrays(
         STITCH, unit, "pairs", "pair_residual_px", "pair_accepted", "grid_index", "voxel_um"
     )
-    named = "pair_reason" in figures.names(STITCH, unit)
+    names = figures.names(STITCH, unit)
+    named = "pair_reason" in names
+    drawn = figures.array(STITCH, unit, "seam_pairs") if "seam_pairs" in names else np.zeros((0, 2))
+    sharp = {(int(a), int(b)) for a, b in drawn.reshape(-1, 2).tolist()}
     reasons = figures.array(STITCH, unit, "pair_reason").ravel().tolist() if named else []
     pixel = float(np.ravel(voxel)[-1])
     tile = [f"({r}, {c})" for r, c in index.reshape(-1, 2).tolist()]
@@ -77,6 +97,7 @@ def _read(figures: FigureStore, unit: str) -> list[Seam]:
             float(value) * pixel,
             bool(used),
             str(reasons[k]) if k < len(reasons) else "",
+            (a, b) in sharp,
         )
         for k, ((a, b), value, used) in enumerate(
             zip(

@@ -26,6 +26,8 @@ SQUARES = 8
 """Squares along the longer side of a checkerboard."""
 _SEAM_REACH = 0.45
 """How far a picture of a seam reaches to either side of it, in tiles."""
+_SEAM_SIDE = 300
+"""Most pixels along a side of it, so that every one is shown."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,8 @@ class StitchedSlice:
     grid_index: NDArray[np.int64]
     pixel_um: float
     """Width of a pixel of the pictures."""
+    step: int = 1
+    """The pictures keep one pixel of so many of the slice, along each side."""
 
     def box(self, tile: int) -> Box:
         """Return where a tile lies in `after`."""
@@ -88,6 +92,7 @@ def stitched_slice(figures: FigureStore, unit: str) -> StitchedSlice:
         tile=tile / step,
         grid_index=index.astype(np.int64),
         pixel_um=step * float(np.ravel(voxel)[-1]),
+        step=step,
     )
 
 
@@ -103,9 +108,40 @@ def cut(image: Image, box: Box) -> Image:
     return out
 
 
+@dataclass(frozen=True)
+class SeamPicture:
+    """The surroundings of the seam of two tiles, by the stage alone and as placed, of one size."""
+
+    before: Image
+    after: Image
+    pixel_um: float
+    upright: bool
+    """Whether the seam runs down the middle of the picture; else it runs across."""
+    sharp: bool
+    """Whether the pixels are those of the slice, and not of a smaller picture of it."""
+
+
+def picture_seam(
+    figures: FigureStore, stitched: StitchedSlice, unit: str, a: int, b: int
+) -> SeamPicture:
+    """Return the seam of two tiles: as the step saved it at full resolution, or cut out of the slice's picture."""
+    apart = np.abs(stitched.positions[b] - stitched.positions[a])
+    upright = bool(apart[1] > apart[0])
+    if "seam_pairs" in figures.names(STITCH, unit):
+        pairs, before, after, voxel = figures.arrays(
+            STITCH, unit, "seam_pairs", "seam_before", "seam_after", "voxel_um"
+        )
+        for k, pair in enumerate(pairs.reshape(-1, 2).tolist()):
+            if pair == [a, b]:
+                pixel = float(np.ravel(voxel)[-1])
+                return SeamPicture(before[k], after[k], pixel, upright, sharp=True)
+    first, second = cut_seam(stitched, a, b)
+    return SeamPicture(first, second, stitched.pixel_um, upright, stitched.step == 1)
+
+
 def cut_seam(stitched: StitchedSlice, a: int, b: int) -> tuple[Image, Image]:
     """Return the surroundings of the seam of two tiles, by the stage alone and as placed, of one size."""
-    size = 2 * _SEAM_REACH * stitched.tile
+    size = np.minimum(2 * _SEAM_REACH * stitched.tile, _SEAM_SIDE)
 
     def around(image: Image, places: NDArray[np.float64]) -> Image:
         centre = 0.5 * (places[a] + places[b]) + stitched.tile / 2

@@ -116,6 +116,7 @@ def _place(
 
     from soct.mosaic.tile_placement import TileOptions, find_blank_tiles, place_tiles
     from soct.steps.grid_tiles import choose_matched_slabs, project_slabs
+    from soct.steps.seam_pictures import divide_flat
 
     slabs = choose_matched_slabs(load, params.match_slabs)
     n = len(nominal)
@@ -133,10 +134,7 @@ def _place(
         # The quietest plane tells the noise of the mean of a plane.
         quiet = lit[int(profiles[i, first:stop].argmin())]
         noise[i] = float(quiet.std(dtype=np.float64)) / np.sqrt(quiet.size)
-        images = project_slabs(tile, slabs)
-        if shading is not None:
-            dark = 0.0 if shading.dark is None else shading.dark
-            images = ((images - dark) / np.maximum(shading.flat, 1e-6)).astype(np.float32)
+        images = divide_flat(project_slabs(tile, slabs), shading)
         thumbnails[i] = images.mean(axis=0)[::step, ::step].astype(np.float32)
         context.progress(0.4 * (i + 1) / n)
         return images
@@ -270,6 +268,7 @@ def run(context: Context, params: StitchParams) -> Result:
         tile_loader,
         tile_overlap,
     )
+    from soct.steps.seam_pictures import draw_seams
 
     grid = open_mosaic_grid(context.mine("resample_mosaic_grid", "grid"))
     tiles = present_tiles(grid)
@@ -335,6 +334,10 @@ def run(context: Context, params: StitchParams) -> Result:
         measure_seams(lit, nominal[shown] / step),
         measure_seams(lit, placement.positions_px[shown] / step),
     )
+    # Small slices are in the figures with every pixel as it is.
+    seams: dict[str, Any] = {}
+    if step > 1:
+        seams = draw_seams(load, shading, placement, nominal, context.unit.slices[0])
     np.savez(
         context.output("figures"),
         before=_thumbnail(lit, nominal[shown], step),
@@ -351,6 +354,7 @@ def run(context: Context, params: StitchParams) -> Result:
         pair_reason=np.array(placement.pair_reason, dtype=np.str_),
         tile_shape=np.array(tile_shape),
         voxel_um=np.array(grid.voxel_um),
+        **seams,
     )
     result = _report(
         placement,
