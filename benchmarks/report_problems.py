@@ -49,7 +49,7 @@ CASES: dict[str, Planted] = {
         FIVE,
     ),
     "glitch that is not mended": Planted(
-        "displaced|jump|uncertain slice alignment",
+        "displaced|jump",
         r"\b2\b",
         {"glitches": (Glitch(slice_id=2, y_mm=0.45, x_mm=-0.3),)},
         FIVE,

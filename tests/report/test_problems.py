@@ -8,7 +8,7 @@ from pathlib import Path
 from markupsafe import Markup
 
 from soct.report.charts import svg
-from soct.report.model import MetricView, RunView, StepView, UnitView
+from soct.report.model import MetricView, ParameterView, RunView, StepView, UnitView
 from soct.report.rendering import examine
 from tests.report.fabricated import complete_run
 
@@ -45,6 +45,33 @@ def test_a_number_of_the_whole_run_is_told_at_the_slices_it_comes_from(tmp_path:
     (told,) = [p for p in page.problems if p.metric == "slice_step"]
     assert told.where == "slice 2 (slices 1→2, 2→3)"
     assert told.units == ((1, 2), (2, 3))
+
+
+def test_a_pair_beyond_the_bound_is_told_as_that_and_the_line_that_somebody_set_comes_first(
+    tmp_path: Path,
+) -> None:
+    view = complete_run(tmp_path, slices=6, side=2, figures=False)
+    metrics = (
+        MetricView("confidence", 0.0, "", "", "error"),
+        MetricView("registration", "translation beyond the bound of 20 px"),
+    )
+    text = "keep the stage's positions: translation beyond the bound of 20 px"
+    units = tuple(
+        UnitView("register_pairwise", p, "done", metrics=metrics, warnings=(f"slices {p} {text}",))
+        for p in ((1, 2), (2, 3))
+    )
+    lines = (
+        ParameterView("register_pairwise.max_translation_um", "500.0"),
+        ParameterView("detect_rehoming_events.rehoming_max_shift_mm", "50", origin="--set"),
+    )
+    steps = tuple(s for s in view.steps if s.id != "register_pairwise")
+    step = StepView("register_pairwise", units=units)
+    page = examine(replace(view, steps=(step, *steps), parameters=lines))
+    (told,) = [p for p in page.problems if p.step == "register_pairwise"]
+    assert told.what == "Slice displaced further than the registration looks"
+    assert told.where == "slice 2 (slices 1→2, 2→3)"
+    assert text in told.evidence
+    assert [key for key, _, _ in told.settings] == [line.key for line in reversed(lines)]
 
 
 def test_a_drawing_with_links_is_a_group_and_any_other_an_image() -> None:

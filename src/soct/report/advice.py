@@ -66,6 +66,30 @@ _DEPTH = (
 )
 _SOLVE = "The pair has little weight in the global solve; its neighbours and the stage decide."
 
+REFUSALS: dict[str, Advice] = {
+    "translation beyond the bound": Advice(
+        "Slice displaced further than the registration looks",
+        "A jump in the reslices, as far as the stage is wrong.",
+        "The stage reported a wrong place (an encoder glitch that was not recognised), or the block moved.",
+        "The slice lies where the stage puts it, unless another pair holds it.",
+        (
+            (
+                "detect_rehoming_events.rehoming_max_shift_mm",
+                "a value below the length of the jump",
+            ),
+            ("register_pairwise.max_translation_um", "a larger bound"),
+        ),
+    ),
+    "rotation beyond the bound": Advice(
+        "Slice turned further than the registration looks",
+        "Structures far from the centre jump between slices.",
+        "The block turned on its mount.",
+        "The slice lies as the stage says, unless another pair holds it.",
+        (("register_pairwise.max_rotation_deg", "a larger bound"),),
+    ),
+}
+"""Advice by how the reason begins for which a pair of slices was refused (its metric ``registration``)."""
+
 ADVICE: dict[str, Advice] = {
     "translation_um": Advice(
         "Slice displaced against its neighbour",

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-from soct.report.advice import ADVICE, Advice
+from soct.report.advice import ADVICE, REFUSALS, Advice
 from soct.report.headline import Headline, is_superseded, place, place_of
 from soct.report.markup import number, words
 from soct.report.model import AcquisitionView, MetricView, RunView, StatusName, UnitView
@@ -147,7 +147,7 @@ def _missing_slices(view: RunView) -> Iterable[Problem]:
 
 
 def _metrics(view: RunView) -> Iterable[Problem]:
-    groups: dict[tuple[str, str], list[tuple[float, UnitView, MetricView]]] = defaultdict(list)
+    groups: dict[tuple[str, str, str], list[tuple[float, UnitView, MetricView]]] = defaultdict(list)
     judged: dict[tuple[str, str], int] = defaultdict(int)
     for unit in view.units():
         if not unit.finished:
@@ -157,13 +157,20 @@ def _metrics(view: RunView) -> Iterable[Problem]:
                 continue
             judged[unit.step, metric.name] += 1
             if metric.status in ("warning", "error"):
-                groups[unit.step, metric.name].append((_severity(view, metric), unit, metric))
+                key = (unit.step, metric.name, _refusal(unit))
+                groups[key].append((_severity(view, metric), unit, metric))
     for group in groups.values():
         group.sort(key=lambda item: (-item[0], item[1].slices))
-    for step in dict.fromkeys(step for step, _ in groups):
-        found = [(name, group) for (of, name), group in groups.items() if of == step]
+    for step in dict.fromkeys(step for step, _, _ in groups):
+        found = [(name, group) for (of, name, _), group in groups.items() if of == step]
         for findings in _same_places(found):
             yield _finding(view, step, findings, judged)
+
+
+def _refusal(unit: UnitView) -> str:
+    """Return how the reason begins for which a pair was refused, where there is advice for it; else nothing."""
+    found = next((m.value for m in unit.metrics if m.name == "registration"), None)
+    return next((start for start in REFUSALS if str(found).startswith(start)), "")
 
 
 _Finding: TypeAlias = tuple[str, list[tuple[float, UnitView, MetricView]]]
@@ -186,13 +193,15 @@ def _finding(
 ) -> Problem:
     name, group = findings[0]
     worst = group[0][2]
-    advice = ADVICE.get(name, _plain(worst))
+    refusal = REFUSALS.get(_refusal(group[0][1]))
+    advice = refusal or ADVICE.get(name, _plain(worst))
     worst_severity = max(items[0][0] for _, items in findings)
     rank = max(worst_severity, _BEYOND + (1 - _BEYOND) * worst_severity)
     severity: StatusName = (
         "error" if any(items[0][2].status == "error" for _, items in findings) else "warning"
     )
-    settings = [pair for metric, _ in findings for pair in _advice(metric)]
+    settings = list(refusal.settings) if refusal else []
+    settings += [pair for metric, _ in findings for pair in _advice(metric)]
     units = [unit.slices for _, unit, _ in group]
     tiles = [_tile_text(metric) for _, _, metric in group]
     if units == [()] and worst.places:
@@ -339,30 +348,39 @@ def _corrections(view: RunView) -> Iterable[Problem]:
         for d in u.decisions
     }
     for (step, column, reason), slices in sorted(groups.items()):
-        title, meaning = _CORRECTIONS[column]
+        title, meaning, advice = _CORRECTIONS[column]
         yield Problem(
             "info", _CORRECTED, title, _shorten([f"slice {s}" for s in sorted(slices)]),
             reasons[step, column, reason, slices[0]], meaning, f"Corrected by {step}.",
-            anchor="ledger", step=step, units=tuple((s,) for s in sorted(slices)),
+            _settings(view, [(key.format(step=step), text) for key, text in advice]), anchor="ledger", step=step, units=tuple((s,) for s in sorted(slices)),
         )  # fmt: skip
 
 
-_CORRECTIONS: dict[str, tuple[str, str]] = {
+_CORRECTIONS: dict[str, tuple[str, str, tuple[tuple[str, str], ...]]] = {
     "rehomed": (
         "Stage glitch corrected",
         "Uncorrected, the slice would jump to the side and back.",
+        (
+            (
+                "detect_rehoming_events.rehoming_max_shift_mm",
+                "a value above the length of the step, if the block really moved",
+            ),
+        ),
     ),
     "rehoming_reliable": (
         "Stage step not trusted",
         "The slice's place rests on the images alone.",
+        (("register_pairwise.max_translation_um", "a larger bound, if the slice is not found"),),
     ),
     "interpolated": (
         "Interpolated slice",
         "These planes are made from the neighbours: no measurement.",
+        (("interpolate_missing_slice.enabled", "false, to leave the gap open"),),
     ),
     "auto_excluded": (
         "Slice kept out of the registration",
         "It lies where the stage puts it, and holds no other slice in place.",
+        (("{step}.enabled", "false, to use every slice"),),
     ),
 }
 
@@ -389,8 +407,14 @@ def _severity(view: RunView, metric: MetricView) -> float:
 def _settings(
     view: RunView, settings: Sequence[tuple[str, str]]
 ) -> tuple[tuple[str, str, str], ...]:
-    known = {p.key: p.value for p in view.parameters}
-    return tuple((key, known[key], advice) for key, advice in settings if key in known)[:3]
+    """Return the lines to change, those first that somebody set: they are the likelier cause."""
+    known = {p.key: p for p in view.parameters}
+    lines: dict[str, tuple[str, str, str]] = {}
+    for key, advice in settings:
+        if key in known:
+            lines.setdefault(key, (key, known[key].value, advice))
+    found = sorted(lines.values(), key=lambda line: known[line[0]].origin == "default")
+    return tuple(found[:3])
 
 
 def _plain(metric: MetricView) -> Advice:
