@@ -74,6 +74,25 @@ def test_a_pair_beyond_the_bound_is_told_as_that_and_the_line_that_somebody_set_
     assert [key for key, _, _ in told.settings] == [line.key for line in reversed(lines)]
 
 
+def test_numbers_of_two_steps_at_one_place_with_one_remedy_are_one_problem(tmp_path: Path) -> None:
+    view = complete_run(tmp_path, slices=6, side=2, faults=False, figures=False)
+    shift = MetricView("translation_um", 480.0, "um", "", "warning")
+    pairs = tuple(
+        UnitView("register_pairwise", p, "done", metrics=(shift,)) for p in ((1, 2), (2, 3))
+    )
+    whole = MetricView("slice_shift_p95_um", 470.0, "um", "", "warning", places=((1, 2), (2, 3)))
+    run = UnitView("estimate_slice_poses", (), "done", metrics=(whole,))
+    steps = (
+        StepView("register_pairwise", units=pairs),
+        StepView("estimate_slice_poses", units=(run,)),
+    )
+    lines = (ParameterView("detect_rehoming_events.rehoming_max_shift_mm", "50"),)
+    (told,) = examine(replace(view, steps=steps, parameters=lines)).problems
+    assert told.where == "slice 2 (slices 1→2, 2→3)"
+    assert "translation" in told.evidence
+    assert "slice shift p95" in told.evidence
+
+
 def test_a_drawing_with_links_is_a_group_and_any_other_an_image() -> None:
     assert 'role="img"' in svg(10, 10, "x", Markup("<path/>"))
     assert 'role="group"' in svg(10, 10, "x", Markup('<a href="#s"><path/></a>'))

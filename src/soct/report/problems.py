@@ -66,7 +66,28 @@ def find_problems(view: RunView, headlines: Sequence[Headline]) -> tuple[Problem
         *_corrections(view),
         *_fallbacks(view),
     ]
-    return tuple(sorted(_fold_warnings(found), key=lambda p: (-p.rank, p.what, p.where)))
+    found = sorted(_fold_warnings(found), key=lambda p: (-p.rank, p.what, p.where))
+    return tuple(_one_per_cause(found))
+
+
+def _one_per_cause(problems: Iterable[Problem]) -> list[Problem]:
+    """Let numbers of several steps that are beyond their limits at one place, with one remedy, be one problem."""
+    told: list[Problem] = []
+    for problem in problems:
+        for k, worse in enumerate(told):
+            lines = {s[0] for s in worse.settings} & {s[0] for s in problem.settings}
+            slices = {i for unit in worse.units for i in unit}
+            if (
+                (worse.metric and problem.metric and lines and problem.units)
+                and worse.step != problem.step
+                and {i for unit in problem.units for i in unit} == slices != set()
+            ):
+                also = f"{problem.what}: {problem.evidence}"
+                told[k] = replace(worse, evidence=f"{worse.evidence}. {also}")
+                break
+        else:
+            told.append(problem)
+    return told
 
 
 def _fold_warnings(problems: Sequence[Problem]) -> list[Problem]:
@@ -412,7 +433,7 @@ def _settings(
     lines: dict[str, tuple[str, str, str]] = {}
     for key, advice in settings:
         if key in known:
-            lines.setdefault(key, (key, known[key].value, advice))
+            lines.setdefault(key, (key, known[key].value or "empty", advice))
     found = sorted(lines.values(), key=lambda line: known[line[0]].origin == "default")
     return tuple(found[:3])
 

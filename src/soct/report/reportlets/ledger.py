@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from markupsafe import Markup
 
+from soct.quality.limits import Limit
 from soct.report.charts import svg
 from soct.report.headline import SPECKLED
 from soct.report.markup import (
@@ -29,7 +30,7 @@ from soct.report.reportlet import Page, Reportlet
 _MAX_ROWS = 18
 _ROBUST_SIGMA = 1.4826
 _OUTLIER = 6.0
-"""Robust standard deviations that count as fully conspicuous where a metric has no limit."""
+"""Robust standard deviations from which on a metric without a limit is marked in full."""
 
 # Even steps of lightness of one hue: more conspicuous is darker, also in grey.
 _SHADES = ("#eef3f7", "#fbe6c4", "#f2b568", "#d97b2b", "#a33d05")
@@ -69,14 +70,14 @@ def slice_metrics(view: RunView) -> dict[str, dict[int, tuple[float, UnitView]]]
 
 
 def conspicuity(view: RunView, name: str, values: Mapping[int, float]) -> dict[int, float]:
-    """Return how much each value stands out: 0 not at all, 1 at the error limit or far out.
+    """Return how much each value stands out: 0 not at all, 0.5 at the warning limit, 1 at the error limit.
 
-    A metric with a limit is measured against it (0.5 is the warning limit); any other by its distance from
-    the median in robust standard deviations.
+    A metric without a limit can't be bad: it stands out by its distance from the median in robust standard
+    deviations, up to 0.5.
     """
     limit = view.limits.limit(name)
     if limit is not None:
-        return {s: min(1.0, max(0.0, 0.5 + 0.5 * limit.severity(v))) for s, v in values.items()}
+        return {s: _against(limit, v) for s, v in values.items()}
     numbers = np.array([v for v in values.values() if np.isfinite(v)])
     if numbers.size < 3:
         return dict.fromkeys(values, 0.0)
@@ -84,11 +85,19 @@ def conspicuity(view: RunView, name: str, values: Mapping[int, float]) -> dict[i
     spread = _ROBUST_SIGMA * float(np.median(np.abs(numbers - middle)))
     spread = max(spread, 1e-3 * abs(middle), 1e-12)
     return {
-        s: min(1.0, max(0.0, (abs(v - middle) / spread - 2.0) / (_OUTLIER - 2.0)))
+        s: 0.5 * min(1.0, max(0.0, (abs(v - middle) / spread - 2.0) / (_OUTLIER - 2.0)))
         if np.isfinite(v)
-        else 1.0
+        else 0.5
         for s, v in values.items()
     }
+
+
+def _against(limit: Limit, value: float) -> float:
+    severity = limit.severity(value)
+    if severity < 0 and not limit.higher_is_better and limit.warning > 0:
+        # Where the error limit lies far off, nothing at all would count as near the warning limit.
+        return 0.5 * abs(value) / limit.warning
+    return min(1.0, max(0.0, 0.5 + 0.5 * severity))
 
 
 def _heat_map(view: RunView) -> Markup:
@@ -124,7 +133,7 @@ def _heat_map(view: RunView) -> Markup:
     total_height = top + len(names) * height + 14
     title = f"Heat-map of {len(ids)} slices by {len(names)} metrics; darker cells stand out more"
     drawing = svg(max(total_width, 420), total_height, title, join(parts))
-    legend = Markup('<p class="legend">{}<span>well within limits · near · beyond the warning limit · far beyond · error. No cell: not measured. ✕: slice not used.</span></p>').format(
+    legend = Markup('<p class="legend">{}<span>well within limits · near · beyond the warning limit · far beyond · error. A metric without a limit is at most “near”: it differs from the other slices. No cell: not measured. ✕: slice not used.</span></p>').format(
         join(Markup('<span class="swatch" style="background:{}"></span>').format(c) for c in _SHADES)
     )  # fmt: skip
     return figure(drawing + legend, "Each column is a slice, each row a metric. Click a cell to see the slice’s decisions.")  # fmt: skip
