@@ -83,7 +83,7 @@ def chart(
     title : str
         The alternative text; it should say what is seen.
     limits : sequence of Band
-        Drawn dashed where they lie within twice the data's range.
+        Drawn dashed where they lie within twice the data's range; others are named at the edge that they lie beyond.
     marks : sequence of float
         Vertical lines at these x.
     """
@@ -100,7 +100,11 @@ def chart(
         for at in marks
         if frame.x[0] <= at <= frame.x[1]
     ]
-    parts += [_limit(frame, band) for band in limits if frame.y[0] <= band.y <= frame.y[1]]
+    parts += [
+        _limit(frame, band) if frame.y[0] <= band.y <= frame.y[1] else _far_limit(frame, band)
+        for band in limits
+        if np.isfinite(band.y)
+    ]
     parts += [_series(frame, s, x, y) for s, x, y in data]
     return join([svg(width, height, title, join(parts)), _legend(series)])
 
@@ -169,7 +173,7 @@ def _frame(
     reach = span if span > 0 else max(abs(high), 1e-9)
     near = [b.y for b in limits if low - reach <= b.y <= high + reach]
     low, high = min([low, *near]), max([high, *near])
-    pad = 0.06 * (high - low) or 0.1 * max(abs(high), 1e-9)
+    pad = 0.06 * (high - low) or 0.1 * abs(high) or 1.0
     x_low, x_high = float(x.min()), float(x.max())
     x_pad = 0.02 * (x_high - x_low) or 0.5
     return Frame((x_low - x_pad, x_high + x_pad), (low - pad, high + pad), width, height)
@@ -210,6 +214,16 @@ def _axes(frame: Frame, x_label: str, y_label: str, *, whole: bool) -> Markup:
         )
     )
     return join(parts)
+
+
+def _far_limit(frame: Frame, band: Band) -> Markup:
+    """Name a limit that lies outside of the chart, so that values that look wild are seen to be far within."""
+    above = band.y > frame.y[1]
+    y = _TOP + 9 if above else frame.height - _BOTTOM - 5
+    text = f"{band.label} {number(float(band.y))} {'↑' if above else '↓'}"
+    return Markup('<text class="te {}" x="{}" y="{}">{}</text>').format(
+        band.status, frame.width - _RIGHT, _f(y), text
+    )
 
 
 def _limit(frame: Frame, band: Band) -> Markup:

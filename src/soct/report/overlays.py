@@ -32,9 +32,9 @@ def scale_overlay(
     more : Markup
         SVG in the units of `overlay_size`.
     shown : int, optional
-        Width of the picture on the page, where it is so small that text must be larger to be read.
+        Width of the picture on the page, where it is so small or large that text must be another size to be read.
     """
-    text = _TEXT if shown is None else max(_TEXT, _READABLE * _WIDTH / shown)
+    text = _TEXT if shown is None else _READABLE * _WIDTH / shown
     width, height = overlay_size(image)
     length = round_length(0.3 * width_um)
     bar = EMPTY

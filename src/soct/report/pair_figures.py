@@ -69,7 +69,7 @@ def _board(page: Page, pair: tuple[int, int], why: str, ncc: float | None) -> Ma
     for board, label in zip(boards, ("stage positions only", "final"), strict=True):
         encoded = page.images.encode(board, window=window, max_side=_SIDE)
         lines = square_overlay(encoded, board.shape, square_size(board.shape))
-        overlay = scale_overlay(encoded, board.shape[1] * pixel, lines)
+        overlay = scale_overlay(encoded, board.shape[1] * pixel, lines, shown=_SIDE)
         alt = f"Slices {pair[0]} and {pair[1]} in alternating squares, {label}"
         drawn.append(picture(encoded, alt, overlay=overlay, width=_SIDE))
     key = f"board-{pair[0]}-{pair[1]}"

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from soct.steps.grid_tiles import TileLoader
 
 SEAM_PX = 240
-"""Side of a picture; a page shows it with every pixel."""
+"""Side of a picture, or a tile's shorter side where that is less; a page shows it with every pixel."""
 WORST = 2
 """Seams of largest residual that are kept of a slice, beside a median and an arbitrary one."""
 
@@ -79,7 +79,7 @@ def draw_seams(
     Returns
     -------
     dict
-        Figure arrays: ``seam_pairs (k, 2)``, ``seam_before`` and ``seam_after (k, SEAM_PX, SEAM_PX)``.
+        Figure arrays: ``seam_pairs (k, 2)``, ``seam_before`` and ``seam_after (k, side, side)``.
     """
     import numpy as np
 
@@ -98,7 +98,7 @@ def draw_seams(
         centre, after = _around(images, placement.positions_px[pair])
         _, before = _around(images, np.asarray(nominal)[pair], centre)
         drawn.append((pair, before, after))
-    size = (-1, SEAM_PX, SEAM_PX)
+    size = (len(drawn), *drawn[0][2].shape) if drawn else (0, SEAM_PX, SEAM_PX)
     return {
         "seam_pairs": np.array([pair for pair, _, _ in drawn], np.int64).reshape(-1, 2),
         "seam_before": np.array([b for _, b, _ in drawn], np.float32).reshape(size),
@@ -126,10 +126,11 @@ def _around(
         low, high = np.maximum(first, second), np.minimum(first, second) + np.array(shape)
         middle = _busiest(both, low, high)
         centre = (middle[0] - int(first[0]), middle[1] - int(first[1]))
-    out = np.full((SEAM_PX, SEAM_PX), np.nan, np.float32)
-    top, left = (int(f) + c - SEAM_PX // 2 for f, c in zip(first, centre, strict=True))
+    side = min(SEAM_PX, *shape)
+    out = np.full((side, side), np.nan, np.float32)
+    top, left = (int(f) + c - side // 2 for f, c in zip(first, centre, strict=True))
     y0, x0 = max(0, top), max(0, left)
-    y1, x1 = min(both.shape[0], top + SEAM_PX), min(both.shape[1], left + SEAM_PX)
+    y1, x1 = min(both.shape[0], top + side), min(both.shape[1], left + side)
     if y1 > y0 and x1 > x0:
         out[y0 - top : y1 - top, x0 - left : x1 - left] = both[y0:y1, x0:x1]
     return centre, out

@@ -50,7 +50,7 @@ def _reslice(page: Page, axis: str, name: str) -> Markup:
     drawn = []
     for array, label in ((motor, "stage positions only"), (final, "final")):
         image = page.images.encode(array, window=window, max_side=_SIDE, pixel_um=(vz, across))
-        overlay = scale_overlay(image, array.shape[1] * across)
+        overlay = scale_overlay(image, array.shape[1] * across, shown=_shown_width(image))
         drawn.append(
             picture(image, f"Reslice ({name}), {label}", overlay=overlay, width=_shown_width(image))
         )

@@ -255,7 +255,7 @@ def _motor_stitch(page: Page) -> Markup:
     drawn = picture(
         image,
         f"Slice {shown} by stage positions alone",
-        overlay=scale_overlay(image, mean.shape[1] * float(voxel[2])),
+        overlay=scale_overlay(image, mean.shape[1] * float(voxel[2]), shown=420),
         width=420,
     )
     return figure(
@@ -277,7 +277,7 @@ def _motor_stack(page: Page) -> Markup:
                 picture(
                     image,
                     f"Reslice ({name}) of the motor-only stack",
-                    overlay=scale_overlay(image, array.shape[1] * across),
+                    overlay=scale_overlay(image, array.shape[1] * across, shown=640),
                     width=640,
                 ),
                 f"Reslice ({name}), tiles and slices by the stage alone, brightness as recorded.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,10 +10,14 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from soct.report.charts import Band, Series, chart
-from soct.report.images import robust_window
-from soct.report.markup import EMPTY, figure, flicker, join, note, number, picture
+from soct.report.examples import choose_examples
+from soct.report.figures import FigureError
+from soct.report.images import Picture, robust_window
+from soct.report.markup import EMPTY, count, figure, flicker, join, note, number, picture
+from soct.report.overlays import scale_overlay
 from soct.report.reportlet import Page, Reportlet
 from soct.report.saturation_figures import draw_saturation
+from soct.report.slice_pictures import STITCH, StitchedSlice, stitched_slice
 
 _FLAT, _BEAM, _SURFACE, _DEPTH = (
     "fix_illumination",
@@ -56,8 +61,9 @@ def _galvo(page: Page) -> Markup:
     values = [v for _, v in found]
     ids = [u.slices[0] if u.slices else 0 for u, _ in found]
     same = {d for d, _ in decisions.values()}
-    summary = Markup("<p>Confidence {} to {} over {} slices{}.</p>").format(
-        number(min(values)), number(max(values)), len(values),
+    low, high = number(min(values)), number(max(values))
+    summary = Markup("<p>Confidence {} over {}{}.</p>").format(
+        low if low == high else f"{low} to {high}", count(len(values), "slice"),
         f"; decision for all: {same.pop()}" if len(same) == 1 else "",
     )  # fmt: skip
     limit = page.view.limits.galvo_confidence.warning
@@ -108,12 +114,49 @@ def _flat_field(page: Page) -> Markup:
             flat = page.figures.array(_FLAT, unit, "flat", ndim=2)
             low, high = float(np.nanmin(flat)), float(np.nanmax(flat))
             image = page.images.encode(flat, window=(low, high), colours="cividis", max_side=300)
-            row.append(figure(picture(image, "Flat field", width=300), f"Flat field, {number(low)} (dark blue) to {number(high)} (yellow)"))  # fmt: skip
+            overlay = _scale(page, image, lambda slice_: slice_.tile[1] * slice_.pixel_um, 300)
+            row.append(figure(picture(image, "Flat field", overlay=overlay, width=300), _flat_text(low, high)))  # fmt: skip
         if {"before", "after"} <= names:
             before, after = page.figures.arrays(_FLAT, unit, "before", "after")
-            row.append(figure(_pair(page, f"flat-{unit}", before, after, "Mosaic with and without the flat field", ("raw", "corrected"))))  # fmt: skip
+            body = _pair(page, f"flat-{unit}", before, after, "Mosaic with and without the flat field", ("raw", "corrected"))  # fmt: skip
+            which = (
+                f" of slice {int(page.figures.array(_FLAT, unit, 'slice_id'))}"
+                if "slice_id" in names
+                else ""
+            )
+            row.append(
+                figure(
+                    body,
+                    f"Tiles{which} side by side by the stage, each picture scaled to its own brightness. A grid of tile edges should be seen in “raw” at most.",
+                )
+            )
         parts.append(Markup('<div class="row">{}</div>').format(join(row)))
     return _part("Flat field", join(parts)) if parts else EMPTY
+
+
+def _flat_text(low: float, high: float) -> str:
+    return (
+        f"One tile: brightness that all tiles share, {number(low)} (dark blue) to {number(high)} (yellow), 1 on average. "
+        "Smooth and brightest near the middle is the beam; outlines of tissue are an error."
+    )
+
+
+def _scale(
+    page: Page,
+    image: Picture,
+    width_um: Callable[[StitchedSlice], float],
+    shown: int,
+    unit: str = "",
+) -> Markup:
+    """Return a scale bar by what a stitched slice says of its pixels; none where no slice is stitched yet."""
+    stitched = page.figures.units(STITCH)
+    if not stitched or (unit and unit not in stitched):
+        return EMPTY
+    try:
+        found = width_um(stitched_slice(page.figures, unit or stitched[0]))
+    except (FigureError, ValueError):
+        return EMPTY
+    return scale_overlay(image, found, shown=shown)
 
 
 def _axial_profile(page: Page) -> Markup:
@@ -137,7 +180,9 @@ def _axial_profile(page: Page) -> Markup:
                     x_label="depth (µm)",
                     y_label="relative brightness",
                     include_zero=True,
-                )
+                ),
+                "Median over the slices, each curve by its own maximum. “After” should be level from just below the "
+                "surface to where data end (0: no data); a slope is attenuation that compensate_attenuation takes next.",
             )
         )
     return _part("Axial profile", join(parts)) if parts else EMPTY
@@ -160,22 +205,51 @@ def _typical(profiles: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def _surface(page: Page) -> Markup:
-    chosen = page.figures.units(_SURFACE)
+    chosen = _surface_examples(page)
     if not chosen:
         return EMPTY
-    examples = [chosen[0], chosen[len(chosen) // 2], chosen[-1]]
     drawn = []
-    for unit in dict.fromkeys(examples):
+    for unit, why in chosen:
         surface = page.figures.array(_SURFACE, unit, "surface", ndim=2)
         window = robust_window(surface, low=0.5, high=99.5)
         image = page.images.encode(surface, window=window, colours="cividis", max_side=240)
+        overlay = _scale(
+            page, image, lambda found: found.after.shape[1] * found.pixel_um, 240, unit
+        )
         drawn.append(
             figure(
-                picture(image, f"Surface height of {unit}", width=240),
-                f"{unit}: surface at {number(window[0])} (dark blue) to {number(window[1])} µm (yellow)",
+                picture(image, f"Surface height of {unit}", overlay=overlay, width=240),
+                f"{unit}, {why}: surface {number(window[0])} (dark blue) to {number(window[1])} µm (yellow) deep",
             )
         )
-    return _part("Surface height (first, middle and last slice)", Markup('<div class="row">{}</div>').format(join(drawn)))  # fmt: skip
+    said = (
+        "Where the cut surface lies in each A-line; depth is counted from it. Good: level or gently tilted, a few µm "
+        "of relief. Bad: tissue outlines, single spots far off (the surface was missed there), a plane that runs out "
+        "of the recorded depth."
+    )
+    body = Markup('<p class="question">{}</p><div class="row">{}</div>').format(said, join(drawn))
+    return _part("Surface height", body)
+
+
+def _surface_examples(page: Page) -> list[tuple[str, str]]:
+    """Return the slice of greatest tilt, a median and a random one, as far as they saved a surface."""
+    saved = set(page.figures.units(_SURFACE))
+    for metric, what in (("interface_tilt_deg", "tilt"), ("interface_spread_um", "relief")):
+        found = [(u.name, v) for u, v in page.view.numbers(_SURFACE, metric) if u.name in saved]
+        if found:
+            return [
+                (
+                    e.unit,
+                    f"{'greatest' if e.why == 'worst' else e.why} {what}"
+                    if e.why != "random"
+                    else e.why,
+                )
+                for e in choose_examples(found, seed=page.view.subject, worst=1)
+            ]
+    examples = choose_examples(
+        [(name, 0.0) for name in sorted(saved)], seed=page.view.subject, worst=0
+    )
+    return [(e.unit, "an example") for e in examples]
 
 
 def _contrast(page: Page) -> Markup:

@@ -186,12 +186,7 @@ def _row_marks(rows: Sequence[LedgerRow], left: float, width: float, y: float) -
 
 
 def _table(view: RunView) -> Markup:
-    decisions: dict[int, list[str]] = defaultdict(list)
-    for unit in view.units():
-        for d in unit.decisions:
-            decisions[d.slice_id].append(
-                f"{d.column} = {number(d.value)} ({unit.step}: {d.reason})"
-            )
+    decisions = _decisions(view)
     tiles = {s.slice_id: s for s in view.acquisition.slices}
     metrics = slice_metrics(view)
     shown = [m for m in ("tile_residual_p95_um", "ncc", "confidence") if m in metrics]
@@ -225,6 +220,21 @@ def _table(view: RunView) -> Markup:
     notable = [r for r in view.ledger if not r.used or r.missing or r.interpolated]
     summary = f"All {len(rows)} slices ({len(notable)} not stacked from their own image)"
     return details(summary, drawn, opened=True)
+
+
+def _decisions(view: RunView) -> dict[int, list[str]]:
+    """Return what was decided about every slice; what one step decided for one reason is one line."""
+    found: dict[int, dict[tuple[str, str], list[str]]] = defaultdict(lambda: defaultdict(list))
+    for unit in view.units():
+        for d in unit.decisions:
+            found[d.slice_id][unit.step, d.reason].append(f"{d.column} = {number(d.value)}")
+    return {
+        slice_id: [
+            f"{', '.join(values)} ({step}: {reason})"
+            for (step, reason), values in by_reason.items()
+        ]
+        for slice_id, by_reason in found.items()
+    }
 
 
 def _metric_cell(found: tuple[float, UnitView] | None, name: str) -> Cell:

@@ -6,7 +6,7 @@ from markupsafe import Markup
 
 from soct.report.evidence import find_evidence
 from soct.report.figures import FigureError
-from soct.report.markup import EMPTY, details, join, pill, table
+from soct.report.markup import EMPTY, details, join, pill, table, words
 from soct.report.model import StatusName
 from soct.report.problems import Problem
 from soct.report.reportlet import Page, Reportlet
@@ -129,10 +129,10 @@ def _checked(page: Page) -> str:
         for metric in unit.metrics:
             if metric.status in ok:
                 judged[metric.name] = judged.get(metric.name, 0) + 1
-    names = ", ".join(
-        f"{name.replace('_', ' ')} ({count})" for name, count in sorted(judged.items())
-    )
-    return f"Checked against limits: {names}." if names else "No metric with a limit was saved yet."
+    names = ", ".join(f"{words(name)} ({times})" for name, times in sorted(judged.items()))
+    if not names:
+        return "No metric with a limit was saved yet."
+    return f"Checked against limits, and how often: {names}."
 
 
 REPORTLET = Reportlet(

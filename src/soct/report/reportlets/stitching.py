@@ -80,7 +80,11 @@ def _per_slice(page: Page) -> Markup:
         include_zero=True,
         height=170,
     )
-    return figure(drawn, "What the tile pairs of each slice disagree with the final placement.")
+    return figure(
+        drawn,
+        "What the tile pairs of each slice disagree with the final placement. One slice far above the others: look at "
+        "its graph below for the pair; all of them: the stage's scale or angle, or tiles that are distorted.",
+    )
 
 
 def _seam_metrics(page: Page) -> Markup:
@@ -106,7 +110,13 @@ def _seam_metrics(page: Page) -> Markup:
                 width=460,
                 height=180,
             )
-            drawn.append(figure(body, f"{label.capitalize()}, tile against tile."))
+            better = "lower" if metric == "seam_l1" else "higher"
+            drawn.append(
+                figure(
+                    body,
+                    f"{label.capitalize()}, tile against tile: {better} is better. Final should beat motor only.",
+                )
+            )
     return Markup('<div class="row">{}</div>').format(join(drawn)) if drawn else EMPTY
 
 
@@ -170,10 +180,13 @@ def _graph(page: Page, unit: str) -> Markup:
     rejected = int((~np.ravel(accepted).astype(bool)).sum())
     title = f"Residual graph of {unit}: {len(xy)} tiles, {len(pairs)} pairs, {rejected} rejected"
     body = svg(width + 2, height + 2, title, join(parts), css="graph")
+    moved = (positions - nominal).astype(float)
+    moved = moved - np.nanmean(moved, axis=0)
+    longest = number(float(np.nanmax(np.hypot(moved[:, 0], moved[:, 1]))) * pixel, "um")
     caption = (
         f"{len(xy)} tiles (dots) and {len(pairs)} measured pairs (lines: thicker and more orange for a larger "
         f"residual, full at {number(limit, 'um')}; dashed: {rejected} rejected{_counted(reasons)}). Arrows: "
-        "displacement from the motor positions, less its mean, enlarged."
+        f"displacement from the motor positions, less its mean, enlarged; the longest stands for {longest}."
     )
     return figure(body, caption)
 
