@@ -14,7 +14,7 @@ from soct.report.reportlet import Page
 from soct.report.slice_pictures import POSES
 
 _FOUND, _LOST = "#0072b2", "#e69f00"
-_WIDTH, _LEFT, _HEIGHT = 640.0, 58.0, 96.0
+_WIDTH, _LEFT, _HEIGHT = 640.0, 64.0, 96.0
 _REHOMED = ("rehomed", "rehoming_reliable")
 
 

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from soct.report.markup import EMPTY, join, number
 
 WIDTH, HEIGHT = 640, 200
-_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 14, 10, 36
+_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 14, 10, 36
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def svg(width: float, height: float, title: str, body: Markup, *, css: str = "ch
     """Return an inline SVG with an accessible name; one that holds links is a group, since an image is one thing."""
     role = "group" if "<a " in body else "img"
     return Markup(
-        '<svg class="{}" role="{}" aria-label="{}" viewBox="0 0 {} {}" style="max-width:{}px">{}</svg>'
+        '<div class="drawing"><svg class="{}" role="{}" aria-label="{}" viewBox="0 0 {} {}" style="--width:{}px">{}</svg></div>'
     ).format(css, role, title, _f(width), _f(height), round(width), body)
 
 
@@ -173,6 +173,7 @@ def _frame(
     reach = span if span > 0 else max(abs(high), 1e-9)
     near = [b.y for b in limits if low - reach <= b.y <= high + reach]
     low, high = min([low, *near]), max([high, *near])
+    # Around nothing but zeros there is no scale of its own: one unit either way.
     pad = 0.06 * (high - low) or 0.1 * abs(high) or 1.0
     x_low, x_high = float(x.min()), float(x.max())
     x_pad = 0.02 * (x_high - x_low) or 0.5

@@ -156,7 +156,7 @@ def table(
     )
     body = join(_row(row if isinstance(row, Row) else Row(row), numeric) for row in rows)
     return Markup(
-        '<div class="scroll" tabindex="0" role="region" aria-label="{}"><table{}><caption>{}</caption>'
+        '<div class="scroll" tabindex="0" role="region" aria-label="{}"><table{}><caption><span>{}</span></caption>'
         "<thead><tr>{}</tr></thead><tbody>{}</tbody></table></div>"
     ).format(caption, Markup(' class="sortable"') if sortable else EMPTY, caption, head, body)
 

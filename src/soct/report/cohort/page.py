@@ -95,6 +95,7 @@ def _outliers(cohort: Cohort) -> Markup:
     found = [run for run in cohort.runs if run.outliers]
     if not found:
         return join([*parts, Markup("<p>{} No run stands out.</p>").format(pill("ok"))])
+    parts.append(Markup("<h2>What stands out</h2>"))
     cards = [_card(i, run, cohort) for i, run in enumerate(found[:_CARDS], 1)]
     if len(found) > _CARDS:
         cards.append(note(f"{len(found) - _CARDS} more stand out: see the table of all runs."))

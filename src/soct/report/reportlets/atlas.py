@@ -96,8 +96,7 @@ def _cut(page: Page, name: str) -> Markup:
         ),
         width=440,
     )
-    return join(
-        [
+    return Markup('<div class="row">{}{}</div>').format(
             flicker(
                 f"atlas-{name}",
                 drawn[0],
@@ -106,7 +105,6 @@ def _cut(page: Page, name: str) -> Markup:
                 title=f"{name.capitalize()} cut with the template's outline, before and after the fit",
             ),
             figure(beside, f"The template, {name} cut. Letters: superior, inferior, anterior, posterior, left, right."),
-        ]
     )  # fmt: skip
 
 
@@ -158,6 +156,7 @@ def _regions(page: Page) -> Markup:
     return table(
         tuple(title for title, _ in _REGION_COLUMNS),
         rows,
+        numeric=range(2, 8),
         caption="The largest regions of the upper levels, each with its parts; all are in the CSV beside the volume",
         empty="The atlas has no regions.",
     )

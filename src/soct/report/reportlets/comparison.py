@@ -148,7 +148,7 @@ def signed(value: float, unit: str) -> str:
 
 def _judged(judgement: Judgement) -> Markup:
     if judgement == "":
-        return Markup('<span aria-label="not judged">–</span>')
+        return Markup('<span class="hidden">not judged</span><span aria-hidden="true">–</span>')
     return pill(_STATUS.get(judgement, "info"), judgement)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from markupsafe import Markup
 
 from soct.quality.limits import QualityLimits
-from soct.report.markup import EMPTY, details, join, number, table, unit_text
+from soct.report.markup import EMPTY, Cell, details, join, number, table, unit_text
 from soct.report.reportlet import Page, Reportlet
 
 _TERMS = (
@@ -33,10 +33,10 @@ def render(page: Page) -> Markup:
         sign = "≥" if limit.higher_is_better else "≤"
         rows.append(
             (
-                Markup("<code>{}</code>").format(name),
+                Cell(Markup("<code>{}</code>").format(name), css="whole"),
                 QualityLimits.description(name),
-                f"{sign} {number(limit.warning, unit)}",
-                f"{sign} {number(limit.error, unit)}",
+                Cell(f"{sign} {number(limit.warning, unit)}", css="whole"),
+                Cell(f"{sign} {number(limit.error, unit)}", css="whole"),
                 "; ".join(origins),
             )
         )
@@ -64,7 +64,7 @@ def _others(page: Page) -> Markup:
     if not found:
         return EMPTY
     rows = [
-        (Markup("<code>{}</code>").format(name), step, text, unit_text(unit))
+        (Cell(Markup("<code>{}</code>").format(name), css="whole"), step, text, unit_text(unit))
         for (name, step), (text, unit) in sorted(found.items())
     ]
     drawn = table(

@@ -64,7 +64,7 @@ def _views(page: Page) -> Markup:
         ]
         drawn.append(
             figure(
-                join(pictures),
+                Markup('<div class="row">{}</div>').format(join(pictures)),
                 f"Slice {slice_id}: the end of the slice above, the middle plane that was made up, and the top of the "
                 "slice below.",
             )

@@ -198,7 +198,7 @@ def _table(view: RunView) -> Markup:
             Row(
                 [
                     step.id,
-                    ", ".join(f"{n} {state}" for state, n in sorted(states.items())),
+                    ", ".join(f"{n}\u00a0{state}" for state, n in sorted(states.items())),
                     Cell(duration(total) if timed else "–", sort=total),
                     f"{longest.name}: {duration(longest.seconds)}" if longest else "–",
                     Cell(number(rate) if rate else "–", sort=rate or 0.0),

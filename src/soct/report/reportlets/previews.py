@@ -26,7 +26,7 @@ def render(page: Page) -> Markup:
         chosen = units[:: max(1, -(-len(units) // _SHOWN))]
         drawn = join(_guarded(page, step, unit) for unit in chosen)
         caption = f"{title}: {len(chosen)} of {len(units)} slices"
-        parts.append(details(caption, Markup('<div class="row">{}</div>').format(drawn)))
+        parts.append(details(caption, Markup('<div class="row small">{}</div>').format(drawn)))
     if not parts:
         return note("Switched off: mosaic_preview and generate_aip draw the slices before they are stitched.")  # fmt: skip
     return join(parts)

@@ -109,7 +109,7 @@ def _settings(problem: Problem) -> Markup:
 
 def _table(problems: list[Problem]) -> Markup:
     return table(
-        ("", "What", "Where", "Evidence", "soct did"),
+        ("Severity", "What", "Where", "Evidence", "soct did"),
         [(pill(p.severity), p.what, p.where, p.evidence, p.action) for p in problems],
         caption="Ranked by how far they lie beyond their limits",
         sortable=False,

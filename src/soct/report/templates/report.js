@@ -42,6 +42,12 @@ const unfold = () => {
 };
 addEventListener("hashchange", unfold);
 unfold();
+// On paper nothing can be unfolded: all of it is printed, also by browsers that do not know the style for it.
+const folded = new Set();
+addEventListener("beforeprint", () => {
+  for (const part of document.querySelectorAll("details:not([open])")) { folded.add(part); part.open = true; }
+});
+addEventListener("afterprint", () => { for (const part of folded) part.open = false; folded.clear(); });
 const form = document.getElementById("rating-form");
 if (form) {
   form.querySelector("button").hidden = false;
