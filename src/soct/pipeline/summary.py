@@ -349,13 +349,14 @@ def _parameters(document: RunDocument) -> Iterator[ParameterView]:
     for step, values in document.params.items():
         for name, value in values.items():
             key = f"{step}.{name}"
-            unit, description = fields.get(key, ("", ""))
+            unit, description, default = fields.get(key, ("", "", None))
             yield ParameterView(
                 key=key,
                 value=_as_yaml(value),
                 unit=unit,
                 origin=str(origins.get(key, origins.get(step, "default"))),
                 description=description,
+                default=default,
             )
 
 
@@ -366,17 +367,18 @@ def _as_yaml(value: Any) -> str:
     return "" if value is None else str(value)
 
 
-def _declared_fields(steps: tuple[str, ...]) -> dict[str, tuple[str, str]]:
-    """Return ``step.parameter -> (unit, description)`` for the steps that this soct has."""
+def _declared_fields(steps: tuple[str, ...]) -> dict[str, tuple[str, str, str | None]]:
+    """Return ``step.parameter -> (unit, description, default)`` for the steps that this soct has."""
     from soct.steps.registry import STEP_IDS, load_step
 
-    found = {}
+    found: dict[str, tuple[str, str, str | None]] = {}
     for step in (name for name in steps if name in STEP_IDS):
         with suppress(ImportError):
             for name, field in load_step(step).params.model_fields.items():
                 extra = field.json_schema_extra
                 unit = str(extra.get("unit", "")) if isinstance(extra, dict) else ""
-                found[f"{step}.{name}"] = (unit, field.description or "")
+                default = None if field.is_required() else _as_yaml(field.get_default())
+                found[f"{step}.{name}"] = (unit, field.description or "", default)
     return found
 
 

@@ -21,6 +21,7 @@ from soct.quality.limits import Status
 
 SPREAD_OF_ERRORS = 0.1
 SPREAD_OF_WARNINGS = 0.1
+_PLACES = 3
 
 
 class Grade(StrEnum):
@@ -104,7 +105,9 @@ def _judge_spread(checks: list[Check], failing: list[str], reviewing: list[str])
         warnings = [check for check in group if check.status is Status.WARNING]
         label = group[0].label or metric
         if len(errors) > max(1.0, SPREAD_OF_ERRORS * len(group)):
-            failing.append(f"{label} is beyond its error limit in {len(errors)} of {len(group)}")
+            failing.append(
+                f"{label} is beyond its error limit in {len(errors)} of {len(group)}{_places(errors)}"
+            )
         elif errors:
             places = ", ".join(check.where for check in errors[:3] if check.where)
             reviewing.append(
@@ -112,5 +115,11 @@ def _judge_spread(checks: list[Check], failing: list[str], reviewing: list[str])
             )
         elif len(warnings) > max(1.0, SPREAD_OF_WARNINGS * len(group)):
             reviewing.append(
-                f"{label} is beyond its warning limit in {len(warnings)} of {len(group)}"
+                f"{label} is beyond its warning limit in {len(warnings)} of {len(group)}{_places(warnings)}"
             )
+
+
+def _places(bad: list[Check]) -> str:
+    places = [check.where for check in bad if check.where]
+    more = ", …" if len(places) > _PLACES else ""
+    return f" ({', '.join(places[:_PLACES])}{more})" if places else ""

@@ -85,13 +85,13 @@ def draw_stage_path(page: Page) -> Markup:
     ids, stage = page.figures.arrays(POSES, "run", "slice_ids", "stage_um")
     if len(ids) < 2:
         return EMPTY
-    moved = stage[:, 1:] - stage[len(stage) // 2, 1:]
+    moved = stage[:, 1:] - np.median(stage[:, 1:], axis=0)
     lines = [
         Series("y", ids, moved[:, 0], 0, "both"),
         Series("x", ids, moved[:, 1], 1, "both", dashed=True),
     ]
     corrected = sorted(_corrected(page.view) & {int(i) for i in ids})
-    text = "no step of the stage was corrected"
+    text = "no step of the stage was corrected; a slice that jumps and comes back may be a glitch that was not recognised"
     if corrected:
         at = np.isin(ids, corrected)
         lines.append(Series("corrected", ids[at], moved[at, 0], 3, "points"))
@@ -104,7 +104,7 @@ def draw_stage_path(page: Page) -> Markup:
         y_label="stage (µm)",
         height=170,
     )
-    return figure(drawn, f"Position of every slice by the stage, 0 at the middle one, glitches taken out; {text}.")  # fmt: skip
+    return figure(drawn, f"Position of every slice by the stage as it was used, against the median slice; {text}.")  # fmt: skip
 
 
 def _corrected(view: RunView) -> set[int]:

@@ -93,17 +93,18 @@ REFUSALS: dict[str, Advice] = {
 ADVICE: dict[str, Advice] = {
     "translation_um": Advice(
         "Slice displaced against its neighbour",
-        "A jump in the reslices; the brain's outline has a step.",
-        "The stage moved or reported wrongly, or the pair was matched wrongly: look at the pair's NCC.",
-        "The global solve weighs the measured shift by its confidence.",
-        (("detect_rehoming_events.rehoming_max_shift_mm", "a smaller value"), *_REGISTRATION),
+        "Nothing, where the images are right: they put the slice in its place. A jump in the reslices, where they are wrong.",
+        "The stage moved or reported wrongly, or the pair was matched wrongly: look at the pair's NCC and confidence, "
+        "and at the reslices by stage only and final.",
+        "The slice lies where the images put it, each pair weighted by its confidence.",
+        (("detect_rehoming_events.rehoming_max_shift_mm", "a smaller value"), _REGISTRATION[0]),
     ),
     "rotation_deg": Advice(
         "Slice rotated against its neighbour",
         "Structures far from the centre jump between slices.",
         "The block turned on its mount, or the pair was matched wrongly.",
         "The global solve weighs the measured rotation by its confidence.",
-        _REGISTRATION,
+        (_REGISTRATION[1],),
     ),
     "ncc": Advice(
         "Neighbouring slices do not match",
@@ -217,7 +218,7 @@ ADVICE: dict[str, Advice] = {
     ),
     "slice_shift_p95_um": Advice(
         "Slices shifted far from where the stage says",
-        "A curved or sheared brain, if the shifts are wrong; none if they are right.",
+        "Nothing, where the images are right. A curved or sheared brain, where they are wrong.",
         "The block drifted on its mount, or the stage lost steps.",
         "The shifts that the images showed were applied.",
         (("detect_rehoming_events.rehoming_max_shift_mm", "a smaller value"), *_REGISTRATION),

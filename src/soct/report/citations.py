@@ -149,7 +149,7 @@ METHODS: dict[str, Method] = {
         "Brightness was matched between slices by one gain per slice, from tissue that two slices see"
     ),
     "detect_rehoming_events": Method(
-        "Stage glitches were detected and corrected",
+        "The record of the stage was searched for glitches, steps that the next step takes back",
         (),
         (("rehoming_max_shift_mm", "steps beyond"),),
     ),

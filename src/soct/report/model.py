@@ -242,6 +242,8 @@ class ParameterView:
     origin: str = "default"
     """``default``, the profile's file and line, ``SOCT_...``, ``--set``."""
     description: str = ""
+    default: str | None = None
+    """What it is where nobody sets it; None where that is not known."""
 
 
 @dataclass(frozen=True)

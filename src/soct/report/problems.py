@@ -16,7 +16,14 @@ from typing import TypeAlias
 from soct.report.advice import ADVICE, REFUSALS, Advice
 from soct.report.headline import Headline, is_superseded, place, place_of
 from soct.report.markup import number, words
-from soct.report.model import AcquisitionView, MetricView, RunView, StatusName, UnitView
+from soct.report.model import (
+    AcquisitionView,
+    MetricView,
+    ParameterView,
+    RunView,
+    StatusName,
+    UnitView,
+)
 
 _FAILED, _MISSING_SLICE, _BAD_TILE, _EXCLUDED = 20.0, 1.2, 0.9, 0.6
 _BEYOND, _CORRECTED, _WARNING, _FALLBACK = 0.4, 0.35, 0.3, 0.0
@@ -223,6 +230,10 @@ def _finding(
     )
     settings = list(refusal.settings) if refusal else []
     settings += [pair for metric, _ in findings for pair in _advice(metric)]
+    if name == "translation_um":
+        settings = [
+            (key, _below(group) if key == _GLITCH_LENGTH else text) for key, text in settings
+        ]
     units = [unit.slices for _, unit, _ in group]
     tiles = [_tile_text(metric) for _, _, metric in group]
     if units == [()] and worst.places:
@@ -249,6 +260,15 @@ def _finding(
             if metric.tile is not None and len(unit.slices) == 1
         ),
     )
+
+
+_GLITCH_LENGTH = "detect_rehoming_events.rehoming_max_shift_mm"
+
+
+def _below(group: list[tuple[float, UnitView, MetricView]]) -> str:
+    """Say which length of a stage step counts as a glitch when every one of these shifts shall."""
+    least = min(abs(float(m.value or 0)) for _, _, m in group)
+    return f"{0.8 * least / 1000:.2g}, so that a step of {least / 1000:.2g} mm that the next takes back counts as a glitch"
 
 
 def _advice(metric: str) -> tuple[tuple[str, str], ...]:
@@ -433,9 +453,16 @@ def _settings(
     lines: dict[str, tuple[str, str, str]] = {}
     for key, advice in settings:
         if key in known:
-            lines.setdefault(key, (key, known[key].value or "empty", advice))
+            lines.setdefault(key, (key, _now(known[key]), advice))
     found = sorted(lines.values(), key=lambda line: known[line[0]].origin == "default")
     return tuple(found[:3])
+
+
+def _now(parameter: ParameterView) -> str:
+    value = parameter.value or "empty"
+    if parameter.default is None or parameter.default == parameter.value:
+        return value
+    return f"{value} (default {parameter.default or 'empty'})"
 
 
 def _plain(metric: MetricView) -> Advice:

@@ -73,8 +73,8 @@ def _poses(page: Page) -> Markup:
         _POSES, "run", "slice_ids", "pose_um", "rotation_deg", "stage_um"
     )
     moved = pose - stage
-    # Only differences between slices mean anything; the middle slice is where both agree.
-    moved = moved - moved[len(moved) // 2]
+    # Only differences between slices mean anything; a single bad slice must not shift the others.
+    moved = moved - np.median(moved, axis=0)
     limits = page.view.limits
     shift = chart(
         [
@@ -100,7 +100,7 @@ def _poses(page: Page) -> Markup:
     return join(
         [
             Markup("<h3>Where the slices came to lie</h3>"),
-            figure(shift, "Position in the plane, less what the stage said (0 at the middle slice). A slow curve is drift; a single spike is a glitch or a wrong pair."),
+            figure(shift, "Position in the plane, less what the stage said (0 at the median slice): positive where the images put the slice further along the axis than the stage did. A slow curve is drift; a single spike is a glitch or a wrong pair."),
             figure(turn, "Rotation about the depth axis."),
             Markup('<p>How thick every cut was: <a href="#acquisition">section “Acquisition”</a>.</p>'),
         ]
@@ -185,7 +185,7 @@ def _pair_table(page: Page) -> Markup:
     return table(
         ("Pair", "Δy (µm)", "Δx (µm)", "rotation (°)", "NCC", "confidence", "residual (µm)", "weight"),
         rows[:4000],
-        caption="Measured pairs: shift beyond the stage’s, and how the global solve saw them. Click a heading to sort.",
+        caption="Measured pairs. Δ: where the images put the second slice against the first, less where the stage put it (a stage that reads too far gives a negative Δ). Weight: how much the pair counted in the global solve. The limit of shifts is per slice, so a pair that skips one may have twice as much. Click a heading to sort.",
         numeric=range(1, 8),
     )  # fmt: skip
 

@@ -30,9 +30,24 @@ def render(page: Page) -> Markup:
         parts.append(details(f"{len(rest)} smaller problems", _table(rest)))
     if quiet:
         parts.append(
-            details(f"{len(quiet)} for information: what soct decided or did otherwise", _table(quiet))
+            details(
+                f"{len(quiet)} for information: what soct decided or did otherwise",
+                _table(quiet),
+                opened=not serious,
+            )
         )  # fmt: skip
+    if any(problem.settings for problem in page.problems):
+        parts.append(_how_to_change(page))
     return join(parts)
+
+
+def _how_to_change(page: Page) -> Markup:
+    return Markup(
+        '<p class="how">To try a line once, repeat the command of this run (<a href="#provenance">section '
+        "“Provenance”</a>) with <code>--set step.parameter=value</code>. To keep it, write it into a profile of your own "
+        "that starts with <code>extends: {}</code> and run with <code>--profile FILE</code>. In the same run folder "
+        "only the steps that depend on it are computed anew.</p>"
+    ).format(page.view.profile)
 
 
 def _card(page: Page, rank: int, problem: Problem) -> Markup:
