@@ -19,6 +19,8 @@ from soct.report.markup import EMPTY, join, number
 
 WIDTH, HEIGHT = 640, 200
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 14, 10, 36
+_HALO = "paint-order:stroke;stroke:#fff;stroke-width:3px"
+"""Of text that may lie over points."""
 
 
 @dataclass(frozen=True)
@@ -100,12 +102,13 @@ def chart(
         for at in marks
         if frame.x[0] <= at <= frame.x[1]
     ]
+    parts += [_series(frame, s, x, y) for s, x, y in data]
+    # Over the points: the words of a limit have to be read.
     parts += [
         _limit(frame, band) if frame.y[0] <= band.y <= frame.y[1] else _far_limit(frame, band)
         for band in limits
         if np.isfinite(band.y)
     ]
-    parts += [_series(frame, s, x, y) for s, x, y in data]
     return join([svg(width, height, title, join(parts)), _legend(series)])
 
 
@@ -222,8 +225,8 @@ def _far_limit(frame: Frame, band: Band) -> Markup:
     above = band.y > frame.y[1]
     y = _TOP + 9 if above else frame.height - _BOTTOM - 5
     text = f"{band.label} {number(float(band.y))} {'↑' if above else '↓'}"
-    return Markup('<text class="te {}" x="{}" y="{}">{}</text>').format(
-        band.status, frame.width - _RIGHT, _f(y), text
+    return Markup('<text class="te {}" x="{}" y="{}" style="{}">{}</text>').format(
+        band.status, frame.width - _RIGHT, _f(y), _HALO, text
     )
 
 
@@ -231,8 +234,10 @@ def _limit(frame: Frame, band: Band) -> Markup:
     y = _f(frame.py(band.y))
     return Markup(
         '<line class="limit {0}" x1="{1}" x2="{2}" y1="{3}" y2="{3}"/>'
-        '<text class="te {0}" x="{2}" y="{4}">{5}</text>'
-    ).format(band.status, _LEFT, frame.width - _RIGHT, y, _f(frame.py(band.y) - 4), band.label)
+        '<text class="te {0}" x="{2}" y="{4}" style="{6}">{5}</text>'
+    ).format(
+        band.status, _LEFT, frame.width - _RIGHT, y, _f(frame.py(band.y) - 4), band.label, _HALO
+    )
 
 
 def _series(frame: Frame, series: Series, x: NDArray[np.float64], y: NDArray[np.float64]) -> Markup:

@@ -180,8 +180,8 @@ def _reslice(
     drawn = page.images.encode(
         reslice, window=robust_window(reslice), max_side=2 * _SIDE, pixel_um=(vz, vx)
     )
-    overlay = scale_overlay(drawn, reslice.shape[1] * vx, marks, shown=_SIDE)
     width = min(_SIDE, round(300 / drawn.aspect))
+    overlay = scale_overlay(drawn, reslice.shape[1] * vx, marks, shown=width)
     return Evidence(
         picture(drawn, f"Reslice (z, x): {caption}", overlay=overlay, width=width), caption
     )

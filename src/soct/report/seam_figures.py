@@ -31,7 +31,7 @@ def draw_seams(page: Page, seams: Sequence[Seam]) -> Markup:
         '<h3>Seams, by residual, of {} trusted</h3><p class="question">The number is what the pair of tiles '
         "disagrees with the final placement. Good: what crosses the seam in “final” is single and unbroken. Bad: "
         'double in “final” (limit {}).</p><div class="row">{}</div>'
-    ).format(trusted, number(page.view.limits.tile_residual_p95_um.warning, "um"), drawn)
+    ).format(number(trusted), number(page.view.limits.tile_residual_p95_um.warning, "um"), drawn)
 
 
 def _seam(page: Page, seam: Seam, why: str) -> Markup:

@@ -327,7 +327,7 @@ def run(context: Context, params: InterpolateMissingSliceParams) -> Result:
             "not_needed": [m.slice_id for m in made if m.no_gap],
         },
     )
-    _write_figures(context, made)
+    _write_figures(context, made, filler.voxel.x)
     filled = [m for m in made if m.entry is not None]
     failed = [m for m in made if m.failure]
     planes = sum(m.entry["shape"][0] - 2 * _MARGIN for m in filled if m.entry is not None)
@@ -381,11 +381,13 @@ def _decisions(made: _Made, *, acquired: bool) -> list[Decision]:
     return found
 
 
-def _write_figures(context: Context, made: list[_Made]) -> None:
+def _write_figures(context: Context, made: list[_Made], pixel_um: float) -> None:
     import numpy as np
 
     seen = [m for m in made if m.views]
     arrays: dict[str, Any] = {"slice_ids": np.array([m.slice_id for m in seen], np.int64)}
+    if seen:
+        arrays["width_um"] = np.array([m.entry["shape"][2] * pixel_um for m in seen if m.entry])
     for m in seen:
         for name, image in zip(("before", "middle", "after"), m.views, strict=True):
             arrays[f"{name}_{m.slice_id}"] = image

@@ -60,7 +60,12 @@ def _facts(page: Page) -> Markup:
         if metric is not None and metric.value is not None:
             value = metric.value
             is_number = isinstance(value, int | float) and not isinstance(value, bool)
-            shown.append((label, number(value, metric.unit) if is_number else str(value)))
+            text = number(value, metric.unit) if is_number else str(value)
+            limit = page.view.limits.limit(name)
+            if limit is not None:
+                sign = "≥" if limit.higher_is_better else "≤"
+                text += f" (good {sign} {number(limit.warning, metric.unit)})"
+            shown.append((label, text))
     return facts(shown)
 
 
@@ -104,7 +109,8 @@ def _cut(page: Page, name: str) -> Markup:
                 labels=("before", "aligned"),
                 title=f"{name.capitalize()} cut with the template's outline, before and after the fit",
             ),
-            figure(beside, f"The template, {name} cut. Letters: superior, inferior, anterior, posterior, left, right."),
+            figure(beside, f"The template, {name} cut. Letters: superior, inferior, anterior, posterior, left, right. The "
+                   "white line in the brain's picture is its outline."),
     )  # fmt: skip
 
 

@@ -17,6 +17,9 @@ _VIEWS = ("ortho_z", "ortho_y", "ortho_x", "voxel_um")
 _LATER_VIEWS = ("after", "reslice_after", "reslice_x_after", "voxel_um")
 _SIDE = 620
 _MAX_HEIGHT = 520
+_COLUMN = 430
+_NARROW = 240
+"""About as wide as a view gets beside the others, where reslices stand below each other and beside the plane."""
 _TALL = 0.45
 """From this height over width on, reslices stand beside the plane and not below each other."""
 _LETTERS = {"A": "P", "P": "A", "S": "I", "I": "S", "R": "L", "L": "R"}
@@ -40,13 +43,18 @@ def _views(page: Page) -> Markup:
         ("Reslice (z, x), at the middle of y", ortho_y, (vz, vx), "zx"),
         ("Reslice (z, y), at the middle of x", ortho_x, (vz, vy), "zy"),
     )
+    height = ortho_y.shape[0] * vz
+    tall = height > _TALL * max(ortho_y.shape[1] * vx, ortho_x.shape[1] * vy)
     drawn = []
     for title, plane, pixel, axes in planes:
         image = page.images.encode(plane, window=window, max_side=_SIDE, pixel_um=pixel)
         width_um = plane.shape[1] * pixel[1]
         marks = _slice_marks(page, plane.shape[0]) if axes[0] == "z" else EMPTY
-        overlay = scale_overlay(image, width_um, marks + _orientation(image, axes, letters))
         width = min(_SIDE, round(_MAX_HEIGHT / image.aspect))
+        shown = min(width, _NARROW if tall else _COLUMN)
+        overlay = scale_overlay(
+            image, width_um, marks + _orientation(image, axes, letters, shown), shown=shown
+        )
         alt = f"{title}: grey values of the final volume"
         body = picture(image, alt, overlay=overlay, width=width)
         drawn.append(figure(body, title))
@@ -55,8 +63,6 @@ def _views(page: Page) -> Markup:
         "Orange bars at the edge of a reslice: slices not stacked from their own image; "
         "pale grey: no data.</p>"
     )
-    height = ortho_y.shape[0] * vz
-    tall = height > _TALL * max(ortho_y.shape[1] * vx, ortho_x.shape[1] * vy)
     css = "ortho tall" if tall else "ortho"
     views = Markup('<div class="{}">{}<div class="reslices">{}</div></div>').format(
         css, drawn[0], join(drawn[1:])
@@ -72,24 +78,25 @@ def volume_views(page: Page) -> tuple[str, tuple[str, ...]]:
     return _STEP, _VIEWS
 
 
-def _orientation(image: Picture, axes: str, letters: str) -> Markup:
+def _orientation(image: Picture, axes: str, letters: str, shown: int) -> Markup:
     """Letters at the four edges: anatomical ones where known, else the array's axes."""
     width, height = overlay_size(image)
+    text_size = 11.5 * width / shown
     vertical, horizontal = axes[0], axes[1]
     if len(letters) == 3 and all(letter in _LETTERS for letter in letters):
         by_axis = dict(zip("zyx", letters, strict=True))
         down, right = by_axis[vertical], by_axis[horizontal]
         marks: tuple[tuple[str, float, float], ...] = (
-            (_LETTERS[down], width / 2, 18.0),
-            (down, width / 2, height - 8),
-            (_LETTERS[right], 12.0, height / 2),
-            (right, width - 12, height / 2),
+            (_LETTERS[down], width / 2, 1.2 * text_size),
+            (down, width / 2, height - 0.6 * text_size),
+            (_LETTERS[right], 0.9 * text_size, height / 2),
+            (right, width - 0.9 * text_size, height / 2),
         )
     else:
-        marks = ((f"→ {horizontal}   ↓ {vertical}", 46.0, 22.0),)
+        marks = ((f"→ {horizontal}   ↓ {vertical}", 3.2 * text_size, 1.5 * text_size),)
     return join(
         Markup('<text x="{:.1f}" y="{:.1f}" text-anchor="middle" style="font-size:{:.0f}px">{}</text>').format(
-            x, y, 14, text
+            x, y, text_size, text
         )
         for text, x, y in marks
     )  # fmt: skip

@@ -6,12 +6,18 @@ from markupsafe import Markup
 
 from soct.report.images import robust_window
 from soct.report.markup import EMPTY, figure, join, note, picture, table
+from soct.report.overlays import scale_overlay
 from soct.report.reportlet import Page, Reportlet
 
 _STEP = "interpolate_missing_slice"
 _COLUMNS = ("interpolated", "interpolation_failed")
 _SIDE = 300
 _MOST = 12
+_LABELS = (
+    "End of the slice above",
+    "Half-way: made up, no measurement",
+    "Top of the slice below",
+)
 
 
 def render(page: Page) -> Markup:
@@ -47,32 +53,31 @@ def render(page: Page) -> Markup:
 
 def _views(page: Page) -> Markup:
     ids = page.figures.array(_STEP, "run", "slice_ids").ravel().astype(int).tolist()
-    drawn = []
-    for slice_id in ids[:_MOST]:
-        names = [f"{part}_{slice_id}" for part in ("before", "middle", "after")]
-        views = page.figures.arrays(_STEP, "run", *names)
-        window = robust_window(*views)
-        pictures = [
-            picture(
-                page.images.encode(view, window=window, max_side=_SIDE),
-                f"Slice {slice_id}: {label}",
-                width=_SIDE,
-            )
-            for view, label in zip(
-                views, ("end of the slice above", "made up", "top of the slice below"), strict=True
-            )
-        ]
-        drawn.append(
-            figure(
-                Markup('<div class="row">{}</div>').format(join(pictures)),
-                f"Slice {slice_id}: the end of the slice above, the middle plane that was made up, and the top of the "
-                "slice below.",
-            )
-        )
+    # Runs of an earlier soct did not save how wide the pictures are.
+    known = "width_um" in page.figures.names(_STEP)
+    widths = page.figures.array(_STEP, "run", "width_um").ravel().tolist() if known else []
+    drawn = [
+        _gap(page, slice_id, float(widths[k]) if k < len(widths) else None)
+        for k, slice_id in enumerate(ids[:_MOST])
+    ]
     rest = len(ids) - len(drawn)
     if rest > 0:
         drawn.append(note(f"{rest} more interpolated slices are not drawn."))
     return join(drawn) if drawn else EMPTY
+
+
+def _gap(page: Page, slice_id: int, width_um: float | None) -> Markup:
+    """Draw what faces each other across a gap, and the plane that was made up half-way."""
+    names = [f"{part}_{slice_id}" for part in ("before", "middle", "after")]
+    views = page.figures.arrays(_STEP, "run", *names)
+    window = robust_window(*views)
+    drawn = []
+    for view, label in zip(views, _LABELS, strict=True):
+        image = page.images.encode(view, window=window, max_side=_SIDE)
+        overlay = EMPTY if width_um is None else scale_overlay(image, width_um, shown=_SIDE)
+        body = picture(image, f"Slice {slice_id}: {label}", overlay=overlay, width=_SIDE)
+        drawn.append(figure(body, label))
+    return Markup('<h3>Slice {}</h3><div class="row">{}</div>').format(slice_id, join(drawn))
 
 
 REPORTLET = Reportlet(
