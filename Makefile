@@ -7,10 +7,10 @@ DEMO ?= demo
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; raise SystemExit(not (3, 11) <= sys.version_info[:2] < (3, 15))' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: help setup demo test test-fast lint types bench docs pictures lock clean
+.PHONY: help setup demo test test-fast lint types bench docs pictures report-images lock clean
 
 help: ## list the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## install soct and its tools into .venv
 
@@ -49,6 +49,9 @@ docs: $(STAMP) ## write the pages of the steps from their declarations
 pictures: $(STAMP) ## draw what every step does, from a simulated run (minutes)
 	$(BIN)/python docs/step_pictures.py build/pictures
 	$(BIN)/python docs/step_pages.py
+
+report-images: $(STAMP) ## draw pieces of the report for README and docs/report.md (a minute; needs Chromium)
+	$(BIN)/python docs/report_images.py
 
 lock: ## resolve the lock file again (needs uv)
 	uv pip compile --quiet --universal --generate-hashes --no-annotate --no-header --no-emit-index-url --group dev pyproject.toml -o requirements.lock
