@@ -111,6 +111,15 @@ def test_a_run_without_percentiles_says_so_and_shows_its_medians(tmp_path):
     assert "Brightness of tissue in every slice before normalisation" in text
 
 
+def test_a_section_with_nothing_to_show_stands_back_and_no_other_does(tmp_path):
+    text = render_html(examine(complete_run(tmp_path, slices=3, side=2, faults=False)))
+    idle = set(re.findall(r'<a href="#([a-z-]+)" class="idle"', text))
+    assert {"atlas", "diagnostics", "errors", "previews"} <= idle
+    # Nobody has rated the run, but the form is there.
+    assert not {"rating", "verdict", "problems", "stitching", "intensity"} & idle
+    assert idle == set(re.findall(r'<section id="([a-z-]+)"[^>]* class="idle"', text))
+
+
 # Seams.
 
 

@@ -28,6 +28,9 @@ from soct.report.model import RunView
 from soct.report.problems import find_problems
 from soct.report.reportlet import Page, Reportlet, describe, load_reportlets
 
+_NOTE = note("")[:16]
+_NOTE_TAGS = 2
+
 
 @dataclass(frozen=True)
 class Section:
@@ -43,6 +46,8 @@ class Section:
     failed: bool
     guided: bool
     """False when there is nothing to look at yet, so that no guide to it is needed."""
+    idle: bool = False
+    """Whether it says no more than why there is nothing, so that it takes little room and stands back in the list."""
 
 
 def render_report(
@@ -217,7 +222,8 @@ def draw_section(
         body=body,
         limits=limits,
         failed=failed,
-        guided=not body.startswith(note("")[:16]),
+        guided=not body.startswith(_NOTE),
+        idle=body.startswith(_NOTE) and body.count("<") == _NOTE_TAGS,
     )
 
 
