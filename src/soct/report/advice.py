@@ -75,7 +75,7 @@ REFUSALS: dict[str, Advice] = {
         (
             (
                 "detect_rehoming_events.rehoming_max_shift_mm",
-                "a value below the length of the jump",
+                "a value below the stage’s own step there (stage path, section Acquisition), if the next step takes it back",
             ),
             ("register_pairwise.max_translation_um", "a larger bound"),
         ),
@@ -97,7 +97,13 @@ ADVICE: dict[str, Advice] = {
         "The stage moved or reported wrongly, or the pair was matched wrongly: look at the pair's NCC and confidence, "
         "and at the reslices by stage only and final.",
         "The slice lies where the images put it, each pair weighted by its confidence.",
-        (("detect_rehoming_events.rehoming_max_shift_mm", "a smaller value"), _REGISTRATION[0]),
+        (
+            (
+                "detect_rehoming_events.rehoming_max_shift_mm",
+                "a value below the stage’s own step there (stage path, section Acquisition), if the next step takes it back",
+            ),
+            _REGISTRATION[0],
+        ),
     ),
     "rotation_deg": Advice(
         "Slice rotated against its neighbour",

@@ -112,6 +112,7 @@ def summarise(page: Page) -> dict[str, Any]:
         "problems": [
             {"severity": p.severity, "rank": round(p.rank, 4), "what": p.what, "where": p.where,
              "evidence": p.evidence, "meaning": p.meaning, "action": p.action,
+             "to_do": p.todo,
              "settings": [{"key": k, "value": v, "advice": a} for k, v, a in p.settings]}
             for p in page.problems
         ],
@@ -187,7 +188,7 @@ def _tables(page: Page) -> dict[str, _Table]:
         "problems.tsv": (
             ("rank", "severity", "what", "where", "evidence", "action", "settings"),
             (
-                (i, p.severity, p.what, p.where, p.evidence, p.action,
+                (i, p.severity, p.what, p.where, p.evidence, f"{p.action} {p.todo}".strip(),
                  "; ".join(f"{k}: {v}" for k, v, _ in p.settings))
                 for i, p in enumerate(page.problems, 1)
             ),

@@ -58,6 +58,8 @@ class Problem:
     """Slices of the units concerned, the worst first: ``(3,)``, a pair ``(3, 4)``, or ``()`` for the run."""
     tiles: tuple[tuple[int, int, int], ...] = ()
     """``(slice, row, column)`` of tiles concerned."""
+    todo: str = ""
+    """What the person must do, where a failure says it."""
 
 
 def find_problems(view: RunView, headlines: Sequence[Headline]) -> tuple[Problem, ...]:
@@ -115,12 +117,11 @@ def _failures(view: RunView) -> Iterable[Problem]:
             continue
         failure = unit.failure
         message = failure.message if failure else "no message was recorded"
-        hint = f" To do: {failure.hint}" if failure and failure.hint else ""
         yield Problem(
             "error", _FAILED, f"{unit.step} failed", place(unit), message,
             "What depends on it did not run; everything else did.",
-            f"The unit was stopped and its outputs were dropped.{hint}",
-            anchor="errors", step=unit.step, units=(unit.slices,),
+            "The unit was stopped and its outputs were dropped.",
+            todo=failure.hint if failure else "", anchor="errors", step=unit.step, units=(unit.slices,),
         )  # fmt: skip
 
 
@@ -230,10 +231,6 @@ def _finding(
     )
     settings = list(refusal.settings) if refusal else []
     settings += [pair for metric, _ in findings for pair in _advice(metric)]
-    if name == "translation_um":
-        settings = [
-            (key, _below(group) if key == _GLITCH_LENGTH else text) for key, text in settings
-        ]
     units = [unit.slices for _, unit, _ in group]
     tiles = [_tile_text(metric) for _, _, metric in group]
     if units == [()] and worst.places:
@@ -260,15 +257,6 @@ def _finding(
             if metric.tile is not None and len(unit.slices) == 1
         ),
     )
-
-
-_GLITCH_LENGTH = "detect_rehoming_events.rehoming_max_shift_mm"
-
-
-def _below(group: list[tuple[float, UnitView, MetricView]]) -> str:
-    """Say which length of a stage step counts as a glitch when every one of these shifts shall."""
-    least = min(abs(float(m.value or 0)) for _, _, m in group)
-    return f"{0.8 * least / 1000:.2g}, so that a step of {least / 1000:.2g} mm that the next takes back counts as a glitch"
 
 
 def _advice(metric: str) -> tuple[tuple[str, str], ...]:

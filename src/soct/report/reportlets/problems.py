@@ -55,6 +55,7 @@ def _card(page: Page, rank: int, problem: Problem) -> Markup:
         ("Evidence", problem.evidence),
         ("Means", problem.meaning),
         ("soct did", problem.action),
+        ("To do", problem.todo),
     ]
     listed = [Markup("<dt>{}</dt><dd>{}</dd>").format(k, v) for k, v in rows if v]
     if problem.settings:
@@ -125,7 +126,10 @@ def _settings(problem: Problem) -> Markup:
 def _table(problems: list[Problem]) -> Markup:
     return table(
         ("Severity", "What", "Where", "Evidence", "soct did"),
-        [(pill(p.severity), p.what, p.where, p.evidence, p.action) for p in problems],
+        [
+            (pill(p.severity), p.what, p.where, p.evidence, f"{p.action} {p.todo}".strip())
+            for p in problems
+        ],
         caption="Ranked by how far they lie beyond their limits",
         sortable=False,
     )
