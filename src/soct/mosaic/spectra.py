@@ -37,6 +37,13 @@ def _taper(n: int, length: float, shift: float, out: Any) -> None:  # pragma: no
         out[i] = 1.0 if d >= length else 0.5 - 0.5 * np.cos(np.pi * d / length)
 
 
+def raised_cosine(size: int, length: float) -> FloatArray:
+    """Return a window of `size` samples: 1 in the middle, a raised cosine over `length` samples at both ends."""
+    window = np.empty(size)
+    _taper(size, max(length, 1.0), 0.0, window)
+    return window.astype(np.float32)
+
+
 @njit(cache=True, nogil=True)
 def _solve6(matrix: Any, rhs: Any) -> None:  # pragma: no cover - compiled
     """Solve a small symmetric positive system in place (Gauss without pivoting; the caller adds a ridge)."""
