@@ -47,6 +47,16 @@ UNSEEN = """
   return blank || !(box.width > 0 && box.height > 0) || !e.checkVisibility({visibilityProperty: true, opacityProperty: true});
 }).map(e => e.outerHTML.slice(0, 160))
 """
+# What a chart draws too pale on white: words below a contrast of 4.5, lines and points below 3 (WCAG 1.4.3, 1.4.11).
+PALE = """
+[...document.querySelectorAll('.chart :is(text, .line, .dot, .limit)')].map(e => {
+  const style = getComputedStyle(e), lined = e.matches('.line, .limit') && e.tagName !== 'text';
+  const part = (lined ? style.stroke : style.fill).match(/[0-9.]+/g).slice(0, 3).map(v => v / 255)
+    .map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+  const contrast = 1.05 / (0.2126 * part[0] + 0.7152 * part[1] + 0.0722 * part[2] + 0.05);
+  return contrast < (e.tagName === 'text' ? 4.5 : 3) ? contrast.toFixed(1) + ' ' + e.outerHTML.slice(0, 120) : '';
+}).filter(Boolean)
+"""
 # What reaches beyond the edge of the paper or the window and lies in nothing that scrolls.
 BEYOND = """
 [...document.querySelectorAll('main *')].filter(e => {
@@ -155,6 +165,7 @@ class Seen:
     sections: int
     beyond: dict[str, list[str]] = field(default_factory=dict)
     unseen: dict[str, list[str]] = field(default_factory=dict)
+    pale: list[str] = field(default_factory=list)
     axe: list[str] | None = None
     """None where axe-core is not installed."""
 
@@ -171,6 +182,7 @@ def _look(browser: Browser, path: Path, axe: str | None) -> Seen:
         for width in (400, 1280):
             tab.resize(width)
             seen.beyond[f"{width} px"] = tab.evaluate(BEYOND)
+        seen.pale = tab.evaluate(PALE)
         seen.errors += tab.errors()
         if axe is not None:
             tab.evaluate(THIN_OUT)
@@ -199,6 +211,10 @@ def test_axe_finds_nothing_to_object_to(seen):
     if seen.axe is None:
         pytest.skip("axe-core-python is not installed (it is one of the dev dependencies)")
     assert seen.axe == []
+
+
+def test_charts_are_drawn_in_colours_that_can_be_seen(seen):
+    assert seen.pale == []
 
 
 def test_without_script_all_text_and_all_pictures_are_there(seen):

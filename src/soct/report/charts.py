@@ -223,7 +223,7 @@ def _axes(frame: Frame, x_label: str, y_label: str, *, whole: bool) -> Markup:
 def _far_limit(frame: Frame, band: Band) -> Markup:
     """Name a limit that lies outside of the chart, so that values that look wild are seen to be far within."""
     above = band.y > frame.y[1]
-    y = _TOP + 9 if above else frame.height - _BOTTOM - 5
+    y = _TOP - 1 if above else frame.height - _BOTTOM - 5
     text = f"{band.label} {number(float(band.y))} {'↑' if above else '↓'}"
     return Markup('<text class="te {}" x="{}" y="{}" style="{}">{}</text>').format(
         band.status, frame.width - _RIGHT, _f(y), _HALO, text
