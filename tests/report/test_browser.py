@@ -147,7 +147,7 @@ def test_the_checks_find_what_is_planted(browser, axe, tmp_path):
         '<div style="width:3000px">wide</div><p style="visibility:hidden">gone</p><button style="outline:0">b</button>'
         "<script>fetch('http://example.invalid/x'); console.error('told'); missing()</script>"
     )
-    with browser.open(planted(tmp_path, body)) as tab:
+    with browser.open(planted(tmp_path, body), requests=True) as tab:
         if axe is not None:
             found = {text.split(":")[0] for text in findings(tab, axe)}
             assert found >= {"critical, image-alt", "serious, color-contrast"}
@@ -177,7 +177,7 @@ class Seen:
 
 @cache
 def _look(browser: Browser, path: Path, axe: str | None) -> Seen:
-    with browser.open(path) as tab:
+    with browser.open(path, requests=True) as tab:
         seen = Seen(
             tab.errors(),
             tab.requests(),
@@ -295,7 +295,7 @@ def test_a_hundred_slices_of_a_hundred_tiles_open_within_two_seconds(browser, tm
     assert path.stat().st_size < 15_000_000
     taken = []
     for _ in range(3):
-        with browser.open(path) as tab:
+        with browser.open(path, requests=True) as tab:
             taken.append(tab.evaluate("performance.getEntriesByType('navigation')[0].loadEventEnd"))
             assert tab.errors() == []
             assert tab.requests() == []
