@@ -3,7 +3,8 @@
 A tile's shift is constant, so interpolation is separable: four taps along x, then four along y (Keys' cubic convolution,
 a = -1/2, whose passband is flat where linear interpolation already blurs by a third), in one pass over the tile that also
 applies the flat field, the gain and the blending weight. Beyond the tile's edge the taps see a linear continuation,
-so a ramp is reproduced exactly. Threads share planes, never a voxel: the result does not depend on their number.
+so a ramp is reproduced exactly. Threads share planes, or bands of rows where planes are few, never a voxel: the result does not
+depend on their number.
 
 "No data" is NaN and never a value: a voxel that one tile lacks is left to the others.
 
@@ -243,6 +244,17 @@ def _filter_column(ring: Any, t: int, taps: Any, out: Any) -> None:  # pragma: n
             out[x] = a * ra[x] + b * rb[x] + c * rc[x] + d * rd[x]
 
 
+# A single plane is shared out to threads by bands of rows; each costs three rows that its neighbour filters too.
+_BAND_ROWS = 128
+_MANY_PLANES = 8
+
+
+@njit(cache=True, nogil=True)
+def _bands(nz: int, rows: int) -> int:  # pragma: no cover - compiled
+    """Into how many bands of rows a plane is cut; the result does not depend on it."""
+    return 1 if nz >= _MANY_PLANES else max(1, (rows + _BAND_ROWS - 1) // _BAND_ROWS)
+
+
 @njit(cache=True, nogil=True, parallel=True)
 def _add_tile(
     tile: Any,
@@ -260,11 +272,15 @@ def _add_tile(
     """Add ``weight x tile``, interpolated from tile pixel ``(y0, x0)`` on, to every plane of `out`."""
     nz = tile.shape[0]
     rows, columns = weight.shape
-    for z in prange(nz):
+    bands = _bands(nz, rows)
+    for part in prange(nz * bands):
+        z = part // bands
+        first = rows * (part % bands) // bands
+        stop = rows * (part % bands + 1) // bands
         row = np.empty(tile.shape[2] + 3, np.float32)
         ring = np.empty((4, columns), np.float32)
-        ready = y0 - 1
-        for m in range(rows):
+        ready = y0 + first - 1
+        for m in range(first, stop):
             while ready <= y0 + m + 2:
                 _fill_ring(tile[z], ready, dark, scale, flat, gain, taps_x, x0, row, ring)
                 ready += 1
@@ -333,14 +349,18 @@ def _add_tile_with_gaps(
     """
     nz = tile.shape[0]
     rows, columns = weight.shape
+    bands = _bands(nz, rows)
     fy = taps_y[2] + taps_y[3] - taps_y[0]
     fx = taps_x[2] + taps_x[3] - taps_x[0]
-    for z in prange(nz):
+    for part in prange(nz * bands):
+        z = part // bands
+        first = rows * (part % bands) // bands
+        stop = rows * (part % bands + 1) // bands
         row = np.empty(tile.shape[2] + 3, np.float32)
         ring = np.empty((4, columns), np.float32)
         line = np.empty(columns, np.float32)
-        ready = y0 - 1
-        for m in range(rows):
+        ready = y0 + first - 1
+        for m in range(first, stop):
             while ready <= y0 + m + 2:
                 _fill_ring(tile[z], ready, dark, scale, flat, gain, taps_x, x0, row, ring)
                 ready += 1
