@@ -498,7 +498,7 @@ def estimate(acquisition: Acquisition, slices: tuple[int, ...], params: Mapping[
 
 STEP = Step(
     id="stitch_3d_with_refinement",
-    version=6,
+    version=7,
     scope=Scope.SLICE,
     params=StitchParams,
     run=run,
