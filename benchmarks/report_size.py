@@ -88,7 +88,7 @@ def measure(saved: Path, repeats: int) -> dict[str, Any]:
 def load(program: str, page: Path) -> float:
     """Return the seconds until a browser has loaded a page."""
     with (
-        tempfile.TemporaryDirectory() as profile,
+        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile,
         start_browser(program, Path(profile)) as browser,
         browser.open(page) as tab,
     ):

@@ -238,6 +238,16 @@ def start_browser(program: str, profile: Path) -> Iterator[Browser]:
     finally:
         os.close(to)
         os.close(back)
+        _end(pid)
+
+
+def _end(pid: int) -> None:
+    """End a browser and its helpers, which share its process group."""
+    for how in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(pid, signal.SIGTERM)
-        os.waitpid(pid, 0)
+            os.killpg(pid, how)
+        until = time.monotonic() + 5.0
+        while time.monotonic() < until:
+            if os.waitpid(pid, os.WNOHANG)[0]:
+                return
+            time.sleep(0.02)
