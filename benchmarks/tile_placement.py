@@ -1,10 +1,13 @@
 """Tile placement on mosaics with known positions: soct against phase correlation and least squares.
 
     python benchmarks/tile_placement.py [--seeds 0 1] [--variants easy hard extreme] [--repeat 3] [--json OUT]
+        [--rows 20 --tile 256] [--peer ashlar=ENV/bin/python ...]
 
-The mosaics come from ``../shared/bench/gen_mosaic.py``: 6 x 6 tiles of 512 x 512, 15 % overlap, start error 4.8 px. The peer
-is scikit-image's `phase_cross_correlation` on the nominal overlaps with an unweighted least squares, in the same run.
-Errors are RMS over all tiles after the mean offset, in pixels; times are the best of `--repeat`, compiled.
+The mosaics come from ``../shared/bench/gen_mosaic.py``: 6 x 6 tiles of 512 x 512, 15 % overlap, start error 4.8 px. One peer
+is scikit-image's `phase_cross_correlation` on the nominal overlaps with an unweighted least squares, in the same run;
+others (ashlar_s2, m2stitch, mvs, itkmontage) run once per mosaic in an environment of their own, which has them.
+Errors are RMS over all tiles after the mean offset, in pixels; times are the best of `--repeat`, compiled (of other
+environments: what `stitch_peers.py` measures for the registration alone). The last table is over all seeds.
 """
 
 from __future__ import annotations
@@ -12,7 +15,9 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -81,10 +86,52 @@ def best_time(call: Callable[[], Any], repeat: int) -> tuple[Any, float]:
     return result, min(times)
 
 
+def run_peer(method: str, python: str, mosaic: Path) -> dict[str, Any]:
+    """Run one stitcher in its own environment; its error is told, never hidden."""
+    script = GENERATOR.with_name("stitch_peers.py")
+    done = subprocess.run(
+        [python, "-B", str(script), method, str(mosaic)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    for line in done.stdout.splitlines():
+        if line.startswith("RESULT "):
+            found: dict[str, Any] = json.loads(line.removeprefix("RESULT "))
+            if "rms_px" in found:
+                return found
+    lines = (done.stderr or done.stdout).strip().splitlines()
+    print(f"{'':22}{method} failed: {lines[-1] if lines else 'it printed nothing'}", flush=True)
+    return {"reg_s": float("nan"), "rms_px": float("nan"), "max_px": float("nan")}
+
+
+def summarise(results: list[dict[str, Any]]) -> None:
+    """Print median and worst over the seeds."""
+    print(
+        f"\n{'variant':9}{'method':32}{'seeds':>6}{'s, median':>11}{'rms px, median':>16}{'worst':>9}"
+    )
+    rows = dict.fromkeys((r["variant"], r["method"]) for r in results)
+    for variant, method in rows:
+        these = [r for r in results if (r["variant"], r["method"]) == (variant, method)]
+        seconds, rms = ([r[key] for r in these] for key in ("seconds", "rms_px"))
+        good = [value for value in rms if np.isfinite(value)]
+        print(
+            f"{variant:9}{method:32}{len(good):3d}/{len(these):<3d}{np.nanmedian(seconds):10.3f}"
+            f"{np.median(good) if good else np.nan:16.4f}{max(good) if good else np.nan:9.4f}"
+        )
+
+
 def measure(
-    generator: ModuleType, variant: str, seed: int, rows: int, tile: int, repeat: int, workers: int
+    generator: ModuleType,
+    variant: str,
+    seed: int,
+    rows: int,
+    tile: int,
+    repeat: int,
+    workers: int,
+    peers: dict[str, str],
 ) -> list[dict[str, Any]]:
-    tiles, nominal, true, _ = generator.make_mosaic(
+    tiles, nominal, true, meta = generator.make_mosaic(
         rows, rows, (tile, tile), seed=seed, variant=variant
     )
     shape = (tile, tile)
@@ -118,6 +165,14 @@ def measure(
                 "limit_px": LIMITS[variant],
             }
         )
+    with tempfile.TemporaryDirectory() as scratch:
+        mosaic = Path(scratch) / "mosaic.npz"
+        if peers:
+            np.savez(mosaic, tiles=tiles, nominal=nominal, true=true, **meta)
+        for method, python in peers.items():
+            found = run_peer(method, python, mosaic)
+            peer = {"method": method, "seconds": found["reg_s"]}
+            out.append(out[0] | peer | {key: found[key] for key in ("rms_px", "max_px")})
     return out
 
 
@@ -129,6 +184,7 @@ def main() -> int:
     parser.add_argument("--tile", type=int, default=512)
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--peer", nargs="*", default=[], metavar="METHOD=PYTHON")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     generator = load_generator()
@@ -147,6 +203,7 @@ def main() -> int:
                 options.tile,
                 options.repeat,
                 options.workers,
+                dict(peer.split("=", 1) for peer in options.peer),
             )
             for r in lines:
                 print(
@@ -155,9 +212,7 @@ def main() -> int:
                     flush=True,
                 )
             results += lines
-            ratio = lines[0]["seconds"] / lines[-1]["seconds"]
-            gain = lines[-1]["rms_px"] / lines[0]["rms_px"]
-            print(f"{'':22}error {gain:.1f} x smaller than the peer's, time {ratio:.2f} x")
+    summarise(results)
     if options.json:
         options.json.write_text(json.dumps({"results": results}, indent=1))
     return 0

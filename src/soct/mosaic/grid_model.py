@@ -83,9 +83,14 @@ def fit_grid_model(
         ridge = (noise / looseness) ** 2 * np.eye(2)
         left = (w[:, None] * steps).T @ steps + ridge
         right = (w[:, None] * offsets).T @ steps + ridge
-        matrix = np.asarray(np.linalg.solve(left, right.T).T, np.float64)
+        before, matrix = matrix, np.asarray(np.linalg.solve(left, right.T).T, np.float64)
         residual = offsets - steps @ matrix.T
-        scale = max(min(scale * 0.7, 6.0 * _median_scale(residual, base)), 3.0 * noise, 1.0)
+        last, scale = (
+            scale,
+            max(min(scale * 0.7, 6.0 * _median_scale(residual, base)), 3.0 * noise, 1.0),
+        )
+        if scale == last and np.abs(matrix - before).max() < 1e-9:
+            break
         robust = 1.0 / (1.0 + (residual**2).sum(axis=1) / scale**2) ** 2
     # A pair's residual is the difference of two tiles' deviations.
     scatter = _median_scale(residual, base) / np.sqrt(2.0)

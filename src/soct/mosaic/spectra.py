@@ -94,7 +94,7 @@ def _prepare_one(
             if not np.isfinite(value):
                 continue
             count += 1
-            value = np.log(max(value + offset, 1e-3 * offset))
+            value = np.log(np.float32(max(value + offset, 1e-3 * offset)))
             out[y, x] = value
             if y % step == 0 and x % step == 0:
                 u = 2.0 * (x + shift_x + 0.5) / w - 1.0

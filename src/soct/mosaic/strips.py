@@ -1,7 +1,7 @@
 """The parts of tiles that neighbours share: found from nominal positions, cut once, kept small.
 
-Only the overlaps of a slice are kept, as half-precision numbers scaled by a power of two (relative error 5e-4, far
-below speckle), so that a slice of any size needs memory for its strips and one tile.
+Only the overlaps of a slice are kept, and where they are many as half-precision numbers scaled by a power of two
+(relative error 5e-4, far below speckle), so that a slice of any size needs memory for its strips and one tile.
 """
 
 from __future__ import annotations
@@ -13,6 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from soct.space import FloatArray
+
+SINGLE_PRECISION_BYTES = 128 << 20
+"""Strips that take no more than this are kept as they are, which saves the time to convert them."""
 
 Box = tuple[int, int, int, int]
 """``(y0, y1, x0, x1)`` in pixels of a tile."""
@@ -111,10 +114,11 @@ class StripStore:
     pairs: NDArray[np.int64]
     boxes: list[tuple[Box, Box]]
     tile_shape: tuple[int, int]
-    _strips: list[list[NDArray[np.float16] | None]] = field(default_factory=list)
+    _strips: list[list[NDArray[np.floating] | None]] = field(default_factory=list)
     _scale: float = 0.0
     _sums: NDArray[np.float64] | None = None
     _counts: NDArray[np.float64] | None = None
+    _area: int | None = None
 
     def __post_init__(self) -> None:
         self._strips = [[None, None] for _ in self.boxes]
@@ -164,11 +168,21 @@ class StripStore:
                 level = float(np.abs(part[finite]).max()) if finite.any() else 0.0
                 # Leaves six binary orders above the first tile's maximum before half precision overflows.
                 self._scale = 2.0 ** (9 - np.ceil(np.log2(level))) if level > 0 else 0.0
-            scaled = part * np.float32(self._scale or 1.0)
-            np.clip(scaled, -60000.0, 60000.0, out=scaled)
-            self._sums += np.where(finite, scaled, 0.0).sum(axis=(1, 2), dtype=np.float64)
+            part *= np.float32(self._scale or 1.0)
+            whole = bool(finite.all())
+            seen = part if whole else np.where(finite, part, np.float32(0.0))
+            self._sums += seen.sum(axis=(1, 2), dtype=np.float64)
             self._counts += finite.sum(axis=(1, 2))
-            self._strips[p][side] = scaled.astype(np.float16)
+            if not self._is_small(data.shape[0]):
+                np.clip(part, -60000.0, 60000.0, out=part)
+                part = part.astype(np.float16)
+            self._strips[p][side] = part
+
+    def _is_small(self, channels: int) -> bool:
+        """Whether all strips together are so small that half precision would save nothing that matters."""
+        if self._area is None:
+            self._area = sum((b[1] - b[0]) * (b[3] - b[2]) for pair in self.boxes for b in pair)
+        return 4 * channels * self._area <= SINGLE_PRECISION_BYTES
 
     def has(self, pair: int) -> bool:
         """Whether both tiles of a pair have come by."""

@@ -133,7 +133,11 @@ def place_strips(
 ) -> Placement:
     """Place tiles whose strips have been collected; see `place_tiles`."""
     options = options or TileOptions()
-    matches = match_strips(store, expected_px, search_px, options.match, workers=workers)
+    match = options.match
+    if options.refine is None:
+        # Nothing would make good what reduced strips lose.
+        match = replace(match, reduce_from_px=max(tuple(store.tile_shape)) + 1)
+    matches = match_strips(store, expected_px, search_px, match, workers=workers)
     reasons = name_blank_overlaps(matches, options)
     if blank is not None:
         silent = np.asarray(blank[store.pairs].any(axis=1))
