@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy import ndimage as ndi
 
+from soct.mosaic import strips
 from soct.mosaic.grid_model import GridModel, fit_grid_model, nominal_model
 from soct.mosaic.placement import Offsets, find_bridges, place_offsets
 from soct.mosaic.refinement import RefineOptions
@@ -89,13 +90,17 @@ def test_each_tile_is_loaded_once_in_raster_order():
     assert len(set(seen)) == len(tiles)
 
 
-def test_only_strips_are_kept_not_tiles():
+@pytest.mark.parametrize(("room", "bytes_per_pixel"), [(1 << 30, 4), (0, 2)])
+def test_only_strips_are_kept_not_tiles_and_many_in_half_precision(
+    monkeypatch, room, bytes_per_pixel
+):
+    monkeypatch.setattr(strips, "SINGLE_PRECISION_BYTES", room)
     nominal = np.array([[0.0, 0.0], [0.0, 90.0]])
     pairs = find_neighbours(nominal, TILE)
     boxes = [overlap_boxes((0.0, 90.0), TILE, 4.0)]
     tile = np.ones(TILE, np.float32)
     store = collect_strips(lambda _: tile, range(2), pairs, boxes, TILE)
-    assert store.nbytes == 2 * 2 * TILE[0] * (TILE[1] - 90 + 4)
+    assert store.nbytes == bytes_per_pixel * 2 * TILE[0] * (TILE[1] - 90 + 4)
 
 
 def test_a_rotated_camera_is_found_and_a_blank_tile_follows_it():
