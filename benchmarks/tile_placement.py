@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -94,6 +95,7 @@ def run_peer(method: str, python: str, mosaic: Path) -> dict[str, Any]:
         capture_output=True,
         text=True,
         check=False,
+        env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"},
     )
     for line in done.stdout.splitlines():
         if line.startswith("RESULT "):
