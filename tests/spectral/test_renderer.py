@@ -52,18 +52,24 @@ def render(places, function=smooth, **options):
     return renderer
 
 
-@pytest.mark.parametrize("places", [RIGID, rotated()], ids=["rigid", "affine"])
+STEEP = rotated(angle=0.3)
+MODELS = pytest.mark.parametrize(
+    "places", [RIGID, rotated(), STEEP], ids=["rigid", "affine", "steep"]
+)
+
+
+@MODELS
 def test_a_smooth_function_seen_by_images_is_given_back_at_sub_pixel_positions(places):
     renderer = render(places)
     mask = renderer.unionmask()
     error = np.abs(renderer.image - expected(renderer))[mask]
     span = np.ptp(expected(renderer))
-    assert mask.mean() > 0.8
+    assert mask.mean() > 0.6
     assert error.max() < 1e-3 * span
     assert (np.asarray(renderer.image)[~mask] == 0).all()
 
 
-@pytest.mark.parametrize("places", [RIGID, rotated()], ids=["rigid", "affine"])
+@MODELS
 def test_a_ramp_is_given_back_up_to_the_borders(places):
     def ramp(x, y):
         return 2.0 * x - 3.0 * y
@@ -76,7 +82,7 @@ def test_a_ramp_is_given_back_up_to_the_borders(places):
 
 
 @pytest.mark.parametrize("blend", [0, 0.5, 10, 1000])
-@pytest.mark.parametrize("places", [RIGID, rotated()], ids=["rigid", "affine"])
+@MODELS
 def test_equal_images_stay_what_they_are_without_fringes(places, blend):
     renderer = render(places, lambda x, y: 0.7 + 0 * x, blend=blend)
     seen = np.asarray(renderer.image)[renderer.unionmask()]
@@ -119,7 +125,7 @@ def test_images_fade_over_the_width_of_the_ramp_and_count_alike_inside():
     np.testing.assert_allclose(row[40:50], right / (right + 1), rtol=1e-5)
 
 
-@pytest.mark.parametrize("places", [RIGID, rotated()], ids=["rigid", "affine"])
+@MODELS
 def test_the_picture_does_not_depend_on_the_number_of_threads(places):
     with limited(1):
         one = render(places).image
@@ -127,7 +133,7 @@ def test_the_picture_does_not_depend_on_the_number_of_threads(places):
         np.testing.assert_array_equal(render(places).image, one)
 
 
-@pytest.mark.parametrize("places", [RIGID, rotated()], ids=["rigid", "affine"])
+@MODELS
 def test_a_rectangle_cuts_the_same_pixels_out(places):
     whole = render(places)
     x0, y0 = whole.pmin + np.array([20, 9])
@@ -170,7 +176,7 @@ def test_masks_say_what_some_and_what_all_images_cover():
     assert renderer.unionmask(rendered=True).sum() == 20 * 50
 
 
-@pytest.mark.parametrize("places", [RIGID, rotated()], ids=["rigid", "affine"])
+@MODELS
 def test_masks_and_pictures_agree_to_the_pixel(places):
     renderer = render(places, fill=np.nan)
     np.testing.assert_array_equal(np.isfinite(renderer.image), renderer.unionmask())
@@ -179,15 +185,16 @@ def test_masks_and_pictures_agree_to_the_pixel(places):
 def test_pixels_without_data_are_left_to_other_images():
     holes = np.ones((40, 40), np.float32)
     holes[10:20, 10:20] = np.nan
-    for turn in (0.0, 0.02):
+    for turn in (0.0, 0.02, 0.4):
         places = {0: Affine.rotator(turn, (20, 20)), 1: Affine.translator((0.3, 0.4))}
         renderer = Renderer(affine=places, tilesize=40, fill=np.nan)
         renderer.render(0, holes)
-        assert np.isnan(renderer.image).sum() > 50
+        hole = np.isnan(renderer.image) & renderer.intersectionmask()
+        assert 80 < hole.sum() < 110
         renderer.render(1, np.full((40, 40), 3.0, np.float32))
         image = np.asarray(renderer.image)
         assert np.isfinite(image[renderer.unionmask()]).all()
-        np.testing.assert_allclose(image[13:17, 13:17], 3.0, rtol=1e-6)
+        np.testing.assert_allclose(image[hole], 3.0, rtol=4e-7)
 
 
 def test_a_stack_of_planes_reuses_the_renderer_and_keeps_the_pictures_taken():
@@ -255,3 +262,13 @@ def test_tiles_that_do_not_fit_are_named():
         renderer.render("a", np.zeros((64, 90)))
     with pytest.raises(ValueError, match=r"'b' is 64 x 90 pixels, not 90 x 64"):
         renderer.render("b", np.zeros((90, 64)))
+
+
+@pytest.mark.parametrize("angle", [1e-5, 0.003, 0.1, 0.24, 0.3, 1.0, 2.0, -0.05])
+@pytest.mark.parametrize("scale", [0.7, 1.0, 1.3])
+def test_any_turn_and_scale_gives_the_function_back(angle, scale):
+    place = Affine.rotator(angle, (45, 32)) @ Affine.scaler(scale, (45, 32))
+    renderer = Renderer(affine={0: place}, tilesize=SIZE)
+    renderer.render(0, sampled(place))
+    error = np.abs(renderer.image - expected(renderer))[renderer.unionmask()]
+    assert error.max() < 2e-3 * np.ptp(expected(renderer))

@@ -147,6 +147,16 @@ def _halve(data: Any, count: Any, means: Any, counts: Any) -> None:  # pragma: n
             counts[y, x] = number
 
 
+@njit(cache=True, nogil=True, parallel=True)
+def _to_whole(data: Any, scale: Any, out: Any) -> None:  # pragma: no cover - compiled
+    """Brightness 0..1 to whole numbers; what is no number becomes 0."""
+    zero = np.float32(0.0)
+    for y in prange(data.shape[0]):
+        for x in range(data.shape[1]):
+            value = np.rint(data[y, x] * scale)
+            out[y, x] = min(value, scale) if value > zero else zero
+
+
 def _levels(spec: FlatSpec, bands: Iterable[Band]) -> Iterator[tuple[int, int, Array]]:
     """Turn bands into the rows of all levels as they are stored: level, first row, rows."""
     received = 0
@@ -172,12 +182,9 @@ def _stored(spec: FlatSpec, data: FloatArray, count: NDArray[np.uint32]) -> Arra
     values = data if count.all() else np.where(count > 0, data, np.float32(spec.fill))
     if spec.dtype == np.float32:
         return values
-    scale = np.float32(_FULL_SCALE[spec.dtype.name])
-    scaled: FloatArray = np.multiply(values, scale)
-    np.rint(scaled, out=scaled)
-    # What is no number cannot be an integer: it is stored as 0.
-    np.nan_to_num(scaled, copy=False, nan=0.0)
-    return np.clip(scaled, 0, scale, out=scaled).astype(spec.dtype)
+    out = np.empty(data.shape, spec.dtype)
+    _to_whole(values, np.float32(_FULL_SCALE[spec.dtype.name]), out)
+    return out
 
 
 def _write_zarr(place: Path, spec: FlatSpec, bands: Iterable[Band]) -> None:
