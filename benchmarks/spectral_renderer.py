@@ -23,6 +23,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+# Threads that wait sleep: on a busy machine, spinning takes the processors from those that they wait for.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 import numpy as np
 import psutil
 from numpy.typing import NDArray

@@ -11,7 +11,7 @@ from soct.errors import InputError, UsageError
 from soct.formats import flat_files
 from soct.formats.validation import validate_volume
 from soct.formats.volume_source import open_source
-from soct.spectral import Affine, Renderer, streaming
+from soct.spectral import Affine, Image, Renderer, streaming
 
 SIZE = (70, 60)
 PLACES = {
@@ -91,7 +91,7 @@ def test_coarser_levels_are_means_of_the_pixels_with_data(tmp_path):
     tiff_out = renderer.render_to(tmp_path / "a.tif", lambda k: np.full((65, 65), k + 1.0))
     assert zarr_out.levels == tiff_out.levels == 4
     with tifffile.TiffFile(tiff_out.path) as file:
-        assert file.is_bigtiff
+        assert not file.is_bigtiff
         shapes = [level.shape for level in file.series[0].levels]
         last = file.series[0].levels[-1].asarray()
     assert shapes == [(140, 140), (70, 70), (35, 35), (18, 18)]
@@ -108,6 +108,29 @@ def test_the_file_is_valid_ome_zarr_with_the_pixel_size(tmp_path):
     assert source.voxel_um is not None
     assert tuple(source.voxel_um)[1:] == (4.0, 2.5)
     assert source.shape == (1, renderer.size[1], renderer.size[0])
+
+
+@pytest.mark.usefixtures("short_bands")
+def test_a_pixel_size_that_nobody_told_is_not_made_up(tmp_path):
+    out = Renderer(rigid=PLACES, tilesize=SIZE).render_to(
+        tmp_path / "a.ome.zarr", images(np.float32).get
+    )
+    assert validate_volume(out.path) == ()
+    assert open_source(out.path).voxel_um is None
+
+
+@pytest.mark.usefixtures("short_bands")
+def test_a_large_tiff_is_a_bigtiff_and_reads_as_one_picture(tmp_path, monkeypatch):
+    renderer = Renderer(rigid=PLACES, tilesize=SIZE)
+    pictures = images(np.uint8)
+    for most, is_big in ((1, True), (1 << 30, False)):
+        monkeypatch.setattr(flat_files, "_MOST_CLASSIC_BYTES", most)
+        out = renderer.render_to(tmp_path / f"{is_big}.tif", pictures.get, dtype=np.uint8)
+        with tifffile.TiffFile(out.path) as file:
+            assert file.is_bigtiff == is_big
+        np.testing.assert_array_equal(
+            Image(out.path), read(out.path).astype(np.float32) / np.float32(255)
+        )
 
 
 @pytest.mark.usefixtures("short_bands")

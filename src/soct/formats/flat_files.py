@@ -1,4 +1,4 @@
-"""Two-dimensional pictures of any size, written by bands of rows with coarser levels: OME-Zarr 0.5, or tiled BigTIFF.
+"""Two-dimensional pictures of any size, written by bands of rows with coarser levels: OME-Zarr 0.5, or TIFF in tiles.
 
 Each level halves the one before: its pixels are exact means over the base pixels with data in the block. Nothing larger than a
 band is ever in memory; the coarser levels of a TIFF, which come after the base level, wait on disk.
@@ -9,6 +9,7 @@ In OME-Zarr the picture is a volume of one plane, ``(1, y, x)``, which everythin
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -37,6 +38,7 @@ _CHUNK = 512
 _SHARD_COLUMNS = 8 * _CHUNK
 _SMALLEST_SIDE = 512
 _TIFF_TILE = 256
+_MOST_CLASSIC_BYTES = 3 << 30
 _FULL_SCALE = {"uint8": 255.0, "uint16": 65535.0, "float32": 1.0}
 _CONSTANT_UUID = "00000000-0000-0000-0000-000000000000"
 
@@ -132,19 +134,28 @@ def write_flat(path: Path, spec: FlatSpec, bands: Iterable[Band]) -> None:
 
 @njit(cache=True, nogil=True, parallel=True)
 def _halve(data: Any, count: Any, means: Any, counts: Any) -> None:  # pragma: no cover - compiled
-    """Means over blocks of 2 x 2, where each pixel counts by the base pixels that it stands for."""
+    """Means over blocks of 2 x 2, where each pixel counts by the base pixels that it stands for.
+
+    Counts are whole numbers of type float32, exact up to blocks of 4096 x 4096; so the loop is vector instructions.
+    """
     h, w = data.shape
-    rows, columns = means.shape
-    for y in prange(rows):
-        for x in range(columns):
-            total = 0.0
-            number = np.int64(0)
-            for a in range(2 * y, min(2 * y + 2, h)):
-                for b in range(2 * x, min(2 * x + 2, w)):
-                    total += np.float64(data[a, b]) * count[a, b]
-                    number += count[a, b]
-            means[y, x] = total / number if number else 0.0
-            counts[y, x] = number
+    one = np.float32(1.0)
+    for y in prange(means.shape[0]):
+        # An odd row stands alone: the one below counts nothing.
+        below = np.float32(1.0 if 2 * y + 1 < h else 0.0)
+        a, b = data[2 * y], data[min(2 * y + 1, h - 1)]
+        na, nb = count[2 * y], count[min(2 * y + 1, h - 1)]
+        out, number = means[y], counts[y]
+        for x in range(w // 2):
+            n0, n1, n2, n3 = na[2 * x], na[2 * x + 1], below * nb[2 * x], below * nb[2 * x + 1]
+            n = n0 + n1 + n2 + n3
+            total = a[2 * x] * n0 + a[2 * x + 1] * n1 + b[2 * x] * n2 + b[2 * x + 1] * n3
+            out[x] = total / max(n, one)
+            number[x] = n
+        if w % 2:
+            n0, n2 = na[w - 1], below * nb[w - 1]
+            out[w // 2] = (a[w - 1] * n0 + b[w - 1] * n2) / max(n0 + n2, one)
+            number[w // 2] = n0 + n2
 
 
 @njit(cache=True, nogil=True, parallel=True)
@@ -165,11 +176,11 @@ def _levels(spec: FlatSpec, bands: Iterable[Band]) -> Iterator[tuple[int, int, A
         if band.shape != (due, spec.shape[1]) or valid.shape != band.shape or not due:
             raise ValueError(f"a band {band.shape} instead of {(due, spec.shape[1])}")
         data = np.ascontiguousarray(band, np.float32)
-        count = valid.astype(np.uint32)
+        count = valid.astype(np.float32)
         for level in range(spec.levels):
             if level:
                 shape = (-(-data.shape[0] // 2), -(-data.shape[1] // 2))
-                means, counts = np.empty(shape, np.float32), np.empty(shape, np.uint32)
+                means, counts = np.empty(shape, np.float32), np.empty(shape, np.float32)
                 _halve(data, count, means, counts)
                 data, count = means, counts
             yield level, received >> level, _stored(spec, data, count)
@@ -178,7 +189,7 @@ def _levels(spec: FlatSpec, bands: Iterable[Band]) -> Iterator[tuple[int, int, A
         raise ValueError(f"{received} rows instead of {spec.shape[0]}")
 
 
-def _stored(spec: FlatSpec, data: FloatArray, count: NDArray[np.uint32]) -> Array:
+def _stored(spec: FlatSpec, data: FloatArray, count: FloatArray) -> Array:
     values = data if count.all() else np.where(count > 0, data, np.float32(spec.fill))
     if spec.dtype == np.float32:
         return values
@@ -195,18 +206,36 @@ def _write_zarr(place: Path, spec: FlatSpec, bands: Iterable[Band]) -> None:
         shard = (*chunk[:2], chunk[2] * max(1, _SHARD_COLUMNS // chunk[2]))
         array = create_array(place / str(level), (1, h, w), spec.dtype, chunk, shard, "zstd")
         parts.append(ShardAssembler(array, spec.dtype))
-    for level, row, rows in _levels(spec, bands):
-        parts[level].add((0, row, 0), rows[None])
+    # Rows are compressed and written while the next band is made.
+    with ThreadPoolExecutor(1) as pool:
+        writing: list[Future[None]] = []
+        for level, row, rows in _levels(spec, bands):
+            if level == 0:
+                _wait(writing)
+                rows = rows.copy() if spec.dtype == np.float32 else rows
+            writing.append(pool.submit(parts[level].add, (0, row, 0), rows[None]))
+        _wait(writing)
     for part in parts:
         part.flush()
     name = place.name.removesuffix(".zarr").removesuffix(".ome")
-    ome = {"multiscales": [multiscales(name, [_level(spec, i) for i in range(spec.levels)])]}
+    scales = multiscales(name, [_level(spec, i) for i in range(spec.levels)])
+    if spec.pixel_um is None:
+        # Without a unit, scales are numbers of base pixels.
+        for axis in scales["axes"]:
+            del axis["unit"]
     own = {
         "kind": "mosaic",
         "pixel_um": None if spec.pixel_um is None else list(spec.pixel_um),
         "stored": {part.array.folder.name: pack_stored(part.array) for part in parts},
     }
-    write_bytes(place / "zarr.json", json_bytes(group_metadata(ome, own)))
+    metadata = group_metadata({"multiscales": [scales]}, own)
+    write_bytes(place / "zarr.json", json_bytes(metadata))
+
+
+def _wait(writing: list[Future[None]]) -> None:
+    for future in writing:
+        future.result()
+    writing.clear()
 
 
 def _level(spec: FlatSpec, level: int) -> Level:
@@ -240,7 +269,9 @@ def _write_tiff(place: Path, spec: FlatSpec, bands: Iterable[Band], *, ome: bool
     if spec.pixel_um is not None:
         y, x = spec.pixel_um
         options.update(resolution=(1e4 / x, 1e4 / y), resolutionunit="CENTIMETER")
-    with tifffile.TiffWriter(place, bigtiff=True, ome=ome) as file:
+    # A third more for the coarser levels; what fits into a classic TIFF, more programs read.
+    is_big = 4 / 3 * spec.shape[0] * spec.shape[1] * spec.dtype.itemsize > _MOST_CLASSIC_BYTES
+    with tifffile.TiffWriter(place, bigtiff=is_big, ome=ome) as file:
         first = {**options, "metadata": _ome(spec)} if ome else options
         # Not the generator itself: the writer closes that after the last tile, when coarser rows are still to come.
         tiles = chain(base())

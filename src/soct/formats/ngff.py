@@ -58,6 +58,11 @@ class Image:
     stored: Mapping[str, str] | None = None
     """Which shards have a file, by array, where soct wrote the image; see `soct.formats.shards`."""
 
+    @property
+    def says_unit(self) -> bool:
+        """Whether voxels have a size; those of pictures that soct was told none of have not."""
+        return self.attributes.get("pixel_um", True) is not None
+
 
 def orientation_names(code: str) -> tuple[str, str, str]:
     """Translate a code such as ``"SAR"`` (what z, y and x grow towards) into NGFF's words.

@@ -133,7 +133,8 @@ def _check_image(path: Path) -> Iterator[Finding]:
     try:
         image = parse_image(path)
         ome = read_group(path)["ome"]
-        yield from _units(path, ome["multiscales"][0])
+        if image.says_unit:
+            yield from _units(path, ome["multiscales"][0])
         yield from _colours(path, ome)
         yield from _translations(path, image)
         yield from _arrays(path, image)

@@ -338,7 +338,7 @@ def _open_image(path: Path, level: int) -> VolumeSource:
         volume.shape,
         dtype,
         lambda window: volume.read(*window),
-        volume.voxel_um,
+        volume.voxel_um if image.says_unit else None,
         volume.translation_um,
         image_orientation(path),
         image_window(path),

@@ -243,8 +243,8 @@ class Renderer:
         Parameters
         ----------
         path : str or Path
-            ``.ome.zarr`` (OME-NGFF 0.5, with coarser levels) or ``.tif`` / ``.tiff`` (BigTIFF in tiles, with coarser
-            levels). It must not exist; it appears when it is complete.
+            ``.ome.zarr`` (OME-NGFF 0.5, with coarser levels) or ``.tif`` / ``.tiff`` (in tiles, with coarser levels; BigTIFF
+            where it is large). It must not exist; it appears when it is complete.
         load : callable
             ``load(tile)`` gives the tile's image, two-dimensional, or None where there is none. Called in another thread, one
             tile after the other, when the rows of the tile come up; again where memory does not hold it until it is done.
