@@ -1,7 +1,7 @@
 """Any image onto any canvas: resampled to canvas pixels, then mixed in as a running weighted mean.
 
 `shift_patch` serves images that are only moved, with the stitcher's separable kernel (`soct.mosaic.rendering`);
-`map_patch` those that are mapped affinely (`soct.mosaic.affine_sampling`). Both give a patch of canvas
+`map_patch` those that are mapped affinely (`soct.mosaic.affine_cubic`). Both give a patch of canvas
 pixels with weights that fade over a ramp at the image's borders, and `blend_patch` mixes it in:
 
     mean += weight / (sum of weights so far) x (value - mean)
@@ -22,7 +22,7 @@ import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
 
-from soct.mosaic.affine_sampling import MARGIN, fill_gaps, map_rows
+from soct.mosaic.affine_cubic import MARGIN, fill_gaps, map_rows
 from soct.mosaic.rendering import (
     _add_tile,
     _add_tile_with_gaps,

@@ -201,11 +201,11 @@ class Renderer:
         from soct.spectral.image import Image
 
         if self._mean is None or self._total is None:
-            return np.full(self.canvas.shape, self._fill, np.float32).view(Image)
+            return Image.wrap(np.full(self.canvas.shape, self._fill, np.float32))
         picture = self._mean.copy()
         if self._fill != 0:
             picture[self._total <= 0] = self._fill
-        return picture.view(Image)
+        return Image.wrap(picture)
 
     def unionmask(self, *, rendered: bool = False) -> NDArray[np.bool_]:
         """Say which pixels some image of the placement covers, (rows, columns).
