@@ -226,6 +226,12 @@ def test_a_canvas_of_a_million_million_pixels_costs_only_what_is_drawn():
     assert (np.asarray(renderer.image) == 1).all()
 
 
+def test_a_picture_that_does_not_fit_into_memory_names_the_ways_out():
+    renderer = Renderer(rigid={0: (0, 0), 1: (10**8, 10**9)}, tilesize=8)
+    with pytest.raises(MemoryError, match=r"100000008 x 1000000008 pixels .* render_to"):
+        renderer.render(0, np.ones((8, 8)))
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

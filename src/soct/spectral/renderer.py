@@ -151,11 +151,23 @@ class Renderer:
         """
         self._check_tile(tile)
         plane = self._checked(tile, img)
-        if self._mean is None or self._total is None:
-            self._mean = np.zeros(self.canvas.shape, np.float32)
-            self._total = np.zeros(self.canvas.shape, np.float32)
-        add_image(self.canvas.images[tile], plane, self._blend, self._mean, self._total)
+        mean, total = self._planes()
+        add_image(self.canvas.images[tile], plane, self._blend, mean, total)
         self._rendered[tile] = None
+
+    def _planes(self) -> tuple[FloatArray, FloatArray]:
+        """Return the weighted mean so far and the sum of weights."""
+        if self._mean is None or self._total is None:
+            w, h = self.size
+            try:
+                self._mean = np.zeros((h, w), np.float32)
+                self._total = np.zeros((h, w), np.float32)
+            except MemoryError as error:
+                raise MemoryError(
+                    f"A picture of {w} x {h} pixels does not fit into memory: "
+                    "clip=[x0, y0, w, h] takes a part of it, render_to(path, load) writes it to a file"
+                ) from error
+        return self._mean, self._total
 
     def _check_tile(self, tile: Hashable) -> None:
         if tile not in self._matrices:
