@@ -27,6 +27,11 @@ from soct.mosaic.spectra import ComplexArray, fast_shape, prepare_windows, trans
 from soct.mosaic.strips import StripStore, overlap_boxes
 from soct.space import FloatArray
 
+# Below this part of the strongest frequency's power lies what tapers leak from it, whose phase is not the tissue's.
+_LEAKAGE = 1e-5
+# Squared pixels: what ends of windows and rounding leave of an error without any noise.
+_LEAST_VARIANCE = 1e-6
+
 
 @dataclass(frozen=True)
 class RefineOptions:
@@ -256,7 +261,11 @@ def _cut_batch(
 
 
 def _likelihood_weight(
-    cuts: list[_Cut], shifts: list[NDArray[np.float64]], fft_shape: tuple[int, int], smooth: int
+    cuts: list[_Cut],
+    shifts: list[NDArray[np.float64]],
+    fft_shape: tuple[int, int],
+    smooth: int,
+    floor: float = 1e-9,
 ) -> tuple[FloatArray, FloatArray]:
     """Pooled coherence per channel on the half spectrum, and the weight of each bin of a cross spectrum."""
     cross, power1, power2 = (np.zeros(cuts[0].first.shape[1:]) for _ in range(3))
@@ -268,7 +277,7 @@ def _likelihood_weight(
         for a in (cross, power1, power2)
     )
     power = np.sqrt(np.maximum(power1, 0.0) * np.maximum(power2, 0.0))
-    power = np.maximum(power, 1e-9 * max(float(power.max()), 1e-30))
+    power = np.maximum(power, floor * max(float(power.max()), 1e-30))
     coherence = np.clip(cross / power, 0.0, 0.995)
     weight = coherence / (1.0 - coherence**2) / power
     weight[:, 0, 0] = 0.0
@@ -455,3 +464,40 @@ def _estimate(
     far = np.hypot(*(shifts - start).T) > limit
     shifts[far] = start[far]
     return shifts, covariance
+
+
+def refine_spectra(
+    first: ComplexArray,
+    second: ComplexArray,
+    start: NDArray[np.float64],
+    fft_shape: tuple[int, int],
+    *,
+    limit_px: float,
+    smooth_bins: int = 9,
+    rounds: int = 2,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    """Refine one shift from its own two spectra: the coherence comes from neighbouring frequencies alone.
+
+    Parameters
+    ----------
+    first, second : complex64 ndarray (1, k, rows, columns)
+        Of windows that are not padded, tapered over the same tissue.
+    start : ndarray (2,)
+        Lag ``(y, x)`` of the first window's content against the second's, within a fraction of a pixel.
+    limit_px : float
+        Greatest change.
+    rounds : int
+        Times that the weights are taken anew at the shift found.
+
+    Returns
+    -------
+    The shift ``(2,)`` and its covariance ``(2, 2)``, or None where nothing was found within the limit.
+    """
+    cut = _Cut(first, second, np.zeros((1, 2), np.int64), np.ones(1))
+    shift = np.asarray(start, np.float64)[None]
+    for _ in range(rounds):
+        _, weight = _likelihood_weight([cut], [shift], fft_shape, smooth_bins, _LEAKAGE)
+        shift, covariance = _estimate(cut, weight, fft_shape, shift, limit_px)
+    if not np.isfinite(covariance).all() or np.hypot(*(shift[0] - start)) > limit_px:
+        return None
+    return shift[0], covariance[0] + _LEAST_VARIANCE * np.eye(2)

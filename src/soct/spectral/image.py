@@ -61,8 +61,8 @@ def to_brightness(data: NDArray[Any]) -> FloatArray:
     return values / np.float32(_FULL_SCALE.get(data.dtype, 1.0))
 
 
-def _size(siz: Any, name: str = "siz") -> tuple[int, int]:
-    """Width and height of a window."""
+def as_size(siz: Any, name: str = "siz") -> tuple[int, int]:
+    """Return width and height of a window that is given as one number or as ``(w, h)``."""
     w, h = np.broadcast_to(np.asarray(siz), (2,)).tolist()
     if w != int(w) or h != int(h) or w < 1 or h < 1:
         raise ValueError(f"{name} must be a whole number of pixels, or (w, h), not {siz!r}")
@@ -289,7 +289,7 @@ class Image(_Base):
         centre = np.asarray(self.center if xy is None else xy, np.float64)
         if centre.shape != (2,) or not np.isfinite(centre).all():
             raise ValueError(f"xy must be a point (x, y) of two finite numbers, not {xy!r}")
-        w, h = _size(siz)
+        w, h = as_size(siz)
         to_source = tfm.inverse() @ Affine.translator((0.5 - w / 2, 0.5 - h / 2))
         to_source.shift(centre - 0.5)
         values, seen = sample_affine(plane, to_source.matrix, (h, w), border)
@@ -317,7 +317,7 @@ class Image(_Base):
         if given.shape != (4,) or not np.isfinite(given).all():
             raise ValueError(f"rect must be (x0, y0, w, h), not {rect!r}")
         x0, y0 = given[:2].tolist()
-        w, h = _size(given[2:], "the size of rect")
+        w, h = as_size(given[2:], "the size of rect")
         height, width = self.shape
         if x0 < 0 or y0 < 0 or x0 + w > width or y0 + h > height:
             raise ValueError(
