@@ -474,7 +474,6 @@ def refine_spectra(
     *,
     limit_px: float,
     smooth_bins: int = 9,
-    rounds: int = 2,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
     """Refine one shift from its own two spectra: the coherence comes from neighbouring frequencies alone.
 
@@ -486,8 +485,6 @@ def refine_spectra(
         Lag ``(y, x)`` of the first window's content against the second's, within a fraction of a pixel.
     limit_px : float
         Greatest change.
-    rounds : int
-        Times that the weights are taken anew at the shift found.
 
     Returns
     -------
@@ -495,7 +492,7 @@ def refine_spectra(
     """
     cut = _Cut(first, second, np.zeros((1, 2), np.int64), np.ones(1))
     shift = np.asarray(start, np.float64)[None]
-    for _ in range(rounds):
+    for _ in range(2):
         _, weight = _likelihood_weight([cut], [shift], fft_shape, smooth_bins, _LEAKAGE)
         shift, covariance = _estimate(cut, weight, fft_shape, shift, limit_px)
     if not np.isfinite(covariance).all() or np.hypot(*(shift[0] - start)) > limit_px:
