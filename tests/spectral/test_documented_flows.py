@@ -1,0 +1,96 @@
+"""The scripts of docs/spectral.md run as they are written, and give the scene back."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import ndimage as ndi
+
+from soct.spectral import Image
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "spectral.md"
+SCRIPTS = re.findall(r"## ([^\n]+)\n.*?```python\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def scene():
+    rng = np.random.default_rng(0)
+    noise = sum(
+        s * ndi.gaussian_filter(rng.standard_normal((900, 1500)), s) for s in (1.5, 3.0, 8.0)
+    )
+    return (0.5 + 0.1 * noise / noise.std()).astype(np.float32)
+
+
+def window(scene, x, y, w, h):
+    """Cut at a sub-pixel position, with a spline that is far better than what is tested."""
+    x0, y0 = max(int(x) - 20, 0), max(int(y) - 20, 0)
+    scene, x, y = scene[y0 : y0 + h + 50, x0 : x0 + w + 50], x - x0, y - y0
+    grid = np.mgrid[:h, :w] + np.array([y, x])[:, None, None]
+    return ndi.map_coordinates(scene, grid, order=5).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def images(scene, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("flows")
+    left, right = window(scene, 20, 30, 760, 800), window(scene, 620.4, 32.7, 760, 800)
+    for z in ("", "_0", "_1", "_2"):
+        Image(left).save(folder / f"left{z}.tif")
+        Image(right).save(folder / f"right{z}.tif")
+    for r in range(2):
+        for c in range(3):
+            tile = window(scene, 10 + 340.3 * c, 15 + 340.8 * r, 400, 400)
+            Image(tile).save(folder / f"tile_{r}_{c}.tif")
+    return folder
+
+
+@pytest.fixture
+def folder(images, monkeypatch):
+    monkeypatch.chdir(images)
+    return images
+
+
+def needed(script):
+    """What of the package a script imports and is not there."""
+    names = re.findall(r"import (.*)", script)[0].lower().split(", ")
+    return [n for n in names if importlib.util.find_spec(f"soct.spectral.{n}") is None]
+
+
+# Results; where their first pixel lies in the scene, and a place at a seam.
+RESULTS = {
+    "Two images": {"both.tif": ((20, 30), (600, 300))},
+    "A grid, rigid and then affine": {
+        "grid_rigid.tif": ((10, 15), (300, 300)),
+        "grid_affine.tif": ((10, 15), (300, 300)),
+    },
+    "A stack of planes": {f"plane_{z}.tif": ((20, 30), (600, 300)) for z in range(3)},
+    "Pictures larger than memory": {},
+}
+
+
+def test_every_script_of_the_page_is_run():
+    assert [title for title, _ in SCRIPTS] == list(RESULTS)
+
+
+@pytest.mark.parametrize(("title", "script"), SCRIPTS, ids=[t for t, _ in SCRIPTS])
+def test_a_script_of_the_page_gives_the_scene_back(title, script, scene, folder):
+    missing = needed(script)
+    if missing:
+        pytest.skip(f"soct.spectral has no {', '.join(missing)} yet")
+    exec(compile(script, f"docs/spectral.md: {title}", "exec"), {})
+    for name, ((x, y), seam) in RESULTS[title].items():
+        picture = np.asarray(Image(folder / name))
+        # Around the seam. The frame of a placement is free by a fraction of a pixel.
+        at, w, h = seam, 160, 160
+        part = picture[at[1] : at[1] + h, at[0] : at[0] + w]
+        best = max(
+            np.corrcoef(part.ravel(), window(scene, x + at[0] + dx, y + at[1] + dy, w, h).ravel())[
+                0, 1
+            ]
+            for dx in (-0.5, 0, 0.5)
+            for dy in (-0.5, 0, 0.5)
+        )
+        assert best > 0.98, name
