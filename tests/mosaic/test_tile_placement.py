@@ -9,7 +9,8 @@ from scipy import ndimage as ndi
 
 from soct.mosaic import strips
 from soct.mosaic.grid_model import GridModel, fit_grid_model, nominal_model
-from soct.mosaic.placement import Offsets, find_bridges, place_offsets
+from soct.mosaic.links import find_bridges
+from soct.mosaic.placement import Offsets, place_offsets
 from soct.mosaic.refinement import RefineOptions
 from soct.mosaic.strips import collect_strips, find_neighbours, overlap_boxes
 from soct.mosaic.tile_placement import TileOptions, find_blank_tiles, place_tiles, refine_placement

@@ -12,11 +12,15 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
-from scipy.sparse.csgraph import connected_components
-from scipy.sparse.linalg import splu
 
 from soct.mosaic.grid_model import GridModel, fit_grid_model, nominal_model
+from soct.mosaic.links import find_bridges, find_groups
+from soct.mosaic.tile_equations import (
+    PairBlocks,
+    TileEquations,
+    redescending_weight,
+    typical_residual,
+)
 
 
 @dataclass(frozen=True)
@@ -159,50 +163,23 @@ _USUAL_PAIRS = 3.0
 """How far tiles stray from the grid where hardly anything is measured, and for how many pairs that counts."""
 
 
-class _Solver:
-    """Normal equations of relative offsets and absolute priors; (y, x) are coupled by the covariances."""
-
-    def __init__(self, n: int, pairs: NDArray[np.int64]) -> None:
-        self.n = n
-        i, j = pairs[:, 0], pairs[:, 1]
-        rows, columns, signs = [], [], []
-        for a in (0, 1):
-            for b in (0, 1):
-                for p, q, sign in ((i, i, 1.0), (j, j, 1.0), (i, j, -1.0), (j, i, -1.0)):
-                    rows.append(2 * p + a)
-                    columns.append(2 * q + b)
-                    signs.append(sign)
-        diagonal = np.arange(2 * n)
-        self._rows = np.concatenate([*rows, diagonal])
-        self._columns = np.concatenate([*columns, diagonal])
-        self._signs = signs
-        self.i, self.j = i, j
-
-    def solve(
-        self,
-        offsets: NDArray[np.float64],
-        information: NDArray[np.float64],
-        prior: NDArray[np.float64],
-        prior_weight: NDArray[np.float64],
-    ) -> NDArray[np.float64]:
-        """Positions (n, 2); `information` (m, 2, 2) is each pair's inverse covariance."""
-        values = []
-        k = 0
-        for a in (0, 1):
-            for b in (0, 1):
-                for _ in range(4):
-                    values.append(self._signs[k] * information[:, a, b])
-                    k += 1
-        values.append(np.repeat(prior_weight, 2))
-        matrix = sparse.csc_matrix(
-            (np.concatenate(values), (self._rows, self._columns)), shape=(2 * self.n,) * 2
-        )
-        pull = np.einsum("mab,mb->ma", information, offsets)
-        rhs = prior_weight[:, None] * prior
-        np.add.at(rhs, self.j, pull)
-        np.subtract.at(rhs, self.i, pull)
-        solution: NDArray[np.float64] = splu(matrix).solve(rhs.ravel()).reshape(self.n, 2)
-        return solution
+def _solve(
+    equations: TileEquations,
+    pairs: NDArray[np.int64],
+    offsets: NDArray[np.float64],
+    information: NDArray[np.float64],
+    prior: NDArray[np.float64],
+    prior_weight: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Positions (n, 2); `information` (m, 2, 2) is each pair's inverse covariance, which couples y and x."""
+    blocks = PairBlocks(information, information, information, information)
+    factors = equations.factor(blocks, np.repeat(prior_weight[:, None], 2, axis=1))
+    pull = np.einsum("mab,mb->ma", information, offsets)
+    rhs = prior_weight[:, None] * prior
+    np.add.at(rhs, pairs[:, 1], pull)
+    np.subtract.at(rhs, pairs[:, 0], pull)
+    solution: NDArray[np.float64] = factors.solve(rhs.ravel()).reshape(-1, 2)
+    return solution
 
 
 def _information(
@@ -233,55 +210,6 @@ def _choose(
     cost = np.where(np.isfinite(cost), cost, np.inf)
     chosen = np.argmin(cost, axis=1).astype(np.int64)
     return chosen, distance[np.arange(len(chosen)), chosen]
-
-
-def find_bridges(n: int, pairs: NDArray[np.int64], used: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Pairs that alone join two parts of the mosaic (Tarjan 1974, without recursion).
-
-    Parameters
-    ----------
-    n : int
-        Number of tiles.
-    pairs : int ndarray (m, 2)
-    used : bool ndarray (m,)
-        Pairs that count as joined.
-    """
-    edges: list[list[tuple[int, int]]] = [[] for _ in range(n)]
-    for number in np.flatnonzero(used):
-        i, j = int(pairs[number, 0]), int(pairs[number, 1])
-        edges[i].append((j, int(number)))
-        edges[j].append((i, int(number)))
-    bridge = np.zeros(len(pairs), bool)
-    order: list[int] = [-1] * n
-    low: list[int] = [0] * n
-    clock = 0
-    for root in range(n):
-        if order[root] >= 0:
-            continue
-        order[root] = low[root] = clock
-        clock += 1
-        stack = [(root, -1, iter(edges[root]))]
-        while stack:
-            node, via, rest = stack[-1]
-            step = next(rest, None)
-            if step is None:
-                stack.pop()
-                if stack:
-                    parent = stack[-1][0]
-                    low[parent] = min(low[parent], low[node])
-                    if low[node] > order[parent]:
-                        bridge[via] = True
-                continue
-            other, p = step
-            if p == via:
-                continue
-            if order[other] >= 0:
-                low[node] = min(low[node], order[other])
-            else:
-                order[other] = low[other] = clock
-                clock += 1
-                stack.append((other, p, iter(edges[other])))
-    return bridge
 
 
 def place_offsets(
@@ -333,7 +261,7 @@ def place_offsets(
     given = model is not None
     current = model if model is not None else fit_grid_model(steps, first, vote)
     information, sigma = _information(offsets, options)
-    solver = _Solver(n, pairs)
+    equations = TileEquations(n, pairs, 2)
     chosen = np.zeros(m, np.int64)
     picked = np.where(usable[:, None], first, 0.0)
     robust = np.ones(m)
@@ -344,7 +272,9 @@ def place_offsets(
     for iteration in range(options.iterations):
         prior_sigma = max(current.scatter_px, 0.3)
         weight = np.where(accepted, robust * np.maximum(vote, 1e-3), 0.0)
-        positions = solver.solve(
+        positions = _solve(
+            equations,
+            pairs,
             picked,
             information * weight[:, None, None],
             current.positions(nominal),
@@ -358,10 +288,10 @@ def place_offsets(
         chosen, residual = _choose(offsets, expected, np.hypot(sigma, np.full(m, scale)))
         residual = np.where(usable, residual, np.inf)
         picked = np.where(usable[:, None], offsets.candidates_px[np.arange(m), chosen], 0.0)
-        typical = _typical_residual(residual[accepted & (robust > 0.25)])
+        typical = typical_residual(residual[accepted & (robust > 0.25)])
         final = max(options.outlier_px, 4.0 * typical)
         scale = max(final, 0.5 * scale)
-        robust = 1.0 / (1.0 + (residual / np.hypot(scale, 2.0 * sigma)) ** 2) ** 2
+        robust = redescending_weight(residual, np.hypot(scale, 2.0 * sigma))
         vote, accepted = _elect(
             n, offsets, usable, chosen, residual, final, sigma, options, last=iteration > 3
         )
@@ -370,11 +300,6 @@ def place_offsets(
         nominal, offsets, options, current, positions, picked, usable, vote, accepted, residual,
         robust, sigma, blank,
     )  # fmt: skip
-
-
-def _typical_residual(residual: NDArray[np.float64]) -> float:
-    finite = residual[np.isfinite(residual)]
-    return float(np.median(finite)) / 1.1774 if finite.size else 0.0
 
 
 def _elect(
@@ -416,7 +341,7 @@ def _refit(
     before: GridModel,
 ) -> GridModel:
     """Fit the model to the solved positions within the groups that pairs join (long baselines)."""
-    label = _components(len(nominal), pairs, used)
+    label = find_groups(len(nominal), pairs, used)
     size = np.bincount(label)
     groups = [np.flatnonzero(label == g) for g in np.flatnonzero(size > 1)]
     members = np.concatenate(groups) if groups else np.zeros(0, np.int64)
@@ -448,12 +373,6 @@ def _pair_spread(deviation: NDArray[np.float64], used: NDArray[np.bool_]) -> flo
     return float(np.median(length)) / 1.1774 if length.size else 0.0
 
 
-def _components(n: int, pairs: NDArray[np.int64], used: NDArray[np.bool_]) -> NDArray[np.int64]:
-    chosen = pairs[used]
-    graph = sparse.coo_matrix((np.ones(len(chosen)), (chosen[:, 0], chosen[:, 1])), shape=(n, n))
-    return np.asarray(connected_components(graph, directed=False)[1], np.int64)
-
-
 def _finish(
     nominal: NDArray[np.float64],
     offsets: Offsets,
@@ -481,7 +400,7 @@ def _finish(
         np.add.at(precision, pairs[accepted, side], (robust / sigma**2)[accepted])
     confidence = np.where(measured, 1.0 - doubt, 0.0)
     group = np.full(n, -1, np.int64)
-    label = _components(n, pairs, accepted)
+    label = find_groups(n, pairs, accepted)
     sizes = np.bincount(label[measured], minlength=label.max() + 1)
     for rank, g in enumerate(np.argsort(-sizes, kind="stable")[: int((sizes > 0).sum())]):
         group[(label == g) & measured] = rank

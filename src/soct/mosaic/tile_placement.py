@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
 from soct.mosaic.grid_model import GridModel, nominal_model
+from soct.mosaic.links import find_bridges
 from soct.mosaic.matching import MatchOptions, PairMatches, match_strips
 from soct.mosaic.placement import (
     Offsets,
     Placement,
     PlacementOptions,
-    find_bridges,
     place_offsets,
 )
 from soct.mosaic.refinement import RefinedOffsets, RefineOptions, refine_offsets
