@@ -61,6 +61,54 @@ def _sample(
 
 
 @njit(cache=True, nogil=True)
+def _span(start: float, size: int, count: int) -> tuple[int, int]:  # pragma: no cover - compiled
+    """First and last + 1 of `count` steps from `start` that see an axis of `size` samples."""
+    first = int(np.ceil(-_EDGE - start))
+    stop = int(np.floor(size - 1 + _EDGE - start)) + 1
+    first = min(max(first, 0), count)
+    return first, min(max(stop, first), count)
+
+
+# Sums in any order, so that they run on several pixels at once; NaN stays what it is.
+@njit(cache=True, nogil=True, fastmath={"reassoc"})
+def _sample_shifted(
+    image: Any, x: float, y: float, out: Any
+) -> tuple[float, int, int]:  # pragma: no cover - compiled
+    """Do what `_sample` does for a shift alone, ten times as fast: all pixels have the same weights."""
+    height, width = image.shape
+    top, bottom = _span(y, height, out.shape[0])
+    left, right = _span(x, width, out.shape[1])
+    one = np.float32(1.0)
+    nothing = np.float32(0.0)
+    ix = int(np.floor(x))
+    fx = np.float32(x - ix)
+    step = 1 if fx > 0.0 else 0
+    # Where both columns lie in the image; beside it the outer one stands for both.
+    inner_left = min(max(left, -ix), right)
+    inner_right = max(min(right, width - step - ix), inner_left)
+    total: Any = 0.0
+    count = 0
+    for r in range(top, bottom):
+        at = min(max(y + r, 0.0), height - 1.0)
+        y0 = int(at)
+        fy = np.float32(at - y0)
+        y1 = y0 + 1 if fy > 0.0 else y0
+        for c in range(left, inner_left):
+            out[r, c] = (one - fy) * image[y0, 0] + fy * image[y1, 0]
+        for c in range(inner_left, inner_right):
+            upper = (one - fx) * image[y0, c + ix] + fx * image[y0, c + ix + step]
+            lower = (one - fx) * image[y1, c + ix] + fx * image[y1, c + ix + step]
+            out[r, c] = (one - fy) * upper + fy * lower
+        for c in range(inner_right, right):
+            out[r, c] = (one - fy) * image[y0, width - 1] + fy * image[y1, width - 1]
+        for c in range(left, right):
+            there = abs(out[r, c]) < np.inf
+            total += out[r, c] if there else nothing
+            count += 1 if there else 0
+    return total, count, (bottom - top) * (right - left)
+
+
+@njit(cache=True, nogil=True)
 def _fill_outside(
     matrix: Any, width: int, height: int, value: float, out: Any
 ) -> None:  # pragma: no cover - compiled
@@ -99,7 +147,10 @@ def sample_affine(
     out = np.empty(shape, np.float32)
     source = np.asarray(image)
     moves = np.ascontiguousarray(matrix, np.float64)
-    total, count, seen = _sample(source, moves, out)
+    if np.array_equal(moves[:, :2], np.eye(2)):
+        total, count, seen = _sample_shifted(source, moves[0, 2], moves[1, 2], out)
+    else:
+        total, count, seen = _sample(source, moves, out)
     if seen < out.size:
         value = (total / count if count else 0.0) if outside is None else outside
         _fill_outside(moves, source.shape[1], source.shape[0], value, out)

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from soct.spectral.affine import Affine
     from soct.spectral.image import Image
+    from soct.spectral.matcher import Matcher
+    from soct.spectral.renderer import Renderer
 
 _HOMES = {
     "Affine": "affine",

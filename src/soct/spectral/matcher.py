@@ -213,7 +213,8 @@ class Matcher:
         fit : {"centroid", "likelihood"}
             "likelihood" adds, after the iterations, the shift of greatest likelihood: the phase of the cross spectrum weighed at every
             frequency by how well the windows agree there, both apodised over the very same part of the scene. It is the
-            more exact, tells the covariance of the shift, and takes about twice as long.
+            more exact, tells the covariance of the shift, and takes about twice as long. Where it finds nothing within a pixel of the
+            centroid, that stays, and the covariance is None.
         """
         if fit not in ("centroid", "likelihood"):
             raise ValueError(f'The peak fit is "centroid" or "likelihood", not {fit!r}')
