@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from soct.spectral.affine import Affine
     from soct.spectral.image import Image
     from soct.spectral.matcher import Matcher
+    from soct.spectral.placement import Placement
     from soct.spectral.renderer import Renderer
 
 _HOMES = {
