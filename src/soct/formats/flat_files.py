@@ -19,6 +19,7 @@ import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
 
+from soct.compute.threads import available_cpus
 from soct.errors import UsageError
 from soct.formats.atomic import write_bytes
 from soct.formats.conversion import new_place
@@ -38,6 +39,7 @@ _CHUNK = 512
 _SHARD_COLUMNS = 8 * _CHUNK
 _SMALLEST_SIDE = 512
 _TIFF_TILE = 256
+_TIFF_BUFFER_BYTES = 64 << 20
 _MOST_CLASSIC_BYTES = 3 << 30
 _FULL_SCALE = {"uint8": 255.0, "uint16": 65535.0, "float32": 1.0}
 _CONSTANT_UUID = "00000000-0000-0000-0000-000000000000"
@@ -266,6 +268,7 @@ def _write_tiff(place: Path, spec: FlatSpec, bands: Iterable[Band], *, ome: bool
     options: dict[str, Any] = {"tile": (side, side), "photometric": "minisblack", "metadata": None}
     if spec.dtype.kind == "u":
         options.update(compression="zlib", compressionargs={"level": 1})
+        options.update(maxworkers=available_cpus(), buffersize=_TIFF_BUFFER_BYTES)
     if spec.pixel_um is not None:
         y, x = spec.pixel_um
         options.update(resolution=(1e4 / x, 1e4 / y), resolutionunit="CENTIMETER")
