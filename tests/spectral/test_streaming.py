@@ -108,6 +108,8 @@ def test_the_file_is_valid_ome_zarr_with_the_pixel_size(tmp_path):
     assert source.voxel_um is not None
     assert tuple(source.voxel_um)[1:] == (4.0, 2.5)
     assert source.shape == (1, renderer.size[1], renderer.size[0])
+    assert source.window is not None
+    assert 0 < source.window[0] < source.window[1] < 1
 
 
 @pytest.mark.usefixtures("short_bands")

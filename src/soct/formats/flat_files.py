@@ -39,6 +39,7 @@ _CHUNK = 512
 _SHARD_COLUMNS = 8 * _CHUNK
 _SMALLEST_SIDE = 512
 _TIFF_TILE = 256
+_WINDOW_PERCENT = (0.5, 99.8)
 _TIFF_BUFFER_BYTES = 64 << 20
 _MOST_CLASSIC_BYTES = 3 << 30
 _FULL_SCALE = {"uint8": 255.0, "uint16": 65535.0, "float32": 1.0}
@@ -208,6 +209,7 @@ def _write_zarr(place: Path, spec: FlatSpec, bands: Iterable[Band]) -> None:
         shard = (*chunk[:2], chunk[2] * max(1, _SHARD_COLUMNS // chunk[2]))
         array = create_array(place / str(level), (1, h, w), spec.dtype, chunk, shard, "zstd")
         parts.append(ShardAssembler(array, spec.dtype))
+    smallest: list[Array] = []
     # Rows are compressed and written while the next band is made.
     with ThreadPoolExecutor(1) as pool:
         writing: list[Future[None]] = []
@@ -215,6 +217,8 @@ def _write_zarr(place: Path, spec: FlatSpec, bands: Iterable[Band]) -> None:
             if level == 0:
                 _wait(writing)
                 rows = rows.copy() if spec.dtype == np.float32 else rows
+            if level == spec.levels - 1:
+                smallest.append(rows)
             writing.append(pool.submit(parts[level].add, (0, row, 0), rows[None]))
         _wait(writing)
     for part in parts:
@@ -230,8 +234,19 @@ def _write_zarr(place: Path, spec: FlatSpec, bands: Iterable[Band]) -> None:
         "pixel_um": None if spec.pixel_um is None else list(spec.pixel_um),
         "stored": {part.array.folder.name: pack_stored(part.array) for part in parts},
     }
-    metadata = group_metadata({"multiscales": [scales]}, own)
+    metadata = group_metadata({"multiscales": [scales], "omero": _omero(spec, smallest)}, own)
     write_bytes(place / "zarr.json", json_bytes(metadata))
+
+
+def _omero(spec: FlatSpec, smallest: list[Array]) -> dict[str, Any]:
+    """Say how to show the picture: as most of its smallest copy is, leaving pixels without data out."""
+    values = np.concatenate([rows.ravel() for rows in smallest])
+    values = values[np.isfinite(values) & (values != 0)]
+    start, end = np.percentile(values, _WINDOW_PERCENT).tolist() if values.size else (0.0, 1.0)
+    low, high = 0.0, float(_FULL_SCALE[spec.dtype.name])
+    window = {"min": min(low, start), "max": max(high, end), "start": start, "end": end}
+    channel = {"label": "mosaic", "color": "FFFFFF", "active": True, "window": window}
+    return {"channels": [channel], "rdefs": {"model": "greyscale", "defaultZ": 0, "defaultT": 0}}
 
 
 def _wait(writing: list[Future[None]]) -> None:
