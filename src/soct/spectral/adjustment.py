@@ -25,7 +25,7 @@ _DEVIATIONS = 4.5
 _SHRINK = 0.5
 _MOST_ROUNDS = 40
 _START_ROUNDS = 6
-_SETTLED = 0.01
+_SETTLED = 0.02
 _LEAST_VOTE = 1e-6
 _LOOSE_PULL = 0.01
 """Pull while wrong matches are looked for: a stiff tile that is turned would disagree with all its neighbours."""

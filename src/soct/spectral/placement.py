@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -13,8 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 from soct.errors import ExitCode, UserError
 from soct.spectral.adjustment import Adjustment, adjust
 from soct.spectral.affine import Affine
-from soct.spectral.reliability import Reliability, judge, underdetermined
-from soct.spectral.tile_maps import MOST_PULL, MapEquations, Matches, Model
+from soct.spectral.reliability import Reliability, find_underdetermined, judge
+from soct.spectral.tile_maps import MOST_PULL, Matches, Model
 
 Point = tuple[float, float]
 
@@ -61,11 +62,19 @@ class MatchResidual:
 
 @dataclass(frozen=True)
 class _Solved:
+    """What was solved; what is said about it waits until somebody asks, since that takes as long."""
+
     model: Model
     matches: Matches
     adjustment: Adjustment
-    reliability: Reliability
-    underdetermined: dict[int, str]
+
+    @cached_property
+    def reliability(self) -> Reliability:
+        return judge(self.matches, self.adjustment, self.model)
+
+    @cached_property
+    def underdetermined(self) -> dict[int, str]:
+        return find_underdetermined(self.matches, self.adjustment, self.model)
 
 
 class Placement:
@@ -200,7 +209,8 @@ class Placement:
             If there is no match, or no tile `fix`.
         """
         matrices = self._solve("rigid", fix, robust, None)
-        positions = matrices[:, :, 2].tolist()
+        # Adding zero takes the sign off a zero.
+        positions = (matrices[:, :, 2] + 0.0).tolist()
         return {t: (positions[k][0], positions[k][1]) for t, k in self._numbers.items()}
 
     def similarity(
@@ -364,14 +374,7 @@ class Placement:
         pull = _read_pull(regularize)
         matches = self._collect()
         found = adjust(matches, model, robust=robust, pull=pull)
-        length = MapEquations(matches, model).length if model != "rigid" else 1.0
-        self._solved = _Solved(
-            model,
-            matches,
-            found,
-            judge(matches, found, model),
-            underdetermined(matches, found, model, length),
-        )
+        self._solved = _Solved(model, matches, found)
         self._warn()
         return found.matrices if fix is None else _refer(found, self._numbers[fix], fix)
 
@@ -385,8 +388,8 @@ class Placement:
 
     def _warn(self) -> None:
         assert self._solved is not None
-        groups = self.groups
-        if len(groups) > 1:
+        if self._solved.adjustment.group.any():
+            groups = self.groups
             told = [f"{len(g)} ({_list([repr(t) for t in g], 5)})" for g in groups[:6]]
             if len(groups) > 6:
                 told.append(f"{len(groups) - 6} smaller ones")

@@ -53,7 +53,7 @@ def judge(matches: Matches, adjustment: Adjustment, model: Model) -> Reliability
     ends = np.sort(matches.tiles, axis=1)
     keys, pair = np.unique(ends[:, 0] * n + ends[:, 1], return_inverse=True)
     pairs = np.stack(np.divmod(keys, n), axis=1)
-    accepted = adjustment.vote > 0
+    accepted = (adjustment.vote > 0) & (matches.weight > 0)
     count = np.bincount(pair, accepted, len(pairs))
     weight = np.bincount(pair, matches.weight, len(pairs))
     share = np.bincount(pair, matches.weight * accepted, len(pairs)) / np.maximum(weight, 1e-300)
@@ -86,18 +86,25 @@ def judge(matches: Matches, adjustment: Adjustment, model: Model) -> Reliability
         )
         for k in numbers
     )
-    doubtful = {}
-    for t in np.flatnonzero(confidence < WEAK_CONFIDENCE).tolist():
-        if t in hanging:
-            continue
-        mine = joined & (pairs == t).any(axis=1)
-        apart = float(np.sqrt(square[mine].mean()))
-        doubtful[t] = (
-            f"its matches disagree by {apart:.3g} px"
-            if apart > 0.5 * _SURE_PX
-            else "most of its matches were set aside"
-        )
+    ends = pairs[joined].T.ravel()
+    counted = np.bincount(matches.tiles[accepted].ravel(), minlength=n)
+    apart = np.bincount(ends, np.tile(square[joined], 2), n) / np.bincount(ends, minlength=n).clip(
+        1
+    )
+    doubtful = {
+        t: _doubt(int(counted[t]), float(np.sqrt(apart[t])))
+        for t in np.flatnonzero(confidence < WEAK_CONFIDENCE).tolist()
+        if t not in hanging
+    }
     return Reliability(confidence, links, hanging, doubtful)
+
+
+def _doubt(matches: int, apart_px: float) -> str:
+    if not matches:
+        return "no match has a vote"
+    if apart_px > 0.5 * _SURE_PX:
+        return f"its matches disagree by {apart_px:.3g} px"
+    return "most of its matches were set aside"
 
 
 def _contested(
@@ -166,13 +173,11 @@ def _hanging(
     return {t: tuple(links.get(p, ())) for t, p in enumerate(part.tolist()) if p not in main}
 
 
-def underdetermined(
-    matches: Matches, adjustment: Adjustment, model: Model, length: float
-) -> dict[int, str]:
-    """Tiles whose accepted matches alone don't fix their map, and why."""
+def find_underdetermined(matches: Matches, adjustment: Adjustment, model: Model) -> dict[int, str]:
+    """Find the tiles whose accepted matches alone don't fix their map, and say why."""
     if model == "rigid":
         return {}
-    accepted = adjustment.vote > 0
+    accepted = (adjustment.vote > 0) & (matches.weight > 0)
     tile = matches.tiles[accepted].ravel()
     points = matches.points[accepted].reshape(-1, 2)
     n = matches.n
@@ -182,11 +187,15 @@ def underdetermined(
     spread = np.zeros((n, 2, 2))
     np.add.at(spread, tile, away[:, :, None] * away[:, None, :])
     wide = np.sqrt(np.linalg.eigvalsh(spread / np.maximum(count, 1)[:, None, None]).clip(0.0))
-    least = _ON_A_LINE * length
+    # Typical distance of a point from the middle of its tile's: far less than that across is a line.
+    length = float(np.sqrt(0.5 * np.square(wide[tile]).sum(axis=1).mean())) if len(tile) else 0.0
+    least = max(_ON_A_LINE * length, 1e-9)
     out = {}
     for t in range(n):
         number = f"{count[t]} {'match' if count[t] == 1 else 'matches'}"
-        if wide[t, 1] < least:
+        if not count[t]:
+            out[t] = "no match: its shape is the group's"
+        elif wide[t, 1] < least:
             out[t] = f"{number} in one place: its shape is the group's"
         elif model == "affine" and wide[t, 0] < least:
             out[t] = f"{number} on one line: its shape across the line is the group's"
