@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from soct.mosaic.blending import tile_weight
-from soct.mosaic.rendering import BandRenderer, Shading, interpolation_taps, plan_bands
+from soct.mosaic.rendering import BandRenderer, Shading, plan_bands
+from soct.mosaic.shift_kernels import interpolation_taps
 
 TILE = (40, 48)
 POSITIONS = np.array([[0.0, 0.0], [0.37, 38.61], [31.52, -0.8], [32.05, 37.9]], np.float64)

@@ -10,10 +10,14 @@ import numpy as np
 import pytest
 from scipy import ndimage as ndi
 
-from soct.spectral import Image
+from soct.spectral import Affine, Image
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "spectral.md"
-SCRIPTS = re.findall(r"## ([^\n]+)\n.*?```python\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
+SCRIPTS = [
+    (section.partition("\n")[0], script)
+    for section in PAGE.read_text("utf-8").split("\n## ")[1:]
+    for script in re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+]
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +41,11 @@ def window(scene, x, y, w, h):
 def images(scene, tmp_path_factory):
     folder = tmp_path_factory.mktemp("flows")
     left, right = window(scene, 20, 30, 760, 800), window(scene, 620.4, 32.7, 760, 800)
+    # Its own point (x, y) is the scene's (620 + x', 33 + y'), turned and scaled about the middle.
+    yy, xx = np.mgrid[:800, :760] + 0.5
+    points = TURN * np.stack([xx.ravel(), yy.ravel()], axis=1) + (620.4, 32.7) - 0.5
+    turned = ndi.map_coordinates(scene, points[:, ::-1].T.reshape(2, 800, 760), order=5)
+    Image(turned).save(folder / "turned.tif")
     for z in ("", "_0", "_1", "_2"):
         Image(left).save(folder / f"left{z}.tif")
         Image(right).save(folder / f"right{z}.tif")
@@ -59,9 +68,12 @@ def needed(script):
     return [n for n in names if importlib.util.find_spec(f"soct.spectral.{n}") is None]
 
 
+TURN = Affine.scaler(1.004, (380, 400)) @ Affine.rotator(0.006, (380, 400))
+
 # Results; where their first pixel lies in the scene, and a place at a seam.
 RESULTS = {
     "Two images": {"both.tif": ((20, 30), (600, 300))},
+    "Two images, one turned or scaled": {},
     "A grid, rigid and then affine": {
         "grid_rigid.tif": ((10, 15), (300, 300)),
         "grid_affine.tif": ((10, 15), (300, 300)),
@@ -72,16 +84,22 @@ RESULTS = {
 }
 
 
+def run(title, script):
+    names: dict = {}
+    exec(compile(script, f"docs/spectral.md: {title}", "exec"), names)
+    return names
+
+
 def test_every_script_of_the_page_is_run():
-    assert [title for title, _ in SCRIPTS] == list(RESULTS)
+    assert list(dict.fromkeys(title for title, _ in SCRIPTS)) == list(RESULTS)
 
 
-@pytest.mark.parametrize(("title", "script"), SCRIPTS, ids=[t for t, _ in SCRIPTS])
+@pytest.mark.parametrize(("title", "script"), SCRIPTS)
 def test_a_script_of_the_page_gives_the_scene_back(title, script, scene, folder):
     missing = needed(script)
     if missing:
         pytest.skip(f"soct.spectral has no {', '.join(missing)} yet")
-    exec(compile(script, f"docs/spectral.md: {title}", "exec"), {})
+    run(title, script)
     for name, ((x, y), seam) in RESULTS[title].items():
         picture = np.asarray(Image(folder / name))
         # Around the seam. The frame of a placement is free by a fraction of a pixel.
@@ -95,3 +113,22 @@ def test_a_script_of_the_page_gives_the_scene_back(title, script, scene, folder)
             for dy in (-0.5, 0, 0.5)
         )
         assert best > 0.98, name
+
+
+def test_windows_cut_at_the_points_of_the_page_show_the_same(folder):
+    title, script = SCRIPTS[1]
+    names = run(title, script)
+    np.testing.assert_allclose(names["p_left"] - names["p_right"], (600.4, 2.7), atol=0.002)
+    difference = names["window_left"].rmsdelta(names["window_right"])
+    assert difference < 0.1 * names["window_left"].std()
+
+
+def test_the_affine_flow_of_the_page_finds_the_turn_and_shows_one_scene(scene, folder):
+    names = run(*next(s for s in SCRIPTS if "turned" in s[0]))
+    points = np.array([(40.0, 60.0), (140.0, 400.0), (60.0, 740.0)])
+    truth = TURN.shifted((600.4, 2.7)) * points
+    np.testing.assert_allclose(names["between"] * points, truth, atol=0.1)
+    x, y = np.add(names["renderer"].pmin, (20, 30))
+    picture = np.asarray(Image("both_affine.tif"))[300:460, 600:760]
+    expected = window(scene, x + 600, y + 300, 160, 160)
+    assert np.corrcoef(picture.ravel(), expected.ravel())[0, 1] > 0.98

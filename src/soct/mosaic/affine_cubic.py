@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numba import njit, prange
 
-from soct.mosaic.rendering import _mean_beside_gap
+from soct.mosaic.shift_kernels import mean_beside_gap
 
 MARGIN = 2
 """Pixels by which a source goes on beyond the image: what the taps reach."""
@@ -198,7 +198,7 @@ def fill_gaps(
             fx = matrix[0, 0] * x + matrix[0, 1] * y + matrix[0, 2] + (MARGIN - 0.5)
             fy = matrix[1, 0] * x + matrix[1, 1] * y + matrix[1, 2] - (row0 + 0.5)
             column, row = int(np.floor(fx)), int(np.floor(fy))
-            value = _mean_beside_gap(
+            value = mean_beside_gap(
                 source,
                 source,
                 source,

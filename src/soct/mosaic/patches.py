@@ -1,6 +1,6 @@
 """Any image onto any canvas: resampled to canvas pixels, then mixed in as a running weighted mean.
 
-`shift_patch` serves images that are only moved, with the stitcher's separable kernel (`soct.mosaic.rendering`);
+`shift_patch` serves images that are only moved, with the stitcher's separable kernels (`soct.mosaic.shift_kernels`);
 `map_patch` those that are mapped affinely (`soct.mosaic.affine_cubic`). Both give a patch of canvas
 pixels with weights that fade over a ramp at the image's borders, and `blend_patch` mixes it in:
 
@@ -23,9 +23,9 @@ from numba import njit, prange
 from numpy.typing import NDArray
 
 from soct.mosaic.affine_cubic import MARGIN, fill_gaps, map_rows
-from soct.mosaic.rendering import (
-    _add_tile,
-    _add_tile_with_gaps,
+from soct.mosaic.shift_kernels import (
+    add_tile,
+    add_tile_with_gaps,
     interpolation_taps,
 )
 from soct.space import FloatArray
@@ -151,10 +151,10 @@ def shift_patch(
         row - low + MARGIN, column + MARGIN, ones, values,
     )  # fmt: skip
     if not gaps:
-        _add_tile(*arguments)
+        add_tile(*arguments)
         return Patch(values[0], weights)
     have = np.zeros((1, y1 - y0, x1 - x0 + 1), np.float32)[:, :, :-1]
-    _add_tile_with_gaps(*arguments, have)
+    add_tile_with_gaps(*arguments, have)
     return Patch(values[0], weights * have[0])
 
 
