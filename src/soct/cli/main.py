@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -31,6 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     signal.signal(signal.SIGTERM, _on_sigterm)
     open_missing_streams()
     respect_environment()
+    # Threads that wait for others sleep, as in workers: spinning takes the processor from those that they wait for.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     given = list(sys.argv[1:] if arguments is None else arguments)
     sys.exit(int(run_guarded(lambda: _run_app(given), given)))
 
