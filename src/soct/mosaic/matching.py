@@ -260,6 +260,7 @@ def find_peaks(
     separation_px: float,
     overlap: tuple[FloatArray, FloatArray] | None = None,
     surround_px: int = 0,
+    least_overlap: float = 0.1,
 ) -> Peaks:
     """Sub-pixel positions and heights of the best peaks of correlation surfaces.
 
@@ -276,12 +277,14 @@ def find_peaks(
         `window_autocorrelation` of the windows along both axes: undoes that small lags share more pixels.
     surround_px : int
         How far beyond the search window the noise is looked at. A peak of noise does not lead there.
+    least_overlap : float
+        Part of a window along an axis below which noise is not raised any more.
     """
     n, rows, columns = surface.shape
     if overlap is None:
         overlap = (np.ones(rows, np.float32), np.ones(columns, np.float32))
     # Where hardly anything overlaps, noise must not be raised without bound.
-    oy, ox = (np.maximum(o, np.float32(0.1)) for o in overlap)
+    oy, ox = (np.maximum(o, np.float32(least_overlap)) for o in overlap)
     widest = (high - low + 1).max(axis=0)
     room = (np.array([rows, columns]) - widest) // 2
     extra = np.clip(room, 0, surround_px).astype(np.int64)
