@@ -20,7 +20,7 @@ from soct.errors import InputError
 from soct.formats.tiles import shown
 
 SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg")
-_TYPES = ("uint8", "uint16", "int16", "float32")
+_TYPES = ("uint8", "uint16", "float32")
 _KIND = "one plane of 8- or 16-bit or float pixels in a TIFF, PNG or JPEG"
 _DIGITS = re.compile(r"(\d+)")
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
@@ -36,7 +36,7 @@ class PlainImage:
     shape : (int, int)
         Height and width.
     dtype : dtype
-        uint8, uint16, int16 or float32 (to which wider floats are rounded).
+        uint8, uint16 or float32 (to which wider floats are rounded).
     colours : int
         Channels in the file, alpha not counted; more than 1 are averaged.
     """
@@ -94,9 +94,7 @@ def find_images(sources: Sequence[Path]) -> tuple[Path, ...]:
 
 
 def _is_image(path: Path) -> bool:
-    return (
-        path.suffix.lower() in SUFFIXES and path.is_file() and not path.name.startswith(".")
-    )
+    return path.suffix.lower() in SUFFIXES and path.is_file() and not path.name.startswith(".")
 
 
 def _matches(pattern: Path) -> list[Path]:
@@ -197,9 +195,7 @@ def _is_deep_png(path: Path, mode: str) -> bool:
     return start[:8] == _PNG_MAGIC and start[24] == 16
 
 
-def _header(
-    path: Path, shape: tuple[int, int], dtype: np.dtype[Any], samples: int
-) -> PlainImage:
+def _header(path: Path, shape: tuple[int, int], dtype: np.dtype[Any], samples: int) -> PlainImage:
     kind = np.dtype(np.float32) if dtype.kind == "f" else dtype.newbyteorder("=")
     if kind.name not in _TYPES:
         raise _broken(path, f"pixels of type {dtype.name}")
@@ -278,7 +274,7 @@ def _read_pillow(path: Path) -> NDArray[Any]:
         if _is_deep_png(path, mode):
             return _read_deep_png(path)
         if mode in ("P", "CMYK", "YCbCr", "PA"):
-            image = image.convert("RGBA" if mode == "PA" else "RGB")  # type: ignore[assignment]
+            image = image.convert("RGBA" if mode == "PA" else "RGB")
         return np.asarray(image)
 
 

@@ -63,8 +63,8 @@ class NeighbourOptions:
     """
 
     sigma_px: float = 0.5
-    least_overlap: float = 0.03
-    least_area: float = 0.02
+    least_overlap: float = 0.015
+    least_area: float = 0.012
     candidates: int = 4
     separation_px: float = 5.0
     taper: float = 0.02

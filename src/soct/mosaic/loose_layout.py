@@ -135,7 +135,7 @@ def lay_out(found: PairPeaks, n: int, shape: tuple[int, int]) -> LooseLayout:
             if groups.label[i] != groups.label[j]:
                 offset = found.offsets_px[k, 0]
                 joined |= groups.join(i, j, offset, needed - float(evidence[k]))
-    label = _by_size(groups.label)
+    label = number_groups(groups.label)
     positions = arrange_groups(groups.at, label, shape)
     return LooseLayout(positions, label)
 
@@ -153,8 +153,8 @@ def _in_lattice(
     return np.asarray(alike - sure >= _LATTICE_PAIRS)
 
 
-def _by_size(label: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Number groups by falling size, those of one size by their first image."""
+def number_groups(label: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Give groups numbers by falling size, those of one size by their first image."""
     names, first, inverse, counts = np.unique(
         label, return_index=True, return_inverse=True, return_counts=True
     )

@@ -85,6 +85,8 @@ class Placement:
     model : GridModel
     weak : tuple of int
         Tiles to look at: not measured, or below `PlacementOptions.weak_confidence`.
+    pair_snr : float64 ndarray (m,)
+        Height of the chosen offset's peak above the mean of the first correlation, in units of its spread.
     """
 
     positions_px: NDArray[np.float64]
@@ -100,6 +102,7 @@ class Placement:
     pair_reason: tuple[str, ...]
     model: GridModel
     weak: tuple[int, ...]
+    pair_snr: NDArray[np.float64]
 
     @property
     def rms_residual_px(self) -> float:
@@ -298,7 +301,7 @@ def place_offsets(
     accepted &= residual <= np.hypot(final, 3.0 * sigma)
     return _finish(
         nominal, offsets, options, current, positions, picked, usable, vote, accepted, residual,
-        robust, sigma, blank,
+        robust, sigma, blank, offsets.scores[np.arange(m), chosen],
     )  # fmt: skip
 
 
@@ -387,6 +390,7 @@ def _finish(
     robust: NDArray[np.float64],
     sigma: NDArray[np.float64],
     blank: NDArray[np.bool_],
+    score: NDArray[np.float64],
 ) -> Placement:
     n, pairs = len(nominal), offsets.pairs
     measured = np.zeros(n, bool)
@@ -433,6 +437,7 @@ def _finish(
         pair_reason=tuple(reasons),
         model=model,
         weak=tuple(np.flatnonzero(confidence < options.weak_confidence).tolist()),
+        pair_snr=np.where(usable, score, 0.0),
     )
 
 
@@ -452,4 +457,5 @@ def _unmeasured(nominal: NDArray[np.float64], offsets: Offsets, model: GridModel
         pair_reason=(),
         model=model,
         weak=tuple(range(n)),
+        pair_snr=np.empty(0),
     )

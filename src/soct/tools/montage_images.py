@@ -145,7 +145,9 @@ def read_positions(path: Path, images: ImageSet) -> NDArray[np.float64]:
     found: dict[str, PositionRow] = {}
     for row in rows:
         if row.name in found:
-            raise InputError("A positions file names an image twice", file=path, found=shown(row.name))
+            raise InputError(
+                "A positions file names an image twice", file=path, found=shown(row.name)
+            )
         found[row.name] = row
     columns = "name,x_px,y_px"
     unknown = [name for name in found if name not in images.names]
@@ -177,7 +179,7 @@ def write_positions(
 ) -> None:
     """Write where the top-left corner of every image lies, in pixels of the mosaic."""
     rows = [
-        PositionRow(name, round(float(x), 4), round(float(y), 4), round(float(c), 4))
+        PositionRow(name, round(float(x), 4) + 0.0, round(float(y), 4) + 0.0, round(float(c), 4))
         for name, (y, x), c in zip(names, positions_px, confidence, strict=True)
     ]
     write_table(path, PositionRow, rows)

@@ -15,6 +15,7 @@ from soct.errors import InputError, UsageError
 from soct.mosaic.any_neighbours import CommonSpectra, all_pairs, common_spectra, correlate_pairs
 from soct.mosaic.loose_layout import lay_out
 from soct.mosaic.overlap import measure_overlap
+from soct.mosaic.placement import Offsets, PlacementOptions, place_offsets
 from soct.mosaic.strips import find_neighbours
 from soct.space import FloatArray
 from soct.tools.montage_images import ImageSet, read_positions
@@ -29,6 +30,9 @@ _OVERLAP_SIDE = 512
 _SAMPLED = 8
 _CLEAR = 1.5
 _LEAST_SHARED = 0.02
+_STRAY = 0.12
+_LEAD_SCALE = 1.5
+"""Lead at which a match of reduced images is as good as not."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,7 @@ class Layout:
     pairs : int64 ndarray (m, 2)
         Neighbours.
     search_px : float or None
-        Greatest error of an expected offset, where it is known.
+        Greatest error of an expected offset, where reduced images were matched.
     group : int64 ndarray (n,)
         Images whose places relative to each other are known; one group unless the layout came from the images.
     notes : tuple of str
@@ -110,11 +114,10 @@ def layout_from_grid(
         )
     small = np.stack([images.read_reduced(i, _OVERLAP_SIDE) for i in range(len(images))])
     notes = []
+    common = None
     if order is None or corner is None:
-        reduced = _reduce_all(small, _FEW_SIDE)
-        order, corner, told = choose_order(
-            common_spectra(reduced, workers=workers), grid, order, corner, workers=workers
-        )
+        common = common_spectra(_reduce_all(small, _FEW_SIDE), workers=workers)
+        order, corner, told = choose_order(common, grid, order, corner, workers=workers)
         notes.append(told)
     index = grid_index(rows, columns, order, corner)
     fraction, told = _overlap(small, index, overlap, workers)
@@ -122,7 +125,11 @@ def layout_from_grid(
     pitch = np.array(images.shape) * (1.0 - np.array(fraction))
     nominal = index * pitch
     pairs = find_neighbours(nominal, images.shape)
-    return Layout("grid", nominal, pairs, None, np.zeros(len(images), np.int64), tuple(notes))
+    if common is None:
+        common = common_spectra(_reduce_all(small, _FEW_SIDE), workers=workers)
+    nominal = _straighten(common, nominal, pairs, images.shape, workers)
+    search = _search_after(np.array(images.shape) / common.shape)
+    return Layout("grid", nominal, pairs, search, np.zeros(len(images), np.int64), tuple(notes))
 
 
 def _reduce_all(small: FloatArray, longest: int) -> FloatArray:
@@ -145,7 +152,9 @@ def _overlap(
     found = measure_overlap(lambda i: small[i], places, shape, workers=workers)
     known = [axis.fraction for axis in found if axis.fraction is not None]
     if not known:
-        raise _unmatched(len(small), "Set the overlap with --overlap, and look at --grid and --order.")
+        raise _unmatched(
+            len(small), "Set the overlap with --overlap, and look at --grid and --order."
+        )
     y, x = (known[0] if axis.fraction is None else axis.fraction for axis in found)
     assumed = [
         name
@@ -153,7 +162,41 @@ def _overlap(
         if axis.fraction is None and axis.pairs
     ]
     told = f"overlap {100 * y:.1f} % between rows, {100 * x:.1f} % between columns, measured"
-    return (y, x), told + (f" ({assumed[0]} assumed alike: the images do not tell)" if assumed else "")
+    return (y, x), told + (
+        f" ({assumed[0]} assumed alike: the images do not tell)" if assumed else ""
+    )
+
+
+def _straighten(
+    common: CommonSpectra,
+    nominal: NDArray[np.float64],
+    pairs: NDArray[np.int64],
+    shape: tuple[int, int],
+    workers: int,
+) -> NDArray[np.float64]:
+    """Place the grid by its neighbours on reduced images, so that a stage which strays far is followed.
+
+    No image is expected farther than a part of its size from the regular grid.
+    """
+    factor = np.array(shape) / common.shape
+    found = correlate_pairs(common, pairs, workers=workers)
+    expected = nominal[pairs[:, 1]] - nominal[pairs[:, 0]]
+    offsets = found.offsets_px * factor
+    far = np.abs(offsets - expected[:, None]).max(axis=2) > _STRAY * max(shape)
+    lead = np.where(far[:, 0], 0.0, np.maximum(found.lead, 0.0))
+    order = np.argsort(far | ~np.isfinite(offsets[..., 0]), axis=1, kind="stable")
+    offsets = np.take_along_axis(np.where(far[..., None], np.nan, offsets), order[..., None], 1)
+    scores = np.take_along_axis(np.where(far, 0.0, found.scores), order, 1)
+    coarse = Offsets(pairs, offsets, scores, lead**2 / (lead**2 + _LEAD_SCALE**2))
+    options = PlacementOptions(
+        coarse_sigma_px=float(0.3 * factor.max()), outlier_px=float(2.0 * factor.max())
+    )
+    return place_offsets(nominal, coarse, options).positions_px
+
+
+def _search_after(factor: NDArray[np.float64]) -> float:
+    """Greatest error of an offset that reduced images gave."""
+    return float(np.ceil(3.0 * factor.max() + 4.0))
 
 
 def _unmatched(n: int, hint: str) -> InputError:
@@ -213,7 +256,9 @@ def choose_order(
     best = ranked[0]
     tried = sum(len(axis) for axis in sampled[best[0]])
     if scores[best] < _CLEAR:
-        raise _unmatched(len(common.spectra), "Look at --grid; name the order with --order and --start.")
+        raise _unmatched(
+            len(common.spectra), "Look at --grid; name the order with --order and --start."
+        )
     told = f"order {best[0]} from the {best[1]}: {scores[best]:.0f} of {tried} neighbours looked at fit"
     second = next((k for k in ranked[1:] if scores[k] < scores[best] or k[0] != best[0]), None)
     if second is not None:
@@ -223,9 +268,7 @@ def choose_order(
     return best[0], best[1], told
 
 
-def _sample(
-    common: CommonSpectra, index: NDArray[np.int64], axis: int
-) -> list[tuple[int, int]]:
+def _sample(common: CommonSpectra, index: NDArray[np.int64], axis: int) -> list[tuple[int, int]]:
     """Return the neighbours along an axis that show most."""
     place = {(int(r), int(c)): i for i, (r, c) in enumerate(index)}
     step = (1, 0) if axis == 0 else (0, 1)
@@ -274,7 +317,9 @@ def layout_from_images(
     found = correlate_pairs(common, all_pairs(n), progress=progress, workers=workers)
     loose = lay_out(found, n, (small.shape[1], small.shape[2]))
     if loose.sizes[0] < 2:
-        raise _unmatched(n, "Say how they lie with --grid or --positions, or look whether they overlap.")
+        raise _unmatched(
+            n, "Say how they lie with --grid or --positions, or look whether they overlap."
+        )
     nominal = loose.positions_px * factor
     pairs = overlapping_pairs(nominal, images.shape)
     joined = int((loose.sizes > 1).sum())
@@ -283,8 +328,7 @@ def layout_from_images(
         f"layout found among all {len(found.pairs)} pairs: {n - alone} images in "
         f"{joined} group{'s' if joined > 1 else ''}" + (f", {alone} alone" if alone else "")
     )
-    search = float(np.ceil(3.0 * factor.max() + 4.0))
-    return Layout("images", nominal, pairs, search, loose.group, (note,))
+    return Layout("images", nominal, pairs, _search_after(factor), loose.group, (note,))
 
 
 def overlapping_pairs(
@@ -296,6 +340,7 @@ def overlapping_pairs(
     size = np.array(shape, np.float64)
     for i in range(n - 1):
         sides = np.maximum(size - np.abs(positions_px[i + 1 :] - positions_px[i]), 0.0)
-        enough = ((sides / size).prod(axis=1) >= _LEAST_SHARED) & (sides.min(axis=1) >= 4)
-        pairs += [(i, int(j) + i + 1) for j in np.flatnonzero(enough)]
+        parts = sides / size
+        enough = (parts.prod(axis=1) >= _LEAST_SHARED) | (parts.max(axis=1) >= 0.5)
+        pairs += [(i, int(j) + i + 1) for j in np.flatnonzero(enough & (sides.min(axis=1) >= 2))]
     return np.array(pairs, np.int64).reshape(-1, 2)

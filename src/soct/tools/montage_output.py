@@ -1,160 +1,165 @@
-"""A mosaic written band by band, as TIFF or OME-Zarr, of the type and brightness of its images."""
+"""A montage as a file, of the type and brightness of its images; and a small copy of it for people."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from soct.errors import UsageError
+from soct.formats.flat_files import flat_suffix
 from soct.formats.tiles import shown
-from soct.mosaic.blending import BlendMethod
-from soct.mosaic.rendering import BandPlan, BandRenderer, plan_bands
+from soct.geometry.resampling import average_boxes
 from soct.space import FloatArray
+from soct.spectral import Renderer
 from soct.tools.montage_images import ImageSet
 
 PREVIEW_SIDE = 1400
-_BAND_BYTES = 128 << 20
-SUFFIXES = (".tif", ".tiff", ".ome.zarr")
+_SHOWN_SUFFIXES = ".tif, .ome.tif or .ome.zarr"
 
-Bands = Iterator[FloatArray]
+Matrices = Mapping[int, NDArray[np.float64]]
+"""What maps the points ``(x, y)`` of every image to the mosaic, (2, 3), pixel edges."""
 
 
-@dataclass(frozen=True)
-class Canvas:
-    """What a mosaic is made of.
+def check_new(path: Path, what: str) -> None:
+    """Refuse a place that is taken or has no folder, before anything is computed.
 
-    Attributes
-    ----------
-    plan : BandPlan
-    band_rows : int
-        Rows that are rendered at a time.
+    Raises
+    ------
+    UsageError
+        It exists, or its folder does not.
     """
+    if path.exists() or path.is_symlink():
+        raise UsageError(
+            f"{what} exists already; nothing is ever overwritten",
+            file=shown(path),
+            expected="a new name",
+            hint="Remove it first, or choose another name.",
+        )
+    if not path.parent.is_dir():
+        raise UsageError(
+            f"The folder of {what[0].lower()}{what[1:]} does not exist", file=shown(path.parent)
+        )
 
-    plan: BandPlan
-    band_rows: int
 
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Rows and columns."""
-        return self.plan.shape
-
-
-def suffix_of(path: Path) -> str:
-    """Return the ending that says what a mosaic is written as.
+def stem_of(path: Path) -> str:
+    """Return the name of a mosaic without the ending that says what it is.
 
     Raises
     ------
     UsageError
         It has none that montage writes.
     """
-    name = path.name.lower()
-    for suffix in SUFFIXES:
-        if name.endswith(suffix) and len(name) > len(suffix):
-            return suffix
-    raise UsageError(
-        "The mosaic's name does not say what it is",
-        file=shown(path),
-        expected="a name that ends with .tif or .ome.zarr",
-        found=path.suffix or "no ending",
-    )
-
-
-def stem_of(path: Path) -> str:
-    """Return the name of a mosaic without its ending."""
-    return path.name[: -len(suffix_of(path))]
-
-
-def plan_canvas(positions_px: NDArray[np.float64], shape: tuple[int, int]) -> Canvas:
-    """Lay images on a canvas, with bands of bounded memory."""
-    plan = plan_bands(positions_px, shape)
-    rows = max(1, min(plan.shape[0], _BAND_BYTES // (4 * max(plan.shape[1], 1))))
-    return Canvas(plan, rows)
-
-
-def render_bands(
-    canvas: Canvas,
-    images: ImageSet,
-    blending: BlendMethod,
-    progress: Callable[[float], None] | None = None,
-) -> Bands:
-    """Yield the mosaic from top to bottom, ``(rows, columns)``; NaN where no image is."""
-    plan = canvas.plan
-    whole = bool(np.array_equal(plan.positions_px, np.rint(plan.positions_px)))
-    renderer = BandRenderer(
-        plan,
-        lambda i: images.read(i)[None],
-        blending=blending,
-        interpolation="nearest" if whole else "cubic",
-    )
-    total = plan.shape[0]
-    for y in range(0, total, canvas.band_rows):
-        stop = min(y + canvas.band_rows, total)
-        yield renderer.render(y, stop)[0]
-        if progress is not None:
-            progress(stop / total)
-
-
-def as_type(band: FloatArray, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Return a band in the type of the images: rounded and clipped, 0 where no image is (NaN in floats)."""
-    if dtype.kind == "f":
-        return band.astype(dtype, copy=False)
-    info = np.iinfo(dtype)
-    filled = np.where(np.isfinite(band), band, 0.0)
-    return np.clip(np.rint(filled), info.min, info.max).astype(dtype)
+    try:
+        return path.name[: -len(flat_suffix(path))]
+    except UsageError:
+        raise UsageError(
+            "The mosaic's name does not say what it is",
+            file=shown(path),
+            expected=f"a name that ends with {_SHOWN_SUFFIXES}",
+            found=path.suffix or "no ending",
+        ) from None
 
 
 @dataclass
-class Preview:
-    """A small copy of the mosaic, summed up while its bands pass."""
+class SmallCopies:
+    """Reduced copies of images, kept as they come by, so that they need not be read once more.
 
-    shape: tuple[int, int]
-    longest: int = PREVIEW_SIDE
+    Attributes
+    ----------
+    images : ImageSet
+    factor : float
+        Pixels of an image per pixel of its copy.
+    """
 
-    def __post_init__(self) -> None:
-        self.factor = max(1, -(-max(self.shape) // self.longest))
-        rows, columns = (-(-n // self.factor) for n in self.shape)
-        self._sum = np.zeros((rows, columns))
-        self._count = np.zeros((rows, columns))
-        self._at = 0
-
-    def take(self, bands: Bands) -> Bands:
-        """Pass bands on."""
-        for band in bands:
-            known = np.isfinite(band)
-            lines = (self._at + np.arange(len(band))) // self.factor
-            cuts = np.arange(0, band.shape[1], self.factor)
-            sums = np.add.reduceat(np.where(known, band, 0.0), cuts, axis=1, dtype=np.float64)
-            np.add.at(self._sum, lines, sums)
-            np.add.at(self._count, lines, np.add.reduceat(known, cuts, axis=1, dtype=np.int64))
-            self._at += len(band)
-            yield band
+    images: ImageSet
+    factor: float
+    _held: dict[int, FloatArray] = field(default_factory=dict)
 
     @property
-    def image(self) -> FloatArray:
-        """Means over blocks of pixels; NaN where no image is."""
-        with np.errstate(invalid="ignore", divide="ignore"):
-            mean: FloatArray = (self._sum / self._count).astype(np.float32)
-        return mean
+    def shape(self) -> tuple[int, int]:
+        """Height and width of a copy."""
+        h, w = (max(4, round(n / self.factor)) for n in self.images.shape)
+        return h, w
+
+    def read(self, i: int) -> FloatArray:
+        """Read an image and keep a copy."""
+        image = self.images.read(i)
+        if i not in self._held:
+            self._held[i] = image if self.shape == image.shape else average_boxes(image, self.shape)
+        return image
+
+    def get(self, i: int) -> FloatArray:
+        """Return the copy of an image."""
+        if i not in self._held:
+            self.read(i)
+        return self._held[i]
 
 
-def write_tiff(file: IO[bytes], shape: tuple[int, int], dtype: np.dtype[Any], bands: Bands) -> None:
-    """Write a plain TIFF (BigTIFF where it is large), uncompressed, in strips, which every program reads."""
-    import tifffile
+def copies_for(images: ImageSet, matrices: Matrices) -> SmallCopies:
+    """Choose copies small enough for a preview of the mosaic."""
+    canvas = _renderer(images.shape, matrices).canvas
+    return SmallCopies(images, max(1.0, max(canvas.size) / PREVIEW_SIDE))
 
-    with tifffile.TiffWriter(
-        file, bigtiff=shape[0] * shape[1] * dtype.itemsize > 4_000_000_000, byteorder="<"
-    ) as out:
-        out.write(
-            (as_type(band, dtype) for band in bands),
-            shape=shape,
-            dtype=dtype,
-            photometric="minisblack",
-            rowsperstrip=64,
-            software="soct",
-            metadata=None,
-        )
+
+def _renderer(
+    shape: tuple[int, int], matrices: Matrices, blend: float = 10, fill: float = 0.0
+) -> Renderer:
+    return Renderer(affine=dict(matrices), tilesize=(shape[1], shape[0]), blend=blend, fill=fill)
+
+
+def mosaic_frame(
+    shape: tuple[int, int], matrices: Matrices
+) -> tuple[tuple[float, float], tuple[int, int]]:
+    """Return the point ``(x, y)`` at the mosaic's top-left corner, and its width and height."""
+    canvas = _renderer(shape, matrices).canvas
+    return canvas.origin, canvas.size
+
+
+def write_mosaic(
+    path: Path,
+    images: ImageSet,
+    matrices: Matrices,
+    copies: SmallCopies,
+    *,
+    blend: float = 10,
+    pixel_um: float | None = None,
+    progress: Callable[[float], None] | None = None,
+) -> None:
+    """Render the mosaic to a file, by bands; pixels without an image are 0, or NaN in floats."""
+    dtype = images.dtype
+    fill = float("nan") if dtype.kind == "f" else 0.0
+
+    def load(i: int) -> NDArray[np.generic]:
+        image = copies.read(i)
+        if dtype.kind == "f":
+            return image
+        return np.clip(np.rint(image), 0, np.iinfo(dtype).max).astype(dtype)
+
+    def tell(done: int, rows: int) -> None:
+        if progress is not None:
+            progress(done / rows)
+
+    _renderer(images.shape, matrices, blend, fill).render_to(
+        path, load, dtype=dtype, pixel_um=pixel_um, progress=tell
+    )
+
+
+def draw_preview(copies: SmallCopies, matrices: Matrices, blend: float = 10) -> FloatArray:
+    """Return a small picture of the mosaic; NaN where no image is."""
+    shape = copies.shape
+    fy, fx = (n / s for n, s in zip(copies.images.shape, shape, strict=True))
+    small = {}
+    for i, matrix in matrices.items():
+        scaled = matrix @ np.diag([fx, fy, 1.0])
+        scaled[0] /= fx
+        scaled[1] /= fy
+        small[i] = scaled
+    renderer = _renderer(shape, small, max(1.0, blend / max(fy, fx)), float("nan"))
+    for i in small:
+        renderer.render(i, copies.get(i))
+    picture: FloatArray = np.array(renderer.image, np.float32)
+    return picture

@@ -21,6 +21,7 @@ TOOLS: tuple[str, ...] = (
     "view",
     "quick-stitch",
     "quick-stack",
+    "montage",
     "segment",
     "suggest-params",
     "verify",

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any
 
 import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from soct.report.charts import Band, Series, chart, svg
+from soct.report.charts import Band, Series, chart
 from soct.report.examples import Example, choose_examples
 from soct.report.images import robust_window
 from soct.report.markup import EMPTY, figure, flicker, join, note, number, picture, table
 from soct.report.overlays import scale_overlay
 from soct.report.reportlet import Page, Reportlet
+from soct.report.residual_graph import ResidualGraph, draw_residual_graph
 from soct.report.seam_figures import draw_rejected, draw_seams
-from soct.report.seams import REASONS, rank_seams
+from soct.report.seams import rank_seams
 
 _STEP = "stitch_3d_with_refinement"
 _RANKED_BY = ("tile_residual_p95_um", "tile_residual_rms_um")
-_GRAPH_WIDTH = 430
 _SIDE = 560
 
 
@@ -161,34 +160,18 @@ def _graph(page: Page, unit: str) -> Markup:
         "pair_residual_px", "pair_accepted",
     )  # fmt: skip
     pixel = float(np.ravel(voxel)[-1])
-    tile = np.ravel(tile_shape)[-2:].astype(float)
-    centres = positions.astype(float) + tile / 2
-    low, high = centres.min(axis=0) - tile / 2, centres.max(axis=0) + tile / 2
-    scale = _GRAPH_WIDTH / max(float((high - low).max()), 1.0)
-    xy = (centres - low) * scale
-    limit = page.view.limits.tile_residual_p95_um.warning
-    parts = [_tile_outline(point, tile * scale) for point in xy] if len(xy) <= 400 else []
-    reasons = _reasons(page, unit, len(pairs))
-    for (a, b), value, used, reason in zip(
-        pairs.reshape(-1, 2).tolist(), np.ravel(residual).tolist(), np.ravel(accepted).tolist(), reasons, strict=True
-    ):  # fmt: skip
-        if not (0 <= a < len(xy) and 0 <= b < len(xy)):
-            continue
-        parts.append(_edge(xy[a], xy[b], value * pixel, bool(used), limit, reason))
-    parts += _displacements(xy, (positions - nominal).astype(float), pixel)
-    height, width = ((high - low) * scale).tolist()
-    rejected = int((~np.ravel(accepted).astype(bool)).sum())
-    title = f"Residual graph of {unit}: {len(xy)} tiles, {len(pairs)} pairs, {rejected} rejected"
-    body = svg(width + 2, height + 2, title, join(parts), css="graph")
-    moved = (positions - nominal).astype(float)
-    moved = moved - np.nanmean(moved, axis=0)
-    longest = number(float(np.nanmax(np.hypot(moved[:, 0], moved[:, 1]))) * pixel, "um")
-    caption = (
-        f"{len(xy)} tiles (dots) and {len(pairs)} measured pairs (lines: thicker and more orange for a larger "
-        f"residual, full at {number(limit, 'um')}; dashed: {rejected} rejected{_counted(reasons)}). Arrows: "
-        f"displacement from the motor positions, less its mean, enlarged; the longest stands for {longest}."
+    graph = ResidualGraph(
+        positions=positions.astype(float),
+        nominal=nominal.astype(float),
+        tile=np.ravel(tile_shape)[-2:].astype(float),
+        pairs=pairs.reshape(-1, 2),
+        residual=np.ravel(residual) * pixel,
+        accepted=np.ravel(accepted).astype(bool),
+        reasons=_reasons(page, unit, len(pairs)),
+        limit=page.view.limits.tile_residual_p95_um.warning,
+        pixel=pixel,
     )
-    return figure(body, caption)
+    return draw_residual_graph(graph, f"Residual graph of {unit}")
 
 
 def _reasons(page: Page, unit: str, count: int) -> list[str]:
@@ -197,57 +180,6 @@ def _reasons(page: Page, unit: str, count: int) -> list[str]:
         return [""] * count
     found = page.figures.array(_STEP, unit, "pair_reason").ravel().astype(str).tolist()
     return found if len(found) == count else [""] * count
-
-
-def _counted(reasons: list[str]) -> str:
-    named = Counter(reason for reason in reasons if reason)
-    return ": " + ", ".join(f"{n} {reason}" for reason, n in sorted(named.items())) if named else ""
-
-
-def _tile_outline(centre: NDArray[np.float64], shape: NDArray[np.float64]) -> Markup:
-    return Markup(
-        '<rect x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}" fill="#0072b2" fill-opacity=".05" stroke="#c5ccd4" stroke-width=".6"/>'
-    ).format(centre[1] - shape[1] / 2, centre[0] - shape[0] / 2, shape[1], shape[0])
-
-
-def _edge(
-    a: NDArray[np.float64],
-    b: NDArray[np.float64],
-    residual_um: float,
-    used: bool,
-    limit: float,
-    reason: str,
-) -> Markup:
-    share = min(1.0, abs(residual_um) / limit) if limit > 0 and residual_um == residual_um else 1.0
-    colour = (
-        "#8a8f98" if not used else ("#56708a", "#8a6d3b", "#d55e00")[min(2, int(share * 2.999))]
-    )
-    dashes = Markup("") if used else Markup(' stroke-dasharray="4 4"')
-    return Markup(
-        '<line x1="{:.1f}" y1="{:.1f}" x2="{:.1f}" y2="{:.1f}" stroke="{}" stroke-width="{:.1f}"{}><title>{}{}</title></line>'
-    ).format(
-        a[1], a[0], b[1], b[0], colour, 1.0 + 2.5 * share, dashes,
-        number(residual_um, "um"), "" if used else ", rejected" + (f": {REASONS.get(reason, reason)}" if reason else ""),
-    )  # fmt: skip
-
-
-def _displacements(
-    xy: NDArray[np.float64], moved: NDArray[np.float64], pixel: float
-) -> list[Markup]:
-    moved = moved - np.nanmean(moved, axis=0)
-    largest = float(np.nanmax(np.hypot(moved[:, 0], moved[:, 1]))) if moved.size else 0.0
-    enlarge = 0.6 * _GRAPH_WIDTH / max(np.sqrt(len(xy)), 1.0) / largest if largest > 0 else 0.0
-    radius = 2.6 if len(xy) <= 200 else 1.4
-    return [
-        Markup(
-            '<line x1="{0:.1f}" y1="{1:.1f}" x2="{2:.1f}" y2="{3:.1f}" stroke="#7a4f9e" stroke-width="1.4"/>'
-            '<circle cx="{0:.1f}" cy="{1:.1f}" r="{4}" fill="#1d2530"><title>moved by {5}, {6} (y, x)</title></circle>'
-        ).format(
-            p[1], p[0], p[1] + enlarge * d[1], p[0] + enlarge * d[0], radius,
-            number(float(d[0]) * pixel, "um"), number(float(d[1]) * pixel, "um"),
-        )
-        for p, d in zip(xy, np.nan_to_num(moved), strict=True)
-    ]  # fmt: skip
 
 
 def _table(page: Page) -> Markup:
