@@ -109,6 +109,11 @@ class _Groups:
         return -float(np.log(max(poisson.sf(agreeing - 1, chance * asked), 1e-30)))
 
 
+def needed_lead(pairs: int) -> float:
+    """Lead over the second peak that by chance hardly one of so many pairs has."""
+    return _LEAD_SCALE * float(np.log(max(pairs, 2) / _CHANCE))
+
+
 def lay_out(found: PairPeaks, n: int, shape: tuple[int, int]) -> LooseLayout:
     """Find groups of images and where they lie.
 

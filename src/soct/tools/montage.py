@@ -34,6 +34,7 @@ from soct.tools.montage_output import Matrices, mosaic_frame
 Model = Literal["rigid", "similarity", "affine"]
 _LOOSE_SCATTER_PX = 30.0
 _FEW_MEASURED = 0.5
+_LEAST_ACCEPTED = 1 / 3
 _LISTED = 6
 
 
@@ -241,7 +242,10 @@ def _beside_measured(layout: Layout, found: Placement) -> NDArray[np.float64]:
 
 
 def _check_measured(images: ImageSet, layout: Layout, placement: Placement) -> None:
-    if placement.pair_accepted.any():
+    asked = sum(reason not in ("no data", "no tissue") for reason in placement.pair_reason)
+    accepted = int(placement.pair_accepted.sum())
+    # Where many pairs are asked, one or two agree with anything.
+    if accepted and (layout.is_told or accepted >= _LEAST_ACCEPTED * asked):
         return
     where = {
         "grid": "Look at --grid, --order and --overlap.",
@@ -251,7 +255,7 @@ def _check_measured(images: ImageSet, layout: Layout, placement: Placement) -> N
     raise InputError(
         "Nothing in these images could be matched",
         expected="neighbours that show the same things where they overlap",
-        found=f"{len(placement.pairs)} overlaps of {len(images)} images, none of which matches",
+        found=f"{accepted} of {len(placement.pairs)} overlaps of {len(images)} images match, no more than by chance",
         hint=where,
     )
 

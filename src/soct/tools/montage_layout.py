@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from soct.errors import InputError, UsageError
 from soct.mosaic.any_neighbours import CommonSpectra, all_pairs, common_spectra, correlate_pairs
-from soct.mosaic.loose_layout import lay_out
+from soct.mosaic.loose_layout import lay_out, needed_lead
 from soct.mosaic.overlap import measure_overlap
 from soct.mosaic.placement import Offsets, PlacementOptions, place_offsets
 from soct.mosaic.strips import find_neighbours
@@ -52,6 +52,8 @@ class Layout:
         Images whose places relative to each other are known; one group unless the layout came from the images.
     notes : tuple of str
         What was decided, in sentences.
+    is_told : bool
+        Whether reduced images confirmed it.
     """
 
     kind: Literal["grid", "positions", "images"]
@@ -60,6 +62,7 @@ class Layout:
     search_px: float | None
     group: NDArray[np.int64]
     notes: tuple[str, ...]
+    is_told: bool = False
 
 
 def grid_index(rows: int, columns: int, order: Order, corner: Corner) -> NDArray[np.int64]:
@@ -127,9 +130,10 @@ def layout_from_grid(
     pairs = find_neighbours(nominal, images.shape)
     if common is None:
         common = common_spectra(_reduce_all(small, _FEW_SIDE), workers=workers)
-    nominal = _straighten(common, nominal, pairs, images.shape, workers)
+    nominal, is_told = _straighten(common, nominal, pairs, images.shape, workers)
     search = _search_after(np.array(images.shape) / common.shape)
-    return Layout("grid", nominal, pairs, search, np.zeros(len(images), np.int64), tuple(notes))
+    group = np.zeros(len(images), np.int64)
+    return Layout("grid", nominal, pairs, search, group, tuple(notes), is_told)
 
 
 def _reduce_all(small: FloatArray, longest: int) -> FloatArray:
@@ -173,10 +177,10 @@ def _straighten(
     pairs: NDArray[np.int64],
     shape: tuple[int, int],
     workers: int,
-) -> NDArray[np.float64]:
+) -> tuple[NDArray[np.float64], bool]:
     """Place the grid by its neighbours on reduced images, so that a stage which strays far is followed.
 
-    No image is expected farther than a part of its size from the regular grid.
+    No image is expected farther than a part of its size from the regular grid. Also returned: whether any match stands out.
     """
     factor = np.array(shape) / common.shape
     found = correlate_pairs(common, pairs, workers=workers)
@@ -191,7 +195,8 @@ def _straighten(
     options = PlacementOptions(
         coarse_sigma_px=float(0.3 * factor.max()), outlier_px=float(2.0 * factor.max())
     )
-    return place_offsets(nominal, coarse, options).positions_px
+    told = bool(lead.max(initial=0.0) >= needed_lead(len(pairs)))
+    return place_offsets(nominal, coarse, options).positions_px, told
 
 
 def _search_after(factor: NDArray[np.float64]) -> float:
@@ -328,7 +333,7 @@ def layout_from_images(
         f"layout found among all {len(found.pairs)} pairs: {n - alone} images in "
         f"{joined} group{'s' if joined > 1 else ''}" + (f", {alone} alone" if alone else "")
     )
-    return Layout("images", nominal, pairs, _search_after(factor), loose.group, (note,))
+    return Layout("images", nominal, pairs, _search_after(factor), loose.group, (note,), True)
 
 
 def overlapping_pairs(
