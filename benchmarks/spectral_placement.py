@@ -1,6 +1,6 @@
 """Placement from matched points (`soct.spectral.Placement`) on mosaics with known maps, beside plain least squares.
 
-    python benchmarks/spectral_placement.py [--seeds 10] [--repeat 5] [--noise 0.1] [--json OUT]
+    python benchmarks/spectral_placement.py [--seeds 5] [--repeat 3] [--noise 0.1] [--json OUT]
 
 Tiles of 512 x 512 px in a grid with 15 % overlap, each up to 8 px beside its place; matched points are spread over the overlaps of all
 4-neighbours (3 x 3 in each, one in each for rigid placement) and get noise of ``--noise`` px per axis. Wrong matches are 2 to 30 px off
@@ -237,8 +237,8 @@ def lines(cases: dict[Case, list[dict[str, Any]]]) -> Iterator[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, default=10, help="at most; large mosaics take fewer")
-    parser.add_argument("--repeat", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=5, help="at most; large mosaics take fewer")
+    parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--noise", type=float, default=0.1, help="px per axis")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
