@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image
+from scipy import ndimage as ndi
 
 from soct.cli.app import run_app
 from soct.cli.main import run_guarded
@@ -111,6 +112,45 @@ def test_a_blank_image_is_named_and_lies_on_the_grid(tmp_path):
     error -= np.median(error, axis=0)
     assert np.abs(np.delete(error, 5, axis=0)).max() < 0.05
     assert np.abs(error[5]).max() < 8
+
+
+@pytest.mark.parametrize(
+    ("model", "shear", "most_px", "share"),
+    [("similarity", 0.0, 0.1, 0.1), ("affine", 0.02, 0.8, 0.65)],
+)
+def test_images_that_are_turned_and_sheared_get_maps_that_undo_it(
+    tmp_path, model, shear, most_px, share
+):
+    picture = scene((420, 520), 4)
+    places = np.array([(r * 140 + 10, c * 190 + 10) for r in range(2) for c in range(2)])
+    rng = np.random.default_rng(0)
+    truth = {}
+    for k, (y, x) in enumerate(places):
+        turn, scale = np.radians(rng.uniform(-0.7, 0.7)), 1 + rng.uniform(-0.004, 0.004)
+        c, s = scale * np.cos(turn), scale * np.sin(turn)
+        linear = np.array([[c, -s], [s, c]]) + shear * rng.uniform(-0.3, 0.3, (2, 2))
+        middle = np.array([120.0, 90.0])
+        truth[k] = np.column_stack([linear, middle + np.array([x, y]) - linear @ middle])
+        yy, xx = np.mgrid[:180, :240] + 0.5
+        at = truth[k] @ np.stack([xx.ravel(), yy.ravel(), np.ones(xx.size)])
+        image = ndi.map_coordinates(picture, [at[1] - 0.5, at[0] - 0.5], order=3)
+        tifffile.imwrite(tmp_path / f"{k}.tif", image.reshape(180, 240).astype(np.float32))
+    made = montage(tmp_path, grid=(2, 2), model=model)
+    assert made.maps is not None
+    assert made.maps.rms_px < 0.25 * made.maps.rigid_rms_px
+    # One map of the whole is free; what is left are errors of images to each other.
+    corners = np.array([(0, 0, 1), (240, 0, 1), (0, 180, 1), (240, 180, 1)], float)
+    got = np.concatenate([corners @ made.matrices[k].T for k in range(4)])
+    true = np.concatenate([corners @ truth[k].T for k in range(4)])
+    full = np.column_stack([got, np.ones(len(got))])
+    error = full @ np.linalg.lstsq(full, true, rcond=None)[0] - true
+    rigid = np.concatenate([corners[:, :2] + p[::-1] for p in made.placement.positions_px])
+    full = np.column_stack([rigid, np.ones(len(rigid))])
+    before = full @ np.linalg.lstsq(full, true, rcond=None)[0] - true
+    left = np.sqrt((error**2).sum(1).mean())
+    # In a grid of 2 x 2 only two sides of an image say how it is sheared.
+    assert left < most_px
+    assert left < share * np.sqrt((before**2).sum(1).mean())
 
 
 # -- What is written

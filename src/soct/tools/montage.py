@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,8 +31,12 @@ from soct.tools.montage_layout import (
 )
 from soct.tools.montage_output import Matrices, mosaic_frame
 
+if TYPE_CHECKING:
+    from soct.tools.montage_models import FittedMaps
+
 Model = Literal["rigid", "similarity", "affine"]
 _LOOSE_SCATTER_PX = 30.0
+_NEAR_SCATTER_PX = 3.0
 _FEW_MEASURED = 0.5
 _LEAST_ACCEPTED = 1 / 3
 _LISTED = 6
@@ -109,6 +113,8 @@ class Montage:
     notes: tuple[str, ...]
     warnings: tuple[str, ...]
     seconds: dict[str, float]
+    maps: FittedMaps | None = None
+    """How the images were turned, scaled or sheared; None for shifts."""
 
     @property
     def is_measured(self) -> bool:
@@ -157,7 +163,38 @@ def make_montage(
     _check_measured(images, layout, placement)
     matched = time.monotonic()
     seconds = {"layout": known - began, "match and place": matched - known}
-    return _finish(images, options, layout, placement, seconds)
+    made = _finish(images, options, layout, placement, seconds)
+    if options.model == "rigid":
+        return made
+    return _fit(made, options.model, progress(f"fitting each image ({options.model})"))
+
+
+def _fit(
+    made: Montage, model: Literal["similarity", "affine"], progress: Callable[[float], None]
+) -> Montage:
+    """Let every image turn, scale or shear."""
+    from soct.tools.montage_models import fit_maps
+
+    found = fit_maps(made.images, made.placement, made.positions_px, model, progress)
+    (x0, y0), _ = mosaic_frame(made.images.shape, found.matrices)
+    back = np.array([[0.0, 0.0, x0], [0.0, 0.0, y0]])
+    matrices = {i: m - back for i, m in found.matrices.items()}
+    corners = np.array([(matrices[i][1, 2], matrices[i][0, 2]) for i in range(len(made.images))])
+    fitted = replace(made, positions_px=corners, matrices=matrices, maps=found)
+    return replace(fitted, warnings=(*made.warnings, *_warnings_of_maps(fitted)))
+
+
+def _warnings_of_maps(made: Montage) -> list[str]:
+    names, maps = made.images.names, made.maps
+    assert maps is not None
+    found = []
+    lost = [names[i] for i in maps.unfitted if made.placement.measured[i]]
+    if lost:
+        found.append(f"no place in them could be matched, only moved: {listed(lost)}")
+    weak = [names[i] for i, _ in maps.weak]
+    if weak:
+        found.append(f"turned or scaled by weak links: {listed(weak)}")
+    return found
 
 
 def _layout(images: ImageSet, options: MontageOptions, progress: Progress) -> Layout:
@@ -218,12 +255,14 @@ def _place(
     found = place(nominal, layout.search_px, None)
     if found.measured.all():
         return found
-    again = [
-        place(_beside_measured(layout, found), layout.search_px, nominal_model(_LOOSE_SCATTER_PX))
-    ]
     if found.measured.mean() < _FEW_MEASURED:
-        again.append(place(nominal, None, None))
-    return max([found, *again], key=lambda p: int(p.measured.sum()))
+        wider = place(nominal, None, None)
+        return wider if wider.measured.sum() > found.measured.sum() else found
+    again = place(
+        _beside_measured(layout, found), layout.search_px, nominal_model(_NEAR_SCATTER_PX)
+    )
+    # Where some images show nothing, a second search would take chance for a match.
+    return again if again.measured.all() else found
 
 
 def _beside_measured(layout: Layout, found: Placement) -> NDArray[np.float64]:
@@ -363,6 +402,12 @@ def describe(made: Montage) -> list[str]:
             f"{measured} of {n} images placed by {accepted} of {total} matches, "
             f"RMS residual {placement.rms_residual_px:.3f} px"
         )
+        if made.maps is not None:
+            maps = made.maps
+            lines.append(
+                f"{made.options.model}: {maps.accepted} of {maps.points} places along the overlaps used, RMS residual "
+                f"{maps.rms_px:.3f} px ({maps.rigid_rms_px:.3f} px with shifts alone)"
+            )
     else:
         lines.append(f"{n} images placed as the positions file says")
     lines += [f"warning: {warning}" for warning in made.warnings]

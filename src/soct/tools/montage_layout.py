@@ -24,8 +24,7 @@ Order = Literal["rows", "snake-rows", "columns", "snake-columns"]
 Corner = Literal["top-left", "top-right", "bottom-left", "bottom-right"]
 ORDERS: tuple[Order, ...] = get_args(Order)
 CORNERS: tuple[Corner, ...] = get_args(Corner)
-_SIDE, _FEW_SIDE, _FEW = 170, 256, 60
-"""Longest side of images among which neighbours are looked for: all pairs of many, or of few."""
+_FEW_SIDE = 256
 _OVERLAP_SIDE = 512
 _SAMPLED = 8
 _CLEAR = 1.5
@@ -301,6 +300,11 @@ def _fits(
     return float(min(1.0, max(lead, 0.0) / 2.0))
 
 
+def reduced_side(n: int) -> int:
+    """Return the longest side of the copies among which neighbours of `n` images are looked for: time grows with the pairs."""
+    return _FEW_SIDE if n <= 60 else 170 if n <= 150 else 128
+
+
 def layout_from_images(
     images: ImageSet,
     *,
@@ -315,8 +319,7 @@ def layout_from_images(
         No two images match.
     """
     n = len(images)
-    side = _FEW_SIDE if n <= _FEW else _SIDE
-    small = np.stack([images.read_reduced(i, side) for i in range(n)])
+    small = np.stack([images.read_reduced(i, reduced_side(n)) for i in range(n)])
     factor = np.array(images.shape) / small.shape[1:]
     common = common_spectra(small, workers=workers)
     found = correlate_pairs(common, all_pairs(n), progress=progress, workers=workers)

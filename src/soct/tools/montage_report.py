@@ -139,6 +139,14 @@ def _overview(made: Montage, preview: FloatArray, name: str, encoder: ImageEncod
             ("Matches used", f"{accepted} of {total}"),
             ("RMS residual", number(placement.rms_residual_px, "px")),
         ]
+        if made.maps is not None:
+            told.append(
+                (
+                    f"RMS residual, {made.options.model}",
+                    f"{number(made.maps.rms_px, 'px')} of {made.maps.accepted} places "
+                    f"({number(made.maps.rigid_rms_px, 'px')} with shifts alone)",
+                )
+            )
     status = "warning" if made.warnings else "ok"
     words = "see below" if made.warnings else "nothing to look at"
     warnings = join(Markup("<li>{}</li>").format(text) for text in made.warnings)
@@ -214,7 +222,7 @@ def _seams(made: Montage, encoder: ImageEncoder) -> Markup:
 def _seam(made: Montage, k: int, why: str, encoder: ImageEncoder) -> Markup:
     placement, names = made.placement, made.images.names
     i, j = (int(v) for v in placement.pairs[k])
-    offset = made.positions_px[j] - made.positions_px[i]
+    offset = placement.positions_px[j] - placement.positions_px[i]
     first, second = shared_parts(made.images.read(i), made.images.read(j), offset)
     window = robust_window(first, second)
     shown = []
@@ -288,7 +296,7 @@ def _px(value: float) -> str:
 
 def _tiles(made: Montage) -> Markup:
     placement = made.placement
-    rows = []
+    rows: list[tuple[Cell | str, ...]] = []
     for i, name in enumerate(made.images.names[:_TABLE_ROWS]):
         y, x = (float(v) for v in made.positions_px[i])
         how = ["measured" if placement.measured[i] else "not measured"]
@@ -300,16 +308,28 @@ def _tiles(made: Montage) -> Markup:
                 Cell(_px(x), x),
                 Cell(_px(y), y),
                 Cell(number(float(placement.confidence[i])), float(placement.confidence[i])),
+                *_shape_cells(made, i),
                 str(int(made.group[i]) + 1) if made.group[i] >= 0 else "–",
                 ", ".join(how) if made.is_measured else "as given",
             )
         )
+    shape = () if made.maps is None else ("Turned (°)", "Scale")
     return table(
-        ("Image", "x (px)", "y (px)", "Confidence", "Group", "Placed"),
+        ("Image", "x (px)", "y (px)", "Confidence", *shape, "Group", "Placed"),
         rows,
         caption="Top-left corner of every image in the mosaic",
-        numeric=(1, 2, 3, 4),
+        numeric=range(1, 5 + len(shape)),
     )
+
+
+def _shape_cells(made: Montage, i: int) -> tuple[Cell, ...]:
+    """How an image was turned and scaled."""
+    if made.maps is None:
+        return ()
+    linear = made.matrices[i][:, :2]
+    turn = float(np.degrees(np.arctan2(linear[1, 0] - linear[0, 1], np.trace(linear))))
+    scale = float(np.sqrt(abs(np.linalg.det(linear))))
+    return Cell(_px(turn), turn), Cell(f"{scale:.5f}", scale)
 
 
 def _method(made: Montage, blend: float) -> Markup:
@@ -331,6 +351,12 @@ def _method(made: Montage, blend: float) -> Markup:
         if made.is_measured
         else "Positions were taken from the positions file as they are; nothing was matched."
     )
+    if made.maps is not None:
+        text += (
+            " Then windows along every overlap were matched by the SWIM method, and the maps of all images found that fit "
+            "them best, each drawn towards the mean shape as far as the noise of the matches asks for. Residuals, seams and "
+            "matches on this page are those of the shifts."
+        )
     return join([facts(told), Markup("<p>{}</p>").format(text)])
 
 

@@ -87,6 +87,7 @@ def as_json_object(made: Montage, files: list[str]) -> dict[str, Any]:
         "layout": made.layout.kind,
         "model": made.options.model,
         "rms_residual_px": _number(p.rms_residual_px),
+        "model_rms_residual_px": None if made.maps is None else _number(made.maps.rms_px),
         "notes": list(made.notes),
         "warnings": list(made.warnings),
         "tiles": [
@@ -98,6 +99,7 @@ def as_json_object(made: Montage, files: list[str]) -> dict[str, Any]:
                 "sigma_px": _number(p.sigma_px[i]),
                 "measured": bool(p.measured[i]),
                 "group": int(made.group[i]),
+                "matrix": [[_number(v) for v in row] for row in made.matrices[i]],
             }
             for i, (name, (y, x)) in enumerate(
                 zip(made.images.names, made.positions_px, strict=True)

@@ -184,6 +184,11 @@ def command(
         raise UsageError("--grid and --positions both say where images lie", expected="one of them")
     if no_match and (positions is None or pairs):
         raise UsageError("--no-match renders a positions file as it is", expected="--positions FILE, without --pairs")  # fmt: skip
+    if model != "rigid" and (no_match or whole_pixels):
+        raise UsageError(
+            f"--model {model} needs matches, and turned images are interpolated",
+            expected=f"--model {model} without --no-match and --whole-pixels",
+        )
     if out is None and not pairs and save_positions is None:
         raise UsageError(
             "Nothing is asked for", expected="-o OUT, --save-positions FILE or --pairs"
