@@ -54,8 +54,9 @@ def test_a_grid_of_which_only_its_size_is_known_is_placed_exactly(grid_folder):
     assert made.warnings == ()
 
 
-@pytest.mark.parametrize("order", ORDERS)
-@pytest.mark.parametrize("corner", CORNERS)
+@pytest.mark.parametrize(
+    ("order", "corner"), [*zip(ORDERS, CORNERS, strict=True), ("columns", "top-left")]
+)
 def test_order_and_corner_of_a_grid_are_told_by_the_images(tmp_path, grid_folder, order, corner):
     folder, true = grid_folder
     index = grid_index(3, 4, order, corner)
@@ -347,3 +348,17 @@ def test_real_tiles_are_exact_in_whole_pixels_by_grid_and_by_nothing(shared: Pat
         made = make_montage(images, options)
         assert error_of(made.positions_px, true) < 0.1
         assert made.placement.measured.all()
+
+
+@pytest.mark.data
+def test_a_half_blank_section_is_not_bent_by_chance_matches(shared: Path) -> None:
+    folder = shared / "data" / "tiles_brain_wsi"
+    if not folder.is_dir():
+        pytest.skip("the real tiles are not on this machine")
+    images = open_images([folder / f"C3-BrainSection00{k}.tif" for k in range(10, 28)])
+    made = make_montage(images, MontageOptions(grid=(2, 9), model="similarity"))
+    assert any("snake-rows from the top-left" in note for note in made.notes)
+    for i, matrix in made.matrices.items():
+        assert np.abs(matrix[:, :2] - np.eye(2)).max() <= 0.05, i
+    pitch = made.positions_px[9:][::-1] - made.positions_px[:9]
+    assert np.abs(pitch - (461, -8)).max() < 12

@@ -28,6 +28,12 @@ _MOST_WINDOWS = 8
 _FLOOR_PX = 0.02
 _UNKNOWN_PX = 0.2
 _HELD_IMAGES = 24
+_LEAST_PLACES = 2
+_MOST_BENT, _MOST_MOVED = 0.05, 0.1
+"""By how much a map may turn, scale or shear an image (5 %, 3 degrees), and move it against shifts (part of its size)."""
+
+Places = tuple[int, int, NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
+"""Two images, the same places in both, and their weights."""
 
 
 @dataclass(frozen=True)
@@ -113,29 +119,50 @@ def fit_maps(
     progress : callable
     """
     read = lru_cache(_HELD_IMAGES)(images.read)
-    placement = Placement()
     used = _worth_matching(rigid)
+    matches = []
     for done, k in enumerate(used, 1):
         i, j = (int(v) for v in rigid.pairs[k])
         offset = rigid.positions_px[j] - rigid.positions_px[i]
         first, second, weight = _match(read(i), read(j), offset, images.shape)
-        if len(first):
-            placement.addmatch(i, j, first, second, weight)
+        if len(first) >= _LEAST_PLACES:
+            matches.append((i, j, first, second, weight))
         progress(done / len(used))
-    matrices = {
+    given = {
         i: np.array([[1.0, 0.0, x], [0.0, 1.0, y]])
         for i, (y, x) in enumerate(positions_px.tolist())
     }
-    if not placement.tiles:
-        return FittedMaps(matrices, 0, 0, np.nan, np.nan, (), tuple(range(len(images))))
+    wild: set[int] = set()
+    while True:
+        kept = [m for m in matches if not wild & {m[0], m[1]}]
+        fitted = _solve(kept, given, images.shape, model)
+        more = {i for i, m in fitted.matrices.items() if _is_wild(m, given[i], images.shape)}
+        if not more:
+            return fitted
+        # Hardly anything holds such an image, and what does is chance: it stays where shifts have it.
+        wild |= more
+
+
+def _solve(
+    matches: list[Places],
+    given: dict[int, NDArray[np.float64]],
+    shape: tuple[int, int],
+    model: Literal["similarity", "affine"],
+) -> FittedMaps:
+    matrices = dict(given)
+    placement = Placement()
+    for match in matches:
+        placement.addmatch(*match)
+    if not matches:
+        return FittedMaps(matrices, 0, 0, np.nan, np.nan, (), tuple(given))
     with warnings.catch_warnings():
-        # What these warnings tell is told by name below and in the table of matches.
+        # What these warnings tell is told by name, and in the table of matches.
         warnings.simplefilter("ignore")
         placement.rigid()
         before = _rms(placement)
         found = placement.similarity() if model == "similarity" else placement.affine()
     maps = {_number(t): np.asarray(a, np.float64) for t, a in found.items()}
-    _put_groups(matrices, maps, placement, images.shape)
+    _put_groups(matrices, maps, placement, shape)
     residuals = placement.residuals
     return FittedMaps(
         matrices,
@@ -144,14 +171,24 @@ def fit_maps(
         _rms(placement),
         before,
         tuple((_number(t), why) for t, why in placement.weak.items()),
-        tuple(i for i in range(len(images)) if i not in maps),
+        tuple(i for i in given if i not in maps),
     )
+
+
+def _is_wild(
+    found: NDArray[np.float64], given: NDArray[np.float64], shape: tuple[int, int]
+) -> bool:
+    """Whether a map does more to an image than a microscope does."""
+    bent = np.abs(found[:, :2] - np.eye(2)).max()
+    middle = np.array([shape[1] / 2, shape[0] / 2, 1.0])
+    moved = np.abs((found - given) @ middle).max()
+    return bool(bent > _MOST_BENT or moved > _MOST_MOVED * max(shape))
 
 
 def _worth_matching(rigid: RigidPlacement) -> NDArray[np.int64]:
     """Pairs that show something, of images that shifts hold in one group."""
     group = rigid.group[rigid.pairs]
-    shows = np.array([r not in ("no data", "no tissue") for r in rigid.pair_reason])
+    shows = np.array([r in ("", "disagrees", "unsupported") for r in rigid.pair_reason])
     return np.flatnonzero(shows & (group[:, 0] == group[:, 1]) & (group[:, 0] >= 0))
 
 
