@@ -60,9 +60,9 @@ def command(
         str,
         typer.Option(
             "--order",
-            metavar="auto|rows|snake-rows|columns|snake-columns",
+            metavar="ORDER",
             parser=options.one_of("auto", "rows", "snake-rows", "columns", "snake-columns"),
-            help="Order of a grid; auto: the one whose neighbours match.",
+            help="Of a grid: rows, snake-rows, columns, snake-columns; auto: the one whose neighbours match.",
             rich_help_panel=_LAYOUT,
         ),
     ] = "auto",
@@ -70,9 +70,9 @@ def command(
         str,
         typer.Option(
             "--start",
-            metavar="auto|top-left|top-right|bottom-left|bottom-right",
+            metavar="CORNER",
             parser=options.one_of("auto", "top-left", "top-right", "bottom-left", "bottom-right"),
-            help="Corner of the first image of a grid.",
+            help="Of the first image of a grid: top-left, top-right, bottom-left, bottom-right; auto: measured.",
             rich_help_panel=_LAYOUT,
         ),
     ] = "auto",
