@@ -92,7 +92,7 @@ class Browser:
 
     @contextlib.contextmanager
     def open(
-        self, path: Path, *, width: int = 1280, script: bool = True, media: str = ""
+        self, path: Path, *, width: int = 1280, script: bool = True, media: str = "", requests: bool = False
     ) -> Iterator[Tab]:  # fmt: skip
         """Open a page in a tab of its own and wait until it has loaded.
 
@@ -104,11 +104,13 @@ class Browser:
         script : bool
             Whether the page may run JavaScript.
         media : {"", "screen", "print"}
+        requests : bool
+            Whether requests are told; each picture's data are told with its own, so this is not for nothing.
         """
         target = self.command("Target.createTarget", url="about:blank")["targetId"]
         session = self.command("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         tab = Tab(self, session, path.resolve().as_uri())
-        for domain in ("Page", "Runtime", "Log", "Network"):
+        for domain in ("Page", "Runtime", "Log", *(("Network",) if requests else ())):
             tab.command(f"{domain}.enable")
         tab.resize(width)
         tab.command("Emulation.setScriptExecutionDisabled", value=not script)

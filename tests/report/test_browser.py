@@ -65,6 +65,11 @@ BEYOND = """
   return true;
 }).map(e => e.outerHTML.slice(0, 160))
 """
+# What scrolls and cannot be scrolled by keyboard.
+STUCK = """
+[...document.querySelectorAll('main *')].filter(e => e.scrollWidth > e.clientWidth + 1 && getComputedStyle(e).overflowX === 'auto'
+  && !(e.hasAttribute('tabindex') || e.querySelector('a[href]'))).map(e => e.outerHTML.slice(0, 160))
+"""
 # One mark for each place where Tab should stop: a group of radio buttons is one.
 STOPS = """
 (() => { const groups = new Set(); let n = 0;
@@ -142,7 +147,7 @@ def test_the_checks_find_what_is_planted(browser, axe, tmp_path):
         '<div style="width:3000px">wide</div><p style="visibility:hidden">gone</p><button style="outline:0">b</button>'
         "<script>fetch('http://example.invalid/x'); console.error('told'); missing()</script>"
     )
-    with browser.open(planted(tmp_path, body)) as tab:
+    with browser.open(planted(tmp_path, body), requests=True) as tab:
         if axe is not None:
             found = {text.split(":")[0] for text in findings(tab, axe)}
             assert found >= {"critical, image-alt", "serious, color-contrast"}
@@ -172,7 +177,7 @@ class Seen:
 
 @cache
 def _look(browser: Browser, path: Path, axe: str | None) -> Seen:
-    with browser.open(path) as tab:
+    with browser.open(path, requests=True) as tab:
         seen = Seen(
             tab.errors(),
             tab.requests(),
@@ -181,7 +186,10 @@ def _look(browser: Browser, path: Path, axe: str | None) -> Seen:
         tab.evaluate(UNFOLD)
         for width in (400, 1280):
             tab.resize(width)
-            seen.beyond[f"{width} px"] = tab.evaluate(BEYOND)
+            tab.evaluate(
+                "new Promise(requestAnimationFrame).then(() => new Promise(requestAnimationFrame))"
+            )
+            seen.beyond[f"{width} px"] = tab.evaluate(BEYOND) + tab.evaluate(STUCK)
         seen.pale = tab.evaluate(PALE)
         seen.errors += tab.errors()
         if axe is not None:
@@ -221,7 +229,7 @@ def test_without_script_all_text_and_all_pictures_are_there(seen):
     assert seen.unseen["screen"] == []
 
 
-def test_no_page_scrolls_sideways(seen):
+def test_no_page_scrolls_sideways_and_what_does_is_reached_by_keyboard(seen):
     assert (seen.beyond["400 px"], seen.beyond["1280 px"]) == ([], [])
 
 
@@ -287,7 +295,7 @@ def test_a_hundred_slices_of_a_hundred_tiles_open_within_two_seconds(browser, tm
     assert path.stat().st_size < 15_000_000
     taken = []
     for _ in range(3):
-        with browser.open(path) as tab:
+        with browser.open(path, requests=True) as tab:
             taken.append(tab.evaluate("performance.getEntriesByType('navigation')[0].loadEventEnd"))
             assert tab.errors() == []
             assert tab.requests() == []

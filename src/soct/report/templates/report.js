@@ -36,6 +36,13 @@ for (const table of document.querySelectorAll("table.sortable")) {
     table.parentElement.before(field);
   }
 }
+// A chart that is wider than its place is scrolled by keyboard too; one that is not, is no stop on the way.
+const watch = new ResizeObserver((changed) => {
+  for (const { target } of changed) {
+    if (target.scrollWidth > target.clientWidth) target.tabIndex = 0; else target.removeAttribute("tabindex");
+  }
+});
+for (const drawing of document.querySelectorAll(".drawing")) watch.observe(drawing);
 const unfold = () => {
   const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
   for (let part = target; part; part = part.parentElement) if (part.tagName === "DETAILS") part.open = true;
