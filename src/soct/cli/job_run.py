@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from soct.cli.terminal import data, data_json, words
+from soct.cli.terminal import data, data_json, tell_first_run, words
 from soct.errors import ExitCode, InputError, QualityError
 from soct.pipeline.quantities import format_size
 from soct.pipeline.resources import least_memory
@@ -90,13 +90,11 @@ def run_job(asked: Asked, *, fail_on_quality: bool = False) -> int:
         A metric is in error, and `fail_on_quality` is set.
     """
     from soct.cli.progress import follow
-    from soct.compute import caches
     from soct.pipeline.runner import run
 
     profile = load(asked)
     request = prepare(asked, profile)
-    if not caches.holds_kernels():
-        words("note: first run after an install: compiling takes a minute or two, this once")
+    tell_first_run()
     _start_workers(request)
     with follow(profile.site.log_level) as listener:
         outcome = run(request, listener)

@@ -76,6 +76,14 @@ def telling_progress(clock: Callable[[], float] = time.monotonic) -> Callable[[f
     return tell
 
 
+def tell_first_run() -> None:
+    """Say that compiling takes its time, where nothing has been compiled yet."""
+    from soct.compute import caches
+
+    if not caches.holds_kernels():
+        words("note: first run after an install: compiling takes a minute or two, this once")
+
+
 def data(*lines: str) -> None:
     """Write lines of the result to stdout, escaped as `words` are; each stays one line."""
     _write(sys.stdout, lines, keep="")

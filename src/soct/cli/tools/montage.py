@@ -171,7 +171,7 @@ def command(
     channels). Without --grid and --positions all pairs of images are compared to find which are neighbours; what
     nothing joins is laid out apart, and named.
     """
-    from soct.cli.terminal import words
+    from soct.cli.terminal import tell_first_run, words
     from soct.compute import caches
     from soct.compute.threads import available_cpus
     from soct.errors import UsageError
@@ -198,6 +198,7 @@ def command(
     h, w = found.shape
     grey = ", colours as their mean" if any(i.colours > 1 for i in found.images) else ""
     words(f"{len(found)} images of {w} x {h} pixels, {found.dtype}{grey}")
+    tell_first_run()
     made = make_montage(
         found,
         MontageOptions(
