@@ -115,6 +115,27 @@ def test_a_blank_image_is_named_and_lies_on_the_grid(tmp_path):
     assert np.abs(error[5]).max() < 8
 
 
+def test_an_image_that_is_turned_is_named_with_the_way_out(tmp_path):
+    draw_mosaic(tmp_path, 3, 3)
+    straight = montage(tmp_path, grid=(3, 3))
+    middle = tmp_path / "tile5.tif"
+    turned = ndi.rotate(tifffile.imread(middle), 1.5, reshape=False, order=3, mode="nearest")
+    tifffile.imwrite(middle, turned)
+    assert straight.warnings == ()
+    (told,) = montage(tmp_path, grid=(3, 3)).warnings
+    assert "tile5.tif" in told
+    assert "--model similarity" in told
+
+
+def test_a_grid_given_the_wrong_way_round_is_doubted(tmp_path, grid_folder):
+    folder, _ = grid_folder
+    try:
+        notes = montage(folder, grid=(4, 3)).notes
+    except InputError:
+        return
+    assert any("is a grid of 4x3 right?" in note for note in notes)
+
+
 @pytest.mark.parametrize(
     ("model", "shear", "most_px", "share"),
     [("similarity", 0.0, 0.1, 0.1), ("affine", 0.02, 0.8, 0.65)],

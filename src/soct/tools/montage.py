@@ -39,6 +39,8 @@ _LOOSE_SCATTER_PX = 30.0
 _NEAR_SCATTER_PX = 3.0
 _FEW_MEASURED = 0.5
 _LEAST_ACCEPTED = 1 / 3
+_CLEAR_SNR = 8.0
+"""Peaks of chance hardly reach it."""
 _LISTED = 6
 
 
@@ -362,7 +364,29 @@ def _warnings(made: Montage) -> list[str]:
     if weak:
         shown = [f"{names[i]} ({placement.confidence[i]:.2f})" for i in weak]
         found.append(f"hang on weak links (confidence below 0.5): {listed(shown)}")
+    turned = _contested(placement)
+    if turned and made.options.model == "rigid":
+        shown = [f"{names[i]} ({lost} of {total})" for i, lost, total in turned]
+        found.append(
+            "half or more of their clear matches disagree with where they lie, as of images that are turned, scaled or "
+            f"distorted (try --model similarity): {listed(shown)}"
+        )
     return found
+
+
+def _contested(placement: Placement) -> list[tuple[int, int, int]]:
+    """Return ``(image, clear matches set aside, all its clear matches)`` where half or more were set aside."""
+    clear = placement.pair_snr >= _CLEAR_SNR
+    aside = clear & np.array([reason == "disagrees" for reason in placement.pair_reason], bool)
+    kept = clear & placement.pair_accepted
+    n = len(placement.positions_px)
+    lost, used = (
+        np.bincount(placement.pairs[which].ravel(), minlength=n) for which in (aside, kept)
+    )
+    return [
+        (int(i), int(lost[i]), int(lost[i] + used[i]))
+        for i in np.flatnonzero(placement.measured & (lost >= 2) & (lost >= used))
+    ]
 
 
 def _groups_apart(made: Montage) -> list[str]:

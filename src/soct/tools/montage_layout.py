@@ -264,6 +264,8 @@ def choose_order(
             len(common.spectra), "Look at --grid; name the order with --order and --start."
         )
     told = f"order {best[0]} from the {best[1]}: {scores[best]:.0f} of {tried} neighbours looked at fit"
+    if scores[best] < tried / 2:
+        told += f" (few: is a grid of {grid[0]}x{grid[1]} right?)"
     second = next((k for k in ranked[1:] if scores[k] < scores[best] or k[0] != best[0]), None)
     if second is not None:
         told += f", {scores[second]:.0f} for {second[0]} from the {second[1]}"

@@ -8,7 +8,7 @@ turned, the shifts of their sides disagree, and the maps put that right.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
@@ -49,7 +49,7 @@ class FittedMaps:
     rms_px : float
         Root mean square residual of the accepted ones.
     rigid_rms_px : float
-        The same with shifts alone.
+        Of the same places with shifts alone.
     weak : tuple of (int, str)
         Images that hang on weak links, and why.
     unfitted : tuple of int
@@ -158,8 +158,7 @@ def _solve(
     with warnings.catch_warnings():
         # What these warnings tell is told by name, and in the table of matches.
         warnings.simplefilter("ignore")
-        placement.rigid()
-        before = _rms(placement)
+        shifts = placement.rigid()
         found = placement.similarity() if model == "similarity" else placement.affine()
     maps = {_number(t): np.asarray(a, np.float64) for t, a in found.items()}
     _put_groups(matrices, maps, placement, shape)
@@ -169,7 +168,7 @@ def _solve(
         len(residuals),
         sum(r.accepted for r in residuals),
         _rms(placement),
-        before,
+        _rms_of_shifts(placement, shifts),
         tuple((_number(t), why) for t, why in placement.weak.items()),
         tuple(i for i in given if i not in maps),
     )
@@ -201,7 +200,10 @@ def _match(
     middles, size = overlap_windows(offset, shape)
     at, there, weights = [], [], []
     for middle in middles:
-        p1, p2 = matcher.refine(middle, middle - offset[::-1], size, 3, 0.02)
+        with warnings.catch_warnings():
+            # A window that shows nothing has an SNR of 0, and is left out below.
+            warnings.simplefilter("ignore", UserWarning)
+            p1, p2 = matcher.refine(middle, middle - offset[::-1], size, 3, 0.02)
         moved = np.abs(p1 - middle).max()
         if matcher.snr < _LEAST_SNR or moved > min(size) / 4:
             continue
@@ -221,6 +223,16 @@ def _number(tile: Hashable) -> int:
 def _rms(placement: Placement) -> float:
     found = [r.residual_px for r in placement.residuals if r.accepted]
     return float(np.sqrt(np.mean(np.square(found)))) if found else float("nan")
+
+
+def _rms_of_shifts(placement: Placement, shifts: Mapping[Hashable, tuple[float, float]]) -> float:
+    """Return what shifts leave of the places that the maps use: those that shifts set aside count too."""
+    left = [
+        np.subtract(shifts[r.t1], shifts[r.t2]) + np.subtract(r.p1, r.p2)
+        for r in placement.residuals
+        if r.accepted
+    ]
+    return float(np.sqrt(np.mean(np.square(np.hypot(*np.transpose(left)))))) if left else np.nan
 
 
 def _put_groups(
