@@ -26,6 +26,7 @@ from soct.formats.conversion import new_place
 from soct.formats.ngff import Level, group_metadata, multiscales
 from soct.formats.shards import ShardAssembler, balanced, pack_stored
 from soct.formats.tiles import shown
+from soct.formats.volume_sink import suffix_of
 from soct.formats.zarr_array import create_array, json_bytes
 from soct.space import Array, FloatArray, Voxel
 
@@ -92,15 +93,7 @@ def flat_suffix(path: Path) -> str:
     UsageError
         It has none of them.
     """
-    name = path.name.lower()
-    for suffix in SUFFIXES:
-        if name.endswith(suffix) and len(name) > len(suffix):
-            return suffix
-    raise UsageError(
-        "soct does not write pictures of this kind by bands",
-        file=shown(path),
-        expected=f"a name that ends with {', '.join(SUFFIXES)}",
-    )
+    return suffix_of(path, SUFFIXES, "pictures of this kind by bands")
 
 
 def write_flat(path: Path, spec: FlatSpec, bands: Iterable[Band]) -> None:

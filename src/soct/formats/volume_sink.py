@@ -9,7 +9,7 @@ from __future__ import annotations
 import gzip
 import struct
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -81,22 +81,24 @@ class VolumeSpec:
         return make_affine(self.orientation or "SAR", self.voxel_um, self.translation_um)
 
 
-def suffix_of(path: Path) -> str:
-    """Return which of `SUFFIXES` a name has.
+def suffix_of(
+    path: Path, suffixes: Sequence[str] = SUFFIXES, kind: str = "volumes of this kind"
+) -> str:
+    """Return which of the suffixes of written files a name has.
 
     Raises
     ------
     UsageError
-        It has none of them.
+        It has none of them: soct does not write such a `kind`.
     """
     name = path.name.lower()
-    for suffix in SUFFIXES:
+    for suffix in suffixes:
         if name.endswith(suffix) and len(name) > len(suffix):
             return suffix
     raise UsageError(
-        "soct does not write volumes of this kind",
+        f"soct does not write {kind}",
         file=shown(path),
-        expected=f"a name that ends with {', '.join(SUFFIXES)}",
+        expected=f"a name that ends with {', '.join(suffixes)}",
     )
 
 

@@ -68,14 +68,13 @@ def find_problems(view: RunView, headlines: Sequence[Headline]) -> tuple[Problem
         *_failures(view),
         *_input_problems(view.acquisition),
         *_missing_slices(view),
-        *_metrics(view),
+        *_with_warnings(_metrics(view), _warnings(view)),
         *_counted_headlines(view, headlines),
-        *_warnings(view),
         *_exclusions(view),
         *_corrections(view),
         *_fallbacks(view),
     ]
-    found = sorted(_fold_warnings(found), key=lambda p: (-p.rank, p.what, p.where))
+    found.sort(key=lambda p: (-p.rank, p.what, p.where))
     return tuple(_one_per_cause(found))
 
 
@@ -84,13 +83,7 @@ def _one_per_cause(problems: Iterable[Problem]) -> list[Problem]:
     told: list[Problem] = []
     for problem in problems:
         for k, worse in enumerate(told):
-            lines = {s[0] for s in worse.settings} & {s[0] for s in problem.settings}
-            slices = {i for unit in worse.units for i in unit}
-            if (
-                (worse.metric and problem.metric and lines and problem.units)
-                and worse.step != problem.step
-                and {i for unit in problem.units for i in unit} == slices != set()
-            ):
+            if _have_one_cause(worse, problem):
                 also = f"{problem.what}: {problem.evidence}"
                 told[k] = replace(worse, evidence=f"{worse.evidence}. {also}")
                 break
@@ -99,16 +92,25 @@ def _one_per_cause(problems: Iterable[Problem]) -> list[Problem]:
     return told
 
 
-def _fold_warnings(problems: Sequence[Problem]) -> list[Problem]:
+def _have_one_cause(first: Problem, second: Problem) -> bool:
+    if not (first.metric and second.metric) or first.step == second.step:
+        return False
+    slices, others = ({i for unit in p.units for i in unit} for p in (first, second))
+    lines, other_lines = ({key for key, _, _ in p.settings} for p in (first, second))
+    return bool(slices) and slices == others and not lines.isdisjoint(other_lines)
+
+
+def _with_warnings(metrics: Iterable[Problem], warnings: Iterable[Problem]) -> list[Problem]:
     """Put what a step says of the very units whose metric is beyond its limit with that metric: one finding."""
-    folded = list(problems)
-    for said in [p for p in problems if p.rank == _WARNING and p.step and p.units]:
-        for k, of in enumerate(folded):
-            if of.metric and of.step == said.step and set(of.units) == set(said.units):
-                folded[k] = replace(of, evidence=f"{of.evidence}; {said.evidence}")
-                folded.remove(said)
+    found, alone = list(metrics), []
+    for said in warnings:
+        for k, of in enumerate(found):
+            if said.units and of.step == said.step and set(of.units) == set(said.units):
+                found[k] = replace(of, evidence=f"{of.evidence}; {said.evidence}")
                 break
-    return folded
+        else:
+            alone.append(said)
+    return found + alone
 
 
 def _failures(view: RunView) -> Iterable[Problem]:
