@@ -1,0 +1,33 @@
+"""Align and reconstruct tomographic projections, with the names of toupy.
+
+Scripts written for ``toupy.registration`` run after a change of the import line::
+
+    from soct.tomography import alignprojections_vertical, alignprojections_horizontal
+
+A stack is ``(n, rows, cols)``: projections, vertical, horizontal (the detector). A sinogram is ``(detector, angle)``. A
+``shiftstack`` is ``(2, n)``, vertical and horizontal, in pixels, and says where the object lies:
+``aligned[k] = measured[k + s]``. The rotation axis is a detector coordinate in pixels (0 is the centre of the first pixel);
+where nothing is said it is ``cols // 2``. Angles are in degrees or radians (``theta_unit``: ``auto``, ``rad``, ``deg``;
+``auto`` takes a span of at most 2 pi for radians). No function here prompts, plots or prints.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+_HOMES: dict[str, str] = {}
+"""The module of each public name."""
+
+__all__: list[str] = []
+
+
+def __getattr__(name: str) -> Any:
+    """Import a function when it is first used: scipy and numba take a good part of a second."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(_HOMES)
