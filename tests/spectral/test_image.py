@@ -134,7 +134,7 @@ def test_an_unreadable_file_is_one_clear_error(tmp_path, name):
 
 def test_a_cut_file_and_a_stack_of_planes_are_errors(tmp_path):
     tifffile.imwrite(tmp_path / "stack.tif", np.zeros((7, 20, 30), np.uint8))
-    with pytest.raises(InputError, match="7 pages"):
+    with pytest.raises(InputError, match="7 planes"):
         Image(tmp_path / "stack.tif")
     Image(np.random.default_rng(1).random((90, 90))).save(tmp_path / "whole.png")
     (tmp_path / "cut.png").write_bytes((tmp_path / "whole.png").read_bytes()[:900])

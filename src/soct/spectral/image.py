@@ -58,7 +58,7 @@ def to_brightness(data: NDArray[Any]) -> FloatArray:
     if values.ndim == 3:
         colours = 1 if values.shape[2] <= 2 else 3
         values = values[..., :colours].mean(axis=2)
-    return values / np.float32(_FULL_SCALE.get(data.dtype, 1.0))
+    return values / np.float32(_FULL_SCALE.get(data.dtype.newbyteorder("="), 1.0))
 
 
 def as_size(siz: Any, name: str = "siz") -> tuple[int, int]:
@@ -97,9 +97,9 @@ class Image(_Base):
     def __new__(cls, source: str | Path | ArrayLike) -> Image:
         """Read or copy."""
         if isinstance(source, str | Path):
-            from soct.formats.pictures import read_picture
+            from soct.formats.plain_images import read_pixels
 
-            source = read_picture(source)
+            source = read_pixels(source)
         return to_brightness(np.asarray(source)).view(cls)
 
     @classmethod
@@ -136,6 +136,13 @@ class Image(_Base):
             ``.tif`` keeps every value (32-bit floating point); ``.png`` and ``.jpg`` are of 8 bit, brightness clipped to 0 to 1.
         qual : int, optional
             Of a JPEG, 1 to 100.
+
+        Raises
+        ------
+        FileNotFoundError
+            The folder does not exist.
+        soct.errors.UsageError
+            The suffix or the quality is none of these.
         """
         from soct.formats.pictures import write_picture
 
