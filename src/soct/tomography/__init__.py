@@ -16,10 +16,26 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-_HOMES: dict[str, str] = {}
+_HOMES: dict[str, str] = {
+    "ConvergenceWarning": "notices",
+    "ShiftFunc": "shifts",
+    "TomographyWarning": "notices",
+    "TruncationWarning": "notices",
+    "compute_aligned_horizontal": "aligned",
+    "compute_aligned_sino": "aligned",
+    "compute_aligned_stack": "aligned",
+}
 """The module of each public name."""
 
-__all__: list[str] = []
+__all__ = [
+    "ConvergenceWarning",
+    "ShiftFunc",
+    "TomographyWarning",
+    "TruncationWarning",
+    "compute_aligned_horizontal",
+    "compute_aligned_sino",
+    "compute_aligned_stack",
+]
 
 
 def __getattr__(name: str) -> Any:
