@@ -21,9 +21,11 @@ _HOMES: dict[str, str] = {
     "ShiftFunc": "shifts",
     "TomographyWarning": "notices",
     "TruncationWarning": "notices",
+    "back_project": "radon",
     "compute_aligned_horizontal": "aligned",
     "compute_aligned_sino": "aligned",
     "compute_aligned_stack": "aligned",
+    "project": "radon",
 }
 """The module of each public name."""
 
@@ -32,9 +34,11 @@ __all__ = [
     "ShiftFunc",
     "TomographyWarning",
     "TruncationWarning",
+    "back_project",
     "compute_aligned_horizontal",
     "compute_aligned_sino",
     "compute_aligned_stack",
+    "project",
 ]
 
 

@@ -1,0 +1,189 @@
+"""Project images to sinograms and back: parallel beams, on the processors.
+
+Pixel ``(row, column)`` of an image lies at the detector coordinate
+``t = axis + (column - columns // 2) cos(angle) - (row - rows // 2) sin(angle)``: the geometry of scikit-image's ``radon`` and
+``iradon``. `axis` is ``detectors // 2`` unless told otherwise; one per projection shifts each of them without interpolating the
+sinogram.
+
+A pixel spreads over the detector as a triangle around its `t`. For projections the triangle's half width is
+``max(|cos|, |sin|)``: the line integral through the image interpolated linearly along the nearer axis (Joseph, 1982), even for an
+even image whatever the angle. Back-projections interpolate linearly between detector pixels (half width 1), so that an even
+sinogram gives an even image. No triangle does both; ``matched=True`` back-projects with those of `project`, as its exact
+transpose. A pixel's mass and its place are kept in all of them: there is no shift that depends on the angle.
+
+Arrays are float32 if they come as such, else float64.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import get_num_threads
+from numpy.typing import ArrayLike, NDArray
+
+from soct.tomography import radon_kernels
+
+Array = NDArray[Any]
+
+PHASES = 16
+"""Parts into which the spacing of image lines on the detector is divided; they round a triangle's tip by one part."""
+
+
+def floating(array: ArrayLike) -> Array:
+    """Return an array as float32 if it is of that type, else as float64."""
+    values = np.asarray(array)
+    return values if values.dtype == np.float32 else values.astype(np.float64, copy=False)
+
+
+def check_angles(angles: ArrayLike) -> Array:
+    """Return angles ``(n,)`` in radians as float64, checked."""
+    values = np.asarray(angles, np.float64)
+    if values.ndim != 1 or not np.isfinite(values).all():
+        raise ValueError("angles must be one finite number per projection (radians)")
+    return values
+
+
+def axis_positions(axis: ArrayLike | None, detectors: int, n: int) -> Array:
+    """Return the rotation axis of each projection, ``(n,)``: one for all, one for each, or the middle."""
+    values = np.asarray(detectors // 2 if axis is None else axis, np.float64)
+    if values.ndim > 1 or (values.ndim == 1 and values.size != n) or not np.isfinite(values).all():
+        raise ValueError(f"axis must be one finite number, or one for each of {n} projections")
+    return np.ascontiguousarray(np.broadcast_to(values, (n,)))
+
+
+def project(
+    image: ArrayLike,
+    angles: ArrayLike,
+    *,
+    detectors: int | None = None,
+    axis: ArrayLike | None = None,
+) -> Array:
+    """Return line integrals of an image; what leaves the detector is lost.
+
+    Parameters
+    ----------
+    image : array (rows, columns) or (slices, rows, columns)
+        The rotation axis is at pixel ``(rows // 2, columns // 2)``.
+    angles : array (n,)
+        Radians.
+    detectors : int, optional
+        Length of the sinogram; as the image is wide unless told otherwise.
+    axis : float or array (n,), optional
+        Detector coordinate of the rotation axis, for all projections or for each; ``detectors // 2`` unless told otherwise.
+
+    Returns
+    -------
+    array (detectors, n) or (slices, detectors, n)
+        In units of the image times pixels.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> image = np.zeros((8, 8))
+    >>> image[4, 6] = 1.0
+    >>> project(image, [0.0, np.pi / 2, np.pi]).argmax(axis=0)
+    array([6, 4, 2])
+    """
+    values = floating(image)
+    if values.ndim not in (2, 3) or 0 in values.shape:
+        raise ValueError(
+            f"project takes an image (rows, columns) or several of one shape, not {values.shape}"
+        )
+    angles = check_angles(angles)
+    detectors = values.shape[-1] if detectors is None else int(detectors)
+    if detectors < 1:
+        raise ValueError(f"detectors must be at least 1, not {detectors}")
+    slices = np.ascontiguousarray(values.reshape(-1, *values.shape[-2:]))
+    turned = np.ascontiguousarray(slices.transpose(0, 2, 1))
+    out = np.empty((len(slices), angles.size, detectors), values.dtype)
+    centre = axis_positions(axis, detectors, angles.size)
+    radon_kernels.project_slices(slices, turned, angles, centre, True, PHASES, out)
+    return np.ascontiguousarray(out.transpose(0, 2, 1)).reshape(
+        *values.shape[:-2], detectors, angles.size
+    )
+
+
+def back_project(
+    sinogram: ArrayLike,
+    angles: ArrayLike,
+    *,
+    size: int | tuple[int, int] | None = None,
+    axis: ArrayLike | None = None,
+    radius: float | None = None,
+    matched: bool = False,
+) -> Array:
+    """Return, per pixel, the sum of all projections where they see it; 0 is added beyond the detector.
+
+    Parameters
+    ----------
+    sinogram : array (detectors, n) or (slices, detectors, n)
+    angles : array (n,)
+        Radians.
+    size : int or (int, int), optional
+        Rows and columns of the image; as the detector is long unless told otherwise.
+    axis : float or array (n,), optional
+        As in `project`.
+    radius : float, optional
+        Pixels farther from pixel ``(rows // 2, columns // 2)`` stay 0.
+    matched : bool
+        Be the exact transpose of `project`, for iterative methods, rather than interpolate linearly.
+
+    Returns
+    -------
+    array (rows, columns) or (slices, rows, columns)
+    """
+    values = floating(sinogram)
+    if values.ndim not in (2, 3) or 0 in values.shape:
+        raise ValueError(
+            f"back_project takes a sinogram (detectors, n) or several of one shape, not {values.shape}"
+        )
+    detectors, n = values.shape[-2:]
+    angles = check_angles(angles)
+    if angles.size != n:
+        raise ValueError(f"{angles.size} angles were given for {n} projections")
+    rows, columns = image_shape(size, detectors)
+    projections = np.ascontiguousarray(values.reshape(-1, detectors, n).transpose(0, 2, 1))
+    image = back_project_slices(
+        projections,
+        angles,
+        axis_positions(axis, detectors, n),
+        (rows, columns),
+        float(sum((rows, columns)) if radius is None else radius),
+        matched,
+    )
+    return image.reshape(*values.shape[:-2], rows, columns)
+
+
+def image_shape(size: int | tuple[int, int] | None, detectors: int) -> tuple[int, int]:
+    """Return rows and columns of the image that a sinogram gives."""
+    if size is None:
+        return detectors, detectors
+    rows, columns = (size, size) if isinstance(size, int | np.integer) else size
+    if rows < 1 or columns < 1:
+        raise ValueError(f"size must be at least 1 pixel, not {size}")
+    return int(rows), int(columns)
+
+
+def back_project_slices(
+    projections: Array,
+    angles: Array,
+    axis: Array,
+    shape: tuple[int, int],
+    radius: float,
+    matched: bool = False,
+) -> Array:
+    """Return images ``(slices, rows, columns)`` of projections ``(slices, n, detectors)``, all arrays contiguous."""
+    rows, columns = shape
+    slices = len(projections)
+    out = np.zeros((slices, rows, columns), projections.dtype)
+    turned = np.zeros((slices, columns, rows), projections.dtype)
+    if slices >= 2 * get_num_threads():
+        radon_kernels.back_project_many(
+            projections, angles, axis, matched, radius, PHASES, out, turned
+        )
+    else:
+        for one, image, other in zip(projections, out, turned, strict=True):
+            radon_kernels.back_project_one(one, angles, axis, matched, radius, PHASES, image, other)
+    out += turned.transpose(0, 2, 1)
+    return out

@@ -1,0 +1,256 @@
+"""Compiled kernels that project images and back-project sinograms; `soct.tomography.radon` says what they compute.
+
+Lines of the image (rows, or columns where the angle is steep) all cross the detector with the same spacing, in another phase. So a
+projection is first interpolated at that spacing in several phases (its table), and a line is the blend of two of them: no look-up per
+pixel, and the processor works on eight pixels at a time. Projecting does the same the other way round. Positions are computed in
+double precision whatever the arrays hold. Every sum is taken in one order: results do not depend on the number of threads or on how
+many slices are given at once.
+
+The kernels for a GPU are those of `soct.tomography.radon_arrays`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit, prange
+
+_ANGLES_AT_ONCE = 8
+
+
+@njit(cache=True, nogil=True)
+def _line_geometry(
+    angle: float, rows: int, columns: int
+) -> tuple[bool, float, float]:  # pragma: no cover - compiled
+    """Whether lines are rows; detector pixels per sample of a line; samples by which a line lags the one before."""
+    c, s = np.cos(angle), np.sin(angle)
+    if abs(c) >= abs(s):
+        return True, c, -s / c
+    return False, -s, -c / s
+
+
+@njit(cache=True, nogil=True)
+def _table_range(
+    slope: float, lines: int, samples: int
+) -> tuple[int, int]:  # pragma: no cover - compiled
+    """First sample position that any line has, and how many positions there are."""
+    a = -(lines // 2) * slope
+    b = (lines - 1 - lines // 2) * slope
+    first = int(np.floor(min(a, b))) - samples // 2
+    last = int(np.floor(max(a, b))) - samples // 2 + samples
+    return first, last - first + 1
+
+
+@njit(cache=True, nogil=True)
+def _line_place(
+    line: int, lines: int, samples: int, slope: float, first: int, phases: int
+) -> tuple[int, int, float]:  # pragma: no cover - compiled
+    """Where a line begins in the table, and between which phases it lies."""
+    start = (line - lines // 2) * slope
+    whole = np.floor(start)
+    part = (start - whole) * phases
+    phase = min(int(part), phases - 1)
+    return int(whole) - samples // 2 - first, phase, part - phase
+
+
+@njit(cache=True, nogil=True)
+def _triangle(t: float, half: float) -> tuple[int, float, float]:  # pragma: no cover - compiled
+    """Return the detector pixel below `t`, its weight and that of the next one."""
+    i = int(np.floor(t))
+    f = (t - i) / half
+    g = (i + 1 - t) / half
+    return i, max(1.0 - f, 0.0) / half, max(1.0 - g, 0.0) / half
+
+
+@njit(cache=True, nogil=True)
+def _seen(
+    offset: float, step: float, detectors: int, length: int
+) -> tuple[int, int]:  # pragma: no cover - compiled
+    """Which positions of a table row (at ``offset + j step``) may touch the detector."""
+    a = (-1.0 - offset) / step
+    b = (detectors - offset) / step
+    lo = int(max(np.floor(min(a, b)), 0.0))
+    hi = int(min(np.ceil(max(a, b)) + 1.0, float(length)))
+    return min(lo, length), max(hi, 0)
+
+
+@njit(cache=True, nogil=True)
+def _fill_table(
+    values: Any, axis: float, step: float, half: float, first: int, length: int, table: Any
+) -> None:  # pragma: no cover - compiled
+    """Interpolate one projection at the samples of a line, in every phase."""
+    phases = table.shape[0] - 1
+    detectors = values.size
+    for phase in range(phases + 1):
+        offset = axis + (first + phase / phases) * step
+        lo, hi = _seen(offset, step, detectors, length)
+        table[phase, :lo] = 0
+        table[phase, hi:length] = 0
+        for j in range(lo, hi):
+            i, below, above = _triangle(offset + j * step, half)
+            total = 0.0
+            if 0 <= i < detectors:
+                total += below * values[i]
+            if 0 <= i + 1 < detectors:
+                total += above * values[i + 1]
+            table[phase, j] = total
+
+
+@njit(cache=True, nogil=True)
+def _fold_table(
+    table: Any, axis: float, step: float, half: float, first: int, length: int, out: Any
+) -> None:  # pragma: no cover - compiled
+    """Collect what lines left in a table on the detector: the transpose of `_fill_table`."""
+    phases = table.shape[0] - 1
+    detectors = out.size
+    for phase in range(phases + 1):
+        offset = axis + (first + phase / phases) * step
+        lo, hi = _seen(offset, step, detectors, length)
+        for j in range(lo, hi):
+            i, below, above = _triangle(offset + j * step, half)
+            if 0 <= i < detectors:
+                out[i] += below * table[phase, j]
+            if 0 <= i + 1 < detectors:
+                out[i + 1] += above * table[phase, j]
+
+
+@njit(cache=True, nogil=True)
+def _span(
+    line: int, lines: int, samples: int, radius: float
+) -> tuple[int, int]:  # pragma: no cover - compiled
+    """Which samples of a line lie within `radius` of the centre."""
+    d = line - lines // 2
+    room = radius * radius - d * d
+    if room < 0:
+        return 0, 0
+    half = int(np.floor(np.sqrt(room)))
+    return max(samples // 2 - half, 0), min(samples // 2 + half + 1, samples)
+
+
+@njit(cache=True, nogil=True)
+def _add_line(
+    table: Any, start: int, phase: int, share: Any, lo: int, hi: int, out: Any
+) -> None:  # pragma: no cover - compiled
+    low = table[phase, start + lo : start + hi]
+    high = table[phase + 1, start + lo : start + hi]
+    into = out[lo:hi]
+    for x in range(hi - lo):
+        into[x] += low[x] + share * (high[x] - low[x])
+
+
+@njit(cache=True, nogil=True)
+def _leave_line(
+    values: Any, start: int, phase: int, share: Any, table: Any
+) -> None:  # pragma: no cover - compiled
+    n = values.size
+    low = table[phase, start : start + n]
+    high = table[phase + 1, start : start + n]
+    rest = values.dtype.type(1) - share
+    for x in range(n):
+        low[x] += rest * values[x]
+        high[x] += share * values[x]
+
+
+@njit(cache=True, nogil=True, parallel=True)
+def project_slices(
+    images: Any, turned: Any, angles: Any, axis: Any, matched: bool, phases: int, out: Any
+) -> None:  # pragma: no cover - compiled
+    """Project slices ``(k, rows, columns)``, also given with rows and columns exchanged, to ``(k, n, detectors)``."""
+    slices, rows, columns = images.shape
+    n = angles.size
+    for task in prange(slices * n):
+        k, a = task // n, task % n
+        along_rows, step, slope = _line_geometry(angles[a], rows, columns)
+        lines = images[k] if along_rows else turned[k]
+        count, samples = lines.shape
+        first, length = _table_range(slope, count, samples)
+        table = np.zeros((phases + 1, length), images.dtype)
+        for line in range(count):
+            start, phase, share = _line_place(line, count, samples, slope, first, phases)
+            _leave_line(lines[line], start, phase, images.dtype.type(share), table)
+        sums = np.zeros(out.shape[2])
+        half = abs(step) if matched else 1.0
+        _fold_table(table, axis[a], step, half, first, length, sums)
+        out[k, a] = sums
+
+
+@njit(cache=True, nogil=True)
+def _add_angle(
+    table: Any,
+    line: int,
+    lines: int,
+    samples: int,
+    slope: float,
+    first: int,
+    radius: float,
+    out: Any,
+) -> None:  # pragma: no cover - compiled
+    """Add one projection, given as its table, to a line of the image."""
+    phases = table.shape[0] - 1
+    lo, hi = _span(line, lines, samples, radius)
+    if hi > lo:
+        start, phase, share = _line_place(line, lines, samples, slope, first, phases)
+        _add_line(table, start, phase, out.dtype.type(share), lo, hi, out)
+
+
+@njit(cache=True, nogil=True, parallel=True)
+def back_project_one(
+    projections: Any,
+    angles: Any,
+    axis: Any,
+    matched: bool,
+    radius: float,
+    phases: int,
+    out: Any,
+    turned: Any,
+) -> None:  # pragma: no cover - compiled
+    """Back-project ``(n, detectors)``: threads share the angles of a block, then its lines."""
+    rows, columns = out.shape
+    n = angles.size
+    tables = np.empty((_ANGLES_AT_ONCE, phases + 1, rows + columns + 4), projections.dtype)
+    for begin in range(0, n, _ANGLES_AT_ONCE):
+        block = min(_ANGLES_AT_ONCE, n - begin)
+        for b in prange(block):
+            a = begin + b
+            along_rows, step, slope = _line_geometry(angles[a], rows, columns)
+            count, samples = (rows, columns) if along_rows else (columns, rows)
+            first, length = _table_range(slope, count, samples)
+            half = abs(step) if matched else 1.0
+            _fill_table(projections[a], axis[a], step, half, first, length, tables[b])
+        for task in prange(rows + columns):
+            for b in range(block):
+                along_rows, step, slope = _line_geometry(angles[begin + b], rows, columns)
+                if along_rows and task < rows:
+                    first, length = _table_range(slope, rows, columns)
+                    _add_angle(tables[b], task, rows, columns, slope, first, radius, out[task])
+                elif not along_rows and task >= rows:
+                    line = task - rows
+                    first, length = _table_range(slope, columns, rows)
+                    _add_angle(tables[b], line, columns, rows, slope, first, radius, turned[line])
+
+
+@njit(cache=True, nogil=True, parallel=True)
+def back_project_many(
+    projections: Any,
+    angles: Any,
+    axis: Any,
+    matched: bool,
+    radius: float,
+    phases: int,
+    out: Any,
+    turned: Any,
+) -> None:  # pragma: no cover - compiled
+    """Back-project ``(k, n, detectors)``: threads share the slices."""
+    slices, rows, columns = out.shape
+    for k in prange(slices):
+        table = np.empty((phases + 1, rows + columns + 4), projections.dtype)
+        for a in range(angles.size):
+            along_rows, step, slope = _line_geometry(angles[a], rows, columns)
+            into = out[k] if along_rows else turned[k]
+            count, samples = into.shape
+            first, length = _table_range(slope, count, samples)
+            half = abs(step) if matched else 1.0
+            _fill_table(projections[k, a], axis[a], step, half, first, length, table)
+            for line in range(count):
+                _add_angle(table, line, count, samples, slope, first, radius, into[line])
