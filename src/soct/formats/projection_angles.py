@@ -132,7 +132,7 @@ def _is_number(text: str) -> bool:
 def spread(count: int, first: float, last: float, unit: Unit) -> Angles:
     """Return evenly spaced angles from the first projection's to the last one's, both included."""
     unit = "deg" if unit == "auto" else unit
-    values: NDArray[np.float64] = np.linspace(first, last, count, dtype=np.float64)
+    values: NDArray[np.float64] = np.asarray(np.linspace(first, last, count), np.float64)
     return Angles(values, unit, f"{first:g} to {last:g} {unit}, evenly")
 
 

@@ -79,7 +79,9 @@ class AxisPreview:
             There is no such pair.
         """
         if self.pair is None:
-            raise UsageError("There are no two projections half a turn apart to lay over each other")
+            raise UsageError(
+                "There are no two projections half a turn apart to lay over each other"
+            )
         first, second = self.pair
         window = robust_window(first, second)
         # Mirrored about the axis: u goes to 2 axis - u, and the second is mirrored about its middle already.

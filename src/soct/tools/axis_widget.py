@@ -15,7 +15,7 @@ _SHOWN_PX = "480px"
 _STEP = 0.1
 
 
-class AxisWidget(ipywidgets.VBox):
+class AxisWidget(ipywidgets.VBox):  # type: ignore[misc]
     """A slider with the slice beside it. ``.value`` is the axis, in pixels, and may be set.
 
     Parameters

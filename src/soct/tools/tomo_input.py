@@ -54,8 +54,8 @@ class InputOptions:
         ``auto``: counts where the stack has flat fields, else line integrals.
     sinogram_axes : {"auto", "angle-detector", "detector-angle"}
         Of a 2-D image.
-    rows : (int, int) or None
-        Detector rows to use, the last one excluded.
+    rows : (int or None, int or None) or None
+        Detector rows to use, the last one excluded; None: from the first, or to the last.
     """
 
     dataset: str | None = None
@@ -65,7 +65,7 @@ class InputOptions:
     angle_unit: Unit = "auto"
     values: Values = "auto"
     sinogram_axes: SinogramAxes = "auto"
-    rows: tuple[int, int] | None = None
+    rows: tuple[int | None, int | None] | None = None
 
 
 @dataclass
@@ -266,11 +266,11 @@ def _angle_notes(angles: Angles, radians: NDArray[np.float64], options: InputOpt
     return [f"{len(radians)} angles from {low:.4g} to {high:.4g} degrees ({angles.source}{unit})"]
 
 
-def _rows(stack: ProjectionStack, asked: tuple[int, int] | None) -> tuple[int, int]:
+def _rows(stack: ProjectionStack, asked: tuple[int | None, int | None] | None) -> tuple[int, int]:
     total = stack.shape[1]
     if asked is None:
         return 0, total
-    first, last = asked
+    first, last = asked[0] or 0, total if asked[1] is None else asked[1]
     if not 0 <= first < last <= total:
         raise UsageError(
             "The rows are not in the stack",

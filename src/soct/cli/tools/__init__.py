@@ -33,7 +33,11 @@ TOOLS: tuple[str, ...] = (
     "atlas list",
     "atlas check",
     "atlas phantom",
+    "tomo simulate",
 )
 
-GROUPS: dict[str, str] = {"atlas": "Brain atlases to align to."}
+GROUPS: dict[str, str] = {
+    "atlas": "Brain atlases to align to.",
+    "tomo": "Align and reconstruct tomographic projections.",
+}
 """What each group of tools is for, by its name."""

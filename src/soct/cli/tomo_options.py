@@ -1,0 +1,190 @@
+"""Options that the commands of `soct tomo` share: how a stack is to be understood."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from soct.cli import options
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from soct.tools.tomo_input import InputOptions, Projections
+
+STACK = "The stack"
+_ROWS = re.compile(r"(\d*):(\d*)")
+
+
+def parse_rows(text: str) -> tuple[int | None, int | None]:
+    """Return the first row and the one after the last, None where left out."""
+    found = _ROWS.fullmatch(text.strip())
+    if found is None:
+        raise ValueError(f"{text!r} is not A:B, such as 100:400 (the last row is not included)")
+    first, last = (int(part) if part else None for part in found.groups())
+    if first is not None and last is not None and first >= last:
+        raise ValueError(f"{text!r} is no row: A must be less than B")
+    return first, last
+
+
+Stack = Annotated[
+    Path,
+    typer.Argument(
+        metavar="STACK",
+        help="Projections: HDF5 (Data Exchange, NXtomo), TIFF, folder of TIFFs, NPY (n, rows, cols); a 2-D NPY or TIFF is one sinogram.",
+    ),
+]
+Dataset = Annotated[
+    str | None,
+    typer.Option(
+        "--dataset",
+        metavar="PATH",
+        help="Of the projections in an HDF5 file of another layout.",
+        rich_help_panel=STACK,
+    ),
+]
+AngleFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--angles",
+        metavar="FILE",
+        help="Angles: text, CSV (angle_deg, theta, ...) or NPY; default: those of the stack.",
+        rich_help_panel=STACK,
+    ),
+]
+AngleRange = Annotated[
+    tuple[float, float] | None,
+    typer.Option(
+        "--angle-range",
+        metavar="FIRST LAST",
+        help="Even angles from the first to the last projection, both included.",
+        rich_help_panel=STACK,
+    ),
+]
+Span = Annotated[
+    float | None,
+    typer.Option(
+        "--span",
+        metavar="ANGLE",
+        help="Even angles from 0 over this span, which one more projection would complete: 180 or 360.",
+        rich_help_panel=STACK,
+    ),
+]
+AngleUnit = Annotated[
+    str,
+    typer.Option(
+        "--angle-unit",
+        metavar="auto|deg|rad",
+        parser=options.one_of("auto", "deg", "rad"),
+        help="Of angles; auto: what the file says, else by their span (2 pi at most: radians). Ranges are in degrees.",
+        rich_help_panel=STACK,
+    ),
+]
+LineIntegrals = Annotated[
+    bool,
+    typer.Option(
+        "--line-integrals",
+        help="The values are line integrals already (or unwrapped phases); default where there are no flat fields.",
+        rich_help_panel=STACK,
+    ),
+]
+Transmission = Annotated[
+    bool,
+    typer.Option(
+        "--transmission",
+        help="The values are transmissions, flat fields divided out: take minus their logarithm.",
+        rich_help_panel=STACK,
+    ),
+]
+SinogramAxes = Annotated[
+    str,
+    typer.Option(
+        "--sinogram-axes",
+        metavar="ORDER",
+        parser=options.one_of("auto", "angle-detector", "detector-angle"),
+        help="Of a 2-D image: angle-detector or detector-angle; auto: by the number of angles.",
+        rich_help_panel=STACK,
+    ),
+]
+Rows = Annotated[
+    Any,
+    typer.Option(
+        "--rows",
+        metavar="A:B",
+        parser=options.parsed_by(parse_rows),
+        help="Detector rows to use, B not included.",
+        rich_help_panel=STACK,
+    ),
+]
+Shifts = Annotated[
+    Path | None,
+    typer.Option(
+        "--shifts",
+        metavar="FILE",
+        help="Shifts of the projections: shifts.csv of `soct tomo align`, or its folder.",
+    ),
+]
+NoReport = Annotated[bool, typer.Option("--no-report", help="Write no report.")]
+
+
+def input_options(
+    *,
+    dataset: str | None,
+    angles: Path | None,
+    angle_range: tuple[float, float] | None,
+    span: float | None,
+    angle_unit: str,
+    line_integrals: bool,
+    transmission: bool,
+    sinogram_axes: str,
+    rows: tuple[int | None, int | None] | None,
+) -> InputOptions:
+    """Put the shared options together.
+
+    Raises
+    ------
+    UsageError
+        Two of them contradict each other.
+    """
+    from soct.errors import UsageError
+    from soct.tools.tomo_input import InputOptions
+
+    if line_integrals and transmission:
+        raise UsageError(
+            "--line-integrals and --transmission both say what the values are",
+            expected="one of them",
+        )
+    return InputOptions(
+        dataset=dataset,
+        angles=angles,
+        angle_range=angle_range,
+        span=span,
+        angle_unit=angle_unit,  # type: ignore[arg-type]
+        values="line-integrals" if line_integrals else "transmission" if transmission else "auto",
+        sinogram_axes=sinogram_axes,  # type: ignore[arg-type]
+        rows=rows,
+    )
+
+
+def opened(stack: Path, chosen: InputOptions) -> Projections:
+    """Open a stack, and say what it is taken for."""
+    from soct.cli.terminal import words
+    from soct.tools.tomo_input import open_projections
+
+    found = open_projections(stack, chosen)
+    n, rows, cols = found.stack.shape
+    used = "" if found.rows == rows else f", rows {found.first_row} to {found.last_row - 1}"
+    words(f"{n} projections of {rows} x {cols} pixels ({found.stack.layout}){used}", *found.notes)
+    words(*(f"warning: {text}" for text in found.warnings))
+    return found
+
+
+def progress(stage: str) -> Callable[[float], None]:
+    """Say what begins, and return what takes the fraction done."""
+    from soct.cli.terminal import telling_progress, words
+
+    words(f"{stage} ...")
+    return telling_progress()
