@@ -132,11 +132,12 @@ def _is_number(text: str) -> bool:
 def spread(count: int, first: float, last: float, unit: Unit) -> Angles:
     """Return evenly spaced angles from the first projection's to the last one's, both included."""
     unit = "deg" if unit == "auto" else unit
-    values: NDArray[np.float64] = np.asarray(np.linspace(first, last, count), np.float64)
+    values: NDArray[np.float64] = np.array(np.linspace(first, last, count), np.float64)
     return Angles(values, unit, f"{first:g} to {last:g} {unit}, evenly")
 
 
 def spanned(count: int, span: float, unit: Unit) -> Angles:
     """Return evenly spaced angles over a span that the next projection after the last would complete."""
     unit = "deg" if unit == "auto" else unit
-    return Angles(np.arange(count) * (span / count), unit, f"span of {span:g} {unit}, evenly")
+    values = np.arange(count, dtype=np.float64) * np.float64(span / count)
+    return Angles(values, unit, f"span of {span:g} {unit}, evenly")
