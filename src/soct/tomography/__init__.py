@@ -25,7 +25,10 @@ _HOMES: dict[str, str] = {
     "compute_aligned_horizontal": "aligned",
     "compute_aligned_sino": "aligned",
     "compute_aligned_stack": "aligned",
+    "oneslicefordisplay": "slice_picture",
     "project": "radon",
+    "reconstruct_slice": "reconstruction",
+    "reconstruct_stack": "reconstruction",
 }
 """The module of each public name."""
 
@@ -38,7 +41,10 @@ __all__ = [
     "compute_aligned_horizontal",
     "compute_aligned_sino",
     "compute_aligned_stack",
+    "oneslicefordisplay",
     "project",
+    "reconstruct_slice",
+    "reconstruct_stack",
 ]
 
 

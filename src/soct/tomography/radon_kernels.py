@@ -254,3 +254,77 @@ def back_project_many(
             _fill_table(projections[k, a], axis[a], step, half, first, length, table)
             for line in range(count):
                 _add_angle(table, line, count, samples, slope, first, radius, into[line])
+
+
+@njit(cache=True, nogil=True)
+def _correct_line(
+    table: Any,
+    norms: Any,
+    start: int,
+    phase: int,
+    share: Any,
+    lo: int,
+    hi: int,
+    low: float,
+    high: float,
+    out: Any,
+) -> None:  # pragma: no cover - compiled
+    """Add what a projection's rays lack to a line of the image, and keep it between two limits."""
+    for x in range(lo, hi):
+        j = start + x
+        weight = norms[phase, j] + share * (norms[phase + 1, j] - norms[phase, j])
+        if weight > 0:
+            lack = table[phase, j] + share * (table[phase + 1, j] - table[phase, j])
+            out[x] = min(max(out[x] + lack / weight, low), high)
+
+
+@njit(cache=True, nogil=True, parallel=True)
+def sart_sweep(
+    images: Any,
+    projections: Any,
+    lengths: Any,
+    angles: Any,
+    axis: Any,
+    order: Any,
+    radius: float,
+    relaxation: float,
+    low: float,
+    high: float,
+    phases: int,
+) -> None:  # pragma: no cover - compiled
+    """Correct slices ``(k, rows, columns)`` by each projection ``(k, n, detectors)`` in turn; threads share slices.
+
+    `lengths` ``(n, detectors)`` are those of the rays within `radius`.
+    """
+    slices, rows, columns = images.shape
+    detectors = projections.shape[2]
+    for k in prange(slices):
+        image = images[k]
+        table = np.empty((phases + 1, rows + columns + 4), images.dtype)
+        norms = np.empty((phases + 1, rows + columns + 4), images.dtype)
+        sums, seen = np.empty(detectors), np.empty(detectors)
+        for a in order:
+            along_rows, step, slope = _line_geometry(angles[a], rows, columns)
+            lines = image if along_rows else np.ascontiguousarray(image.T)
+            count, samples = lines.shape
+            first, length = _table_range(slope, count, samples)
+            table[:] = 0
+            for line in range(count):
+                start, phase, share = _line_place(line, count, samples, slope, first, phases)
+                _leave_line(lines[line], start, phase, images.dtype.type(share), table)
+            sums[:] = 0
+            _fold_table(table, axis[a], step, abs(step), first, length, sums)
+            for i in range(detectors):
+                seen[i] = lengths[a, i] > 0
+                # A ray that only grazes the slice must not decide over its pixels.
+                lack = projections[k, a, i] - sums[i]
+                sums[i] = seen[i] * relaxation * lack / max(lengths[a, i], 1.0)
+            _fill_table(sums, axis[a], step, abs(step), first, length, table)
+            _fill_table(seen, axis[a], step, abs(step), first, length, norms)
+            for line in range(count):
+                lo, hi = _span(line, count, samples, radius)
+                start, phase, share = _line_place(line, count, samples, slope, first, phases)
+                part = images.dtype.type(share)
+                _correct_line(table, norms, start, phase, part, lo, hi, low, high, lines[line])
+            if not along_rows:
+                image[:] = lines.T

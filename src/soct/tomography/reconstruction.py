@@ -1,0 +1,312 @@
+"""Slices from sinograms: filtered back-projection or SART, one slice or a stack slab by slab.
+
+Values are those of the object per pixel: a sinogram of line integrals, in units times pixels, gives the units back. Angles may be
+unevenly spaced and cover any part of the turn (`soct.tomography.angles.angular_weights`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from difflib import get_close_matches
+from typing import Any, Literal
+
+import numpy as np
+from numba import get_num_threads
+from numpy.typing import ArrayLike, NDArray
+
+from soct.tomography.angles import AngleUnit, angular_weights, radians
+from soct.tomography.filters import (
+    check_cutoff,
+    filter_name,
+    filter_sinogram,
+    integrate_derivatives,
+    low_pass,
+)
+from soct.tomography.radon import axis_positions, back_project_slices, floating
+from soct.tomography.sart import ITERATIONS, RELAXATION, reconstruct_sart
+
+Array = NDArray[Any]
+Algorithm = Literal["FBP", "SART"]
+
+
+@dataclass(frozen=True)
+class SliceSettings:
+    """How slices are reconstructed; checked when made.
+
+    Attributes
+    ----------
+    algorithm : {"FBP", "SART"}
+        Filtered back-projection, or SART for few projections.
+    filtertype : {"ram-lak", "shepp-logan", "cosine", "hamming", "hann", "none"}
+        Window on the ramp (FBP); ``none`` back-projects without filter.
+    freqcutoff : float
+        No detector frequency beyond it is used; in units of Nyquist's, over 0 and up to 1.
+    derivatives : bool
+        Sinograms hold derivatives of the line integrals with respect to the detector coordinate.
+    calc_derivatives : bool
+        Sinograms hold line integrals whose differences along the detector are to be used: a constant added to a projection then has no
+        effect.
+    circle : bool
+        Leave 0 what lies outside the inscribed circle.
+    cliplow, cliphigh : float, optional
+        Limits of the values (within the circle).
+    size : int, optional
+        Rows and columns of the slice; as the detector is long unless told otherwise.
+    iterations : int
+        Passes of SART over all projections.
+    relaxation : float
+        Share of each correction that SART makes, over 0 and below 2.
+    """
+
+    algorithm: Algorithm = "FBP"
+    filtertype: str | None = "ram-lak"
+    freqcutoff: float = 1.0
+    derivatives: bool = False
+    calc_derivatives: bool = False
+    circle: bool = True
+    cliplow: float | None = None
+    cliphigh: float | None = None
+    size: int | None = None
+    iterations: int = ITERATIONS
+    relaxation: float = RELAXATION
+
+    def __post_init__(self) -> None:
+        name = str(self.algorithm).upper()
+        if name not in ("FBP", "SART"):
+            raise ValueError(f"there is no algorithm {self.algorithm!r}; choose FBP or SART")
+        object.__setattr__(self, "algorithm", name)
+        object.__setattr__(self, "filtertype", filter_name(self.filtertype))
+        check_cutoff(self.freqcutoff)
+        if self.size is not None and self.size < 1:
+            raise ValueError(f"size must be at least 1 pixel, not {self.size}")
+        low, high = self.limits
+        if not low < high:
+            raise ValueError(f"cliplow must be below cliphigh, not {low} and {high}")
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """Least and greatest value, infinite where there is no limit."""
+        low = -np.inf if self.cliplow is None else float(self.cliplow)
+        return low, np.inf if self.cliphigh is None else float(self.cliphigh)
+
+
+def slice_settings(function: str, given: dict[str, Any]) -> SliceSettings:
+    """Return settings from keywords; one that isn't known is a TypeError with the nearest name."""
+    known = [f.name for f in fields(SliceSettings)]
+    for name in given:
+        if name not in known:
+            near = get_close_matches(name, known, 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"it takes {', '.join(known)}"
+            raise TypeError(f"{function}() got an unknown parameter {name!r}; {hint}")
+    return SliceSettings(**given)
+
+
+def reconstruct_slice(
+    sinogram: ArrayLike,
+    theta: ArrayLike,
+    *,
+    theta_unit: AngleUnit = "auto",
+    axis: float | None = None,
+    shifts: ArrayLike | None = None,
+    **settings: Any,
+) -> Array:
+    """Return a slice, or several that share their angles.
+
+    Parameters
+    ----------
+    sinogram : array (detectors, n) or (slices, detectors, n)
+    theta : array (n,)
+        Angles of the projections.
+    theta_unit : {"auto", "rad", "deg"}
+        ``auto`` takes a span of at most 2 pi for radians.
+    axis : float, optional
+        Detector coordinate of the rotation axis; ``detectors // 2`` unless told otherwise. It comes to lie at pixel
+        ``(size // 2, size // 2)`` of the slice.
+    shifts : array (n,), optional
+        Horizontal displacement of the object in each projection; the sinogram isn't interpolated for it.
+    **settings
+        Those of `SliceSettings`: algorithm, filtertype, freqcutoff, derivatives, calc_derivatives, circle, cliplow, cliphigh, size,
+        iterations, relaxation.
+
+    Returns
+    -------
+    array (size, size) or (slices, size, size)
+        float32 if the sinogram is, else float64.
+    """
+    chosen = slice_settings("reconstruct_slice", settings)
+    values = floating(sinogram)
+    if values.ndim not in (2, 3) or 0 in values.shape:
+        raise ValueError(
+            f"a sinogram is (detectors, n), or several of one shape, not {values.shape}"
+        )
+    detectors, n = values.shape[-2:]
+    geometry = Geometry.of(theta, theta_unit, axis, shifts, detectors, n)
+    projections = np.ascontiguousarray(values.reshape(-1, detectors, n).transpose(0, 2, 1))
+    slices = reconstruct_projections(projections, geometry, chosen)
+    return slices.reshape(*values.shape[:-2], *slices.shape[-2:])
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Where projections were taken.
+
+    Attributes
+    ----------
+    angles : float64 array (n,)
+        Radians.
+    axis : float64 array (n,)
+        Detector coordinate of the rotation axis in each projection.
+    """
+
+    angles: Array
+    axis: Array
+
+    @classmethod
+    def of(
+        cls,
+        theta: ArrayLike,
+        theta_unit: AngleUnit,
+        axis: float | None,
+        shifts: ArrayLike | None,
+        detectors: int,
+        n: int,
+    ) -> Geometry:
+        """Check what a caller gave."""
+        centre = axis_positions(axis, detectors, n)
+        if shifts is not None:
+            moves = np.asarray(shifts, np.float64)
+            if moves.shape != (n,) or not np.isfinite(moves).all():
+                raise ValueError(
+                    f"shifts must be {n} finite numbers, one per projection, not of shape {moves.shape}"
+                )
+            centre = centre + moves
+        return cls(radians(theta, theta_unit, n), centre)
+
+
+def reconstruct_projections(
+    projections: Array, geometry: Geometry, settings: SliceSettings
+) -> Array:
+    """Return slices ``(slices, size, size)`` of projections ``(slices, n, detectors)``."""
+    bad = projections.size - int(np.isfinite(projections).sum())
+    if bad:
+        raise ValueError(
+            f"{bad} of {projections.size} values of the sinogram are NaN or infinite: fill them first"
+        )
+    size = settings.size or projections.shape[-1]
+    axis, derivatives = geometry.axis, settings.derivatives
+    if settings.calc_derivatives and not derivatives:
+        # A difference belongs half a pixel after the first of both.
+        projections, axis, derivatives = np.diff(projections, axis=-1), axis - 0.5, True
+    reach = size // 2 if settings.circle else np.hypot(size, size) / 2
+    if settings.algorithm == "SART":
+        if derivatives:
+            projections = integrate_derivatives(projections, axis=-1)
+        slices = reconstruct_sart(
+            np.ascontiguousarray(low_pass(projections, settings.freqcutoff, axis=-1)),
+            geometry.angles,
+            axis,
+            (size, size),
+            radius=reach,
+            iterations=settings.iterations,
+            relaxation=settings.relaxation,
+            low=settings.cliplow,
+            high=settings.cliphigh,
+        )
+        return slices
+    # Filtered projections go on beyond the detector, where the object itself is not.
+    before = max(0, int(np.ceil(reach - axis.min())) + 1)
+    after = max(0, int(np.ceil(axis.max() + reach + 2 - projections.shape[-1])))
+    filtered = filter_sinogram(
+        np.pad(projections, ((0, 0), (0, 0), (before, after))),
+        filtertype=settings.filtertype,
+        freqcutoff=settings.freqcutoff,
+        derivatives=derivatives,
+        axis=-1,
+        threads=get_num_threads(),
+    )
+    filtered *= angular_weights(geometry.angles)[:, None].astype(filtered.dtype)
+    slices = back_project_slices(
+        filtered, geometry.angles, axis + before, (size, size), float(reach)
+    )
+    return _clip(slices, settings, reach)
+
+
+def _clip(slices: Array, settings: SliceSettings, radius: float) -> Array:
+    if settings.cliplow is None and settings.cliphigh is None:
+        return slices
+    np.clip(slices, *settings.limits, out=slices)
+    low, high = settings.limits
+    if settings.circle and not low <= 0.0 <= high:
+        y, x = (np.arange(n) - n // 2 for n in slices.shape[-2:])
+        slices[:, y[:, None] ** 2 + x[None] ** 2 > radius**2] = 0.0
+    return slices
+
+
+def reconstruct_stack(
+    stack: Any,
+    theta: ArrayLike,
+    *,
+    theta_unit: AngleUnit = "auto",
+    axis: float | None = None,
+    shifts: ArrayLike | None = None,
+    rows: tuple[int, int] | None = None,
+    out: Any = None,
+    slab: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    **settings: Any,
+) -> Any:
+    """Reconstruct the slices of a stack, slab by slab; results do not depend on the slabs or on threads.
+
+    Parameters
+    ----------
+    stack : array-like (n, rows, cols)
+        Aligned vertically; anything that gives arrays for ``stack[:, a:b, :]``.
+    theta, theta_unit, axis, shifts, **settings
+        As in `reconstruct_slice`.
+    rows : (int, int), optional
+        First row and the one after the last; all unless told otherwise.
+    out : array-like (rows, size, size), optional
+        Is filled with ``out[a:b] = slices``; a float array is made unless given.
+    slab : int, optional
+        Rows at once; as many as fit in about 256 MB unless told otherwise.
+    progress : callable, optional
+        Is told how many slices are done, and of how many.
+
+    Returns
+    -------
+    array-like (rows, size, size)
+        `out`.
+    """
+    chosen = slice_settings("reconstruct_stack", settings)
+    if len(stack.shape) != 3 or 0 in stack.shape:
+        raise ValueError(f"a stack is (n, rows, cols), not {tuple(stack.shape)}")
+    n, height, columns = (int(v) for v in stack.shape)
+    first, stop = (0, height) if rows is None else (int(rows[0]), int(rows[1]))
+    if not 0 <= first < stop <= height:
+        raise ValueError(f"rows must lie within 0 and {height}, in order, not {rows}")
+    geometry = Geometry.of(theta, theta_unit, axis, shifts, columns, n)
+    size = chosen.size or columns
+    dtype = np.float32 if np.dtype(stack.dtype) == np.float32 else np.float64
+    if out is None:
+        out = np.empty((stop - first, size, size), dtype)
+    elif tuple(out.shape) != (stop - first, size, size):
+        raise ValueError(f"out must have the shape {(stop - first, size, size)}, not {out.shape}")
+    step = slab or _slab_rows(n, columns, size, np.dtype(dtype).itemsize)
+    for a in range(first, stop, step):
+        b = min(a + step, stop)
+        block = floating(stack[:, a:b, :])
+        projections = np.ascontiguousarray(block.transpose(1, 0, 2))
+        out[a - first : b - first] = reconstruct_projections(projections, geometry, chosen)
+        if progress is not None:
+            progress(b - first, stop - first)
+    return out
+
+
+_SLAB_BYTES = 256e6
+
+
+def _slab_rows(n: int, columns: int, size: int, itemsize: int) -> int:
+    """How many rows fit: projections padded, their spectra, and two images per slice."""
+    each = itemsize * (8 * n * columns + 2 * size * size)
+    return max(1, int(_SLAB_BYTES / each))
