@@ -7,15 +7,12 @@ by their neighbours in the same line of the same projection.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from soct.space import FloatArray
-
-_MOST_REPAIRED = 0.05
-"""Above this part of all values, the data are not what they are taken for."""
 
 
 @dataclass(frozen=True)
@@ -40,52 +37,23 @@ class Fields:
         return Fields(self.dark[rows], self.white[rows], self.dead[rows])
 
 
-@dataclass
-class Repairs:
-    """How many values were replaced, by reason; added up over blocks.
+@dataclass(frozen=True)
+class LineIntegrals:
+    """Line integrals, and what was replaced in every line of every projection.
 
     Attributes
     ----------
-    values : int
-        All values seen.
-    dead : int
-        Of pixels that do not see the light.
-    not_positive : int
-        Whose transmission is zero or less.
-    not_finite : int
-        That are no numbers.
-    lost : list of int
-        Projections with a line in which no value is good.
+    values : float32 ndarray (n, rows, cols)
+    not_positive, not_finite : uint16 ndarray (n, rows)
+        How many values were of zero or less, or no numbers, beside those of dead pixels.
+    lost : bool ndarray (n, rows)
+        Lines in which no value is good; they are 0.
     """
 
-    values: int = 0
-    dead: int = 0
-    not_positive: int = 0
-    not_finite: int = 0
-    lost: set[int] = field(default_factory=set)
-
-    @property
-    def fraction(self) -> float:
-        """Part of all values that was replaced."""
-        return (self.dead + self.not_positive + self.not_finite) / max(self.values, 1)
-
-    @property
-    def is_too_much(self) -> bool:
-        """Whether so much had to be replaced that the data are not what they are taken for."""
-        return self.fraction > _MOST_REPAIRED
-
-    def sentences(self) -> list[str]:
-        """Say what was replaced."""
-        counted = (
-            (self.dead, "of pixels that do not see the light (dead)"),
-            (self.not_positive, "with a transmission of zero or less"),
-            (self.not_finite, "that are no finite numbers"),
-        )
-        return [
-            f"{count} of {self.values} values {why} were replaced by their neighbours in the line"
-            for count, why in counted
-            if count
-        ]
+    values: FloatArray
+    not_positive: NDArray[np.uint16]
+    not_finite: NDArray[np.uint16]
+    lost: NDArray[np.bool_]
 
 
 def make_fields(flats: FloatArray, darks: FloatArray | None = None) -> Fields:
@@ -105,9 +73,7 @@ def make_fields(flats: FloatArray, darks: FloatArray | None = None) -> Fields:
     return Fields(np.where(dead, np.float32(0), dark), np.where(dead, np.float32(1), white), dead)
 
 
-def line_integrals(
-    counts: FloatArray, fields: Fields | None, repairs: Repairs, first: int = 0
-) -> FloatArray:
+def line_integrals(counts: FloatArray, fields: Fields | None) -> LineIntegrals:
     """Turn counts, or transmissions, into line integrals.
 
     Parameters
@@ -115,14 +81,6 @@ def line_integrals(
     counts : float32 ndarray (n, rows, cols)
     fields : Fields or None
         None: `counts` are transmissions.
-    repairs : Repairs
-        Is added to.
-    first : int
-        Number of the first projection, for naming.
-
-    Returns
-    -------
-    float32 ndarray (n, rows, cols)
     """
     if fields is None:
         transmission, dead = counts, np.zeros(counts.shape[1:], np.bool_)
@@ -131,29 +89,26 @@ def line_integrals(
     finite = np.isfinite(transmission)
     positive = finite & (transmission > 0)
     alive = ~dead[None]
-    repairs.dead += int(dead.sum()) * len(counts)
-    repairs.not_finite += int((~finite & alive).sum())
-    repairs.not_positive += int((finite & ~positive & alive).sum())
     good = positive & alive
-    values = -np.log(np.where(good, transmission, np.float32(1)))
-    return _filled(values.astype(np.float32, copy=False), good, repairs, first)
+    values = -np.log(np.where(good, transmission, np.float32(1))).astype(np.float32, copy=False)
+    return _filled(values, good, finite & ~positive & alive, ~finite & alive)
 
 
-def finite_values(values: FloatArray, repairs: Repairs, first: int = 0) -> FloatArray:
-    """Return line integrals as they are, but for values that are no numbers."""
+def finite_values(values: FloatArray) -> LineIntegrals:
+    """Take values for line integrals as they are, but for those that are no numbers."""
     good = np.isfinite(values)
-    repairs.not_finite += int((~good).sum())
-    return _filled(values, good, repairs, first)
+    return _filled(values, good, np.zeros_like(good), ~good)
 
 
 def _filled(
-    values: FloatArray, good: NDArray[np.bool_], repairs: Repairs, first: int
-) -> FloatArray:
+    values: FloatArray,
+    good: NDArray[np.bool_],
+    not_positive: NDArray[np.bool_],
+    not_finite: NDArray[np.bool_],
+) -> LineIntegrals:
     """Interpolate along each line over what is not good."""
-    repairs.values += values.size
-    if good.all():
-        return values
-    out = values.copy()
+    lost = np.zeros(values.shape[:2], np.bool_)
+    out = values if good.all() else values.copy()
     at = np.arange(values.shape[2])
     for k, row in np.argwhere(~good.all(axis=2)).tolist():
         line = good[k, row]
@@ -161,8 +116,9 @@ def _filled(
             out[k, row, ~line] = np.interp(at[~line], at[line], values[k, row, line])
         else:
             out[k, row] = 0.0
-            repairs.lost.add(first + k)
-    return out
+            lost[k, row] = True
+    counted = (bad.sum(axis=2).astype(np.uint16) for bad in (not_positive, not_finite))
+    return LineIntegrals(out, *counted, lost)
 
 
 def looks_like_counts(values: FloatArray) -> bool:

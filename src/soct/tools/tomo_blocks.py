@@ -12,7 +12,7 @@ from soct.tomography import compute_aligned_stack
 from soct.tools.tomo_input import Projections
 
 ShiftMethod = Literal["linear", "fourier", "spline"]
-_MARGIN = 16
+MARGIN = 16
 """Rows beside a block that its interpolation may want; farther ones change nothing that a float would hold."""
 
 
@@ -44,7 +44,7 @@ def aligned_rows(
     everything = slice(0, opened.count)
     if not moved.any():
         return opened.read(everything, slice(first, last))
-    reach = _MARGIN + int(np.ceil(np.abs(moved[0]).max())) if moved[0].any() else 0
+    reach = MARGIN + int(np.ceil(np.abs(moved[0]).max())) if moved[0].any() else 0
     low, high = max(0, first - reach), min(opened.rows, last + reach)
     slab = opened.read(everything, slice(low, high))
     aligned = compute_aligned_stack(slab, moved, method, out=slab)

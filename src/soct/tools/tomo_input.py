@@ -22,12 +22,12 @@ from soct.formats.tiles import shown
 from soct.space import FloatArray
 from soct.tomography.normalisation import (
     Fields,
-    Repairs,
     finite_values,
     line_integrals,
     looks_like_counts,
     make_fields,
 )
+from soct.tools.tomo_repairs import Repairs
 
 Values = Literal["auto", "line-integrals", "transmission"]
 _BLOCK_BYTES = 256 << 20
@@ -97,7 +97,10 @@ class Projections:
     values: Literal["counts", "transmission", "line integrals"]
     notes: list[str]
     warnings: list[str] = field(default_factory=list)
-    repairs: Repairs = field(default_factory=Repairs)
+    repairs: Repairs = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.repairs = Repairs.of(self.count, self.rows, self.cols)
 
     @property
     def count(self) -> int:
@@ -127,7 +130,9 @@ class Projections:
             return None
         rows = slice(self.first_row, self.last_row)
         darks = None if self.stack.darks is None else self.stack.darks.read(rows)
-        return make_fields(self.stack.flats.read(rows), darks)
+        found = make_fields(self.stack.flats.read(rows), darks)
+        self.repairs.dead = found.dead.sum(axis=1)
+        return found
 
     def read(self, projections: slice, rows: slice) -> FloatArray:
         """Return line integrals ``(m, r, cols)``; rows count from the first one in use.
@@ -138,39 +143,42 @@ class Projections:
             The file is incomplete, or a projection has a line in which nothing can be used.
         """
         first, last, _ = rows.indices(self.rows)
-        start = projections.indices(self.count)[0]
-        block = self.stack.read(projections, slice(self.first_row + first, self.first_row + last))
+        start, end, _ = projections.indices(self.count)
+        block = self.stack.read(
+            slice(start, end), slice(self.first_row + first, self.first_row + last)
+        )
         if self.values == "line integrals":
-            out = finite_values(block, self.repairs, start)
+            found = finite_values(block)
         else:
             fields = self._fields
             part = None if fields is None else fields.of_rows(slice(first, last))
-            out = line_integrals(block, part, self.repairs, start)
+            found = line_integrals(block, part)
+        self.repairs.note((slice(start, end), slice(first, last)), found)
         self._check_repairs()
-        return out
+        return found.values
 
     def _check_repairs(self) -> None:
-        lost = sorted(self.repairs.lost)
+        lost, integrals = self.repairs.lost, self.values == "line integrals"
         if lost:
             more = f" and {len(lost) - _LISTED} more" if len(lost) > _LISTED else ""
             raise InputError(
                 "Some projections have lines in which no value can be used",
                 file=shown(self.stack.path),
-                expected="finite numbers" + ("" if self.values == "line integrals" else " above zero"),
+                expected="finite numbers" + ("" if integrals else " above zero"),
                 found="projections " + ", ".join(str(k) for k in lost[:_LISTED]) + more,
                 hint="Leave these projections out, or choose --rows that are measured in all.",
-            )  # fmt: skip
+            )
         if self.repairs.is_too_much:
             raise InputError(
                 "Too many values cannot be used",
                 file=shown(self.stack.path),
                 expected="projections of which nearly all values are finite"
-                + ("" if self.values == "line integrals" else f", and {self.values} above the dark field"),
+                + ("" if integrals else ", and brighter than the dark field"),
                 found=f"{self.repairs.fraction:.0%} are not",
-                hint="If these are line integrals already, say so: --line-integrals."
-                if self.values != "line integrals"
-                else None,
-            )  # fmt: skip
+                hint=None
+                if integrals
+                else "If these are line integrals already, say so: --line-integrals.",
+            )
 
     def blocks(self) -> list[slice]:
         """Return the projections in blocks that fit into memory."""
