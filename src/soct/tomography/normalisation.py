@@ -117,8 +117,8 @@ def _filled(
         else:
             out[k, row] = 0.0
             lost[k, row] = True
-    counted = (bad.sum(axis=2).astype(np.uint16) for bad in (not_positive, not_finite))
-    return LineIntegrals(out, *counted, lost)
+    zero, unknown = (bad.sum(axis=2).astype(np.uint16) for bad in (not_positive, not_finite))
+    return LineIntegrals(out, zero, unknown, lost)
 
 
 def looks_like_counts(values: FloatArray) -> bool:
