@@ -26,11 +26,11 @@ def even():
     return error(reconstruct_slice(sinogram(HEAD, angles(180), SIZE), angles(180)))
 
 
-def test_a_slice_is_as_near_to_the_phantom_as_that_of_scikit_image(even):
+def test_a_slice_is_nearer_to_the_phantom_than_that_of_scikit_image(even):
     from skimage.transform import iradon
 
     theirs = iradon(sinogram(HEAD, angles(180), SIZE), np.rad2deg(angles(180)))
-    assert even < 1.01 * error(theirs)
+    assert even < 0.9 * error(theirs)
 
 
 def test_degrees_and_radians_and_a_full_turn_give_the_same_slice(even):

@@ -67,10 +67,7 @@ def draw(ellipses: Sequence[Ellipse], size: int, *, parts: int = 8) -> Array:
     image = np.zeros((size, size))
     for e in ellipses:
         reach = max(e.a, e.b) + 1
-        ys, xs = (
-            slice(*np.clip([int(m - reach) + size // 2, int(m + reach) + 2 + size // 2], 0, size))
-            for m in (e.y, e.x)
-        )
+        ys, xs = (_touched(middle, reach, size) for middle in (e.y, e.x))
         y = fine[ys.start * parts : ys.stop * parts, None] - e.y
         x = fine[None, xs.start * parts : xs.stop * parts] - e.x
         c, s = np.cos(e.turn), np.sin(e.turn)
@@ -78,6 +75,13 @@ def draw(ellipses: Sequence[Ellipse], size: int, *, parts: int = 8) -> Array:
         shape = (ys.stop - ys.start, parts, xs.stop - xs.start, parts)
         image[ys, xs] += e.value * inside.reshape(shape).mean(axis=(1, 3))
     return image
+
+
+def _touched(middle: float, reach: float, size: int) -> slice:
+    """Return the pixels within `reach` of a place along one axis."""
+    ends = np.floor(np.array([middle - reach, middle + reach + 1])).astype(int) + size // 2
+    first, stop = (int(v) for v in np.clip(ends, 0, size))
+    return slice(first, stop)
 
 
 def sinogram(

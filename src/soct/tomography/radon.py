@@ -5,18 +5,17 @@ Pixel ``(row, column)`` of an image lies at the detector coordinate
 ``iradon``. `axis` is ``detectors // 2`` unless told otherwise; one per projection shifts each of them without interpolating the
 sinogram.
 
-A pixel spreads over the detector as a triangle around its `t`. For projections the triangle's half width is
-``max(|cos|, |sin|)``: the line integral through the image interpolated linearly along the nearer axis (Joseph, 1982), even for an
-even image whatever the angle. Back-projections interpolate linearly between detector pixels (half width 1), so that an even
-sinogram gives an even image. No triangle does both; ``matched=True`` back-projects with those of `project`, as its exact
-transpose. A pixel's mass and its place are kept in all of them: there is no shift that depends on the angle.
+A pixel is spread over the detector, around its `t`, by Keys' cubic convolution; a back-projection interpolates projections by the
+same, so both are exact transposes of each other. At every angle a pixel's mass stays whole and its centre in place, and an even
+image gives even projections within 0.3 % of an even slice's. ``interpolation="linear"`` takes triangles of half width 1 instead:
+scikit-image's back-projection, less sharp, in projections with a pattern of 1 % near 45 degrees.
 
 Arrays are float32 if they come as such, else float64.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numba import get_num_threads
@@ -25,9 +24,10 @@ from numpy.typing import ArrayLike, NDArray
 from soct.tomography import radon_kernels
 
 Array = NDArray[Any]
+Kernel = Literal["cubic", "linear"]
 
 PHASES = 16
-"""Parts into which the spacing of image lines on the detector is divided; they round a triangle's tip by one part."""
+"""Parts into which the spacing of image lines on the detector is divided; between them a line blends two."""
 
 
 def floating(array: ArrayLike) -> Array:
@@ -52,12 +52,20 @@ def axis_positions(axis: ArrayLike | None, detectors: int, n: int) -> Array:
     return np.ascontiguousarray(np.broadcast_to(values, (n,)))
 
 
+def is_cubic(interpolation: Kernel) -> bool:
+    """Whether a kernel is the cubic one, not the linear one."""
+    if interpolation not in ("cubic", "linear"):
+        raise ValueError(f"there is no interpolation {interpolation!r}; choose cubic or linear")
+    return interpolation == "cubic"
+
+
 def project(
     image: ArrayLike,
     angles: ArrayLike,
     *,
     detectors: int | None = None,
     axis: ArrayLike | None = None,
+    interpolation: Kernel = "cubic",
 ) -> Array:
     """Return line integrals of an image; what leaves the detector is lost.
 
@@ -71,6 +79,8 @@ def project(
         Length of the sinogram; as the image is wide unless told otherwise.
     axis : float or array (n,), optional
         Detector coordinate of the rotation axis, for all projections or for each; ``detectors // 2`` unless told otherwise.
+    interpolation : {"cubic", "linear"}
+        How a pixel is spread.
 
     Returns
     -------
@@ -98,7 +108,9 @@ def project(
     turned = np.ascontiguousarray(slices.transpose(0, 2, 1))
     out = np.empty((len(slices), angles.size, detectors), values.dtype)
     centre = axis_positions(axis, detectors, angles.size)
-    radon_kernels.project_slices(slices, turned, angles, centre, True, PHASES, out)
+    radon_kernels.project_slices(
+        slices, turned, angles, centre, is_cubic(interpolation), PHASES, out
+    )
     return np.ascontiguousarray(out.transpose(0, 2, 1)).reshape(
         *values.shape[:-2], detectors, angles.size
     )
@@ -111,7 +123,7 @@ def back_project(
     size: int | tuple[int, int] | None = None,
     axis: ArrayLike | None = None,
     radius: float | None = None,
-    matched: bool = False,
+    interpolation: Kernel = "cubic",
 ) -> Array:
     """Return, per pixel, the sum of all projections where they see it; 0 is added beyond the detector.
 
@@ -126,8 +138,8 @@ def back_project(
         As in `project`.
     radius : float, optional
         Pixels farther from pixel ``(rows // 2, columns // 2)`` stay 0.
-    matched : bool
-        Be the exact transpose of `project`, for iterative methods, rather than interpolate linearly.
+    interpolation : {"cubic", "linear"}
+        Between detector pixels.
 
     Returns
     -------
@@ -150,7 +162,7 @@ def back_project(
         axis_positions(axis, detectors, n),
         (rows, columns),
         float(sum((rows, columns)) if radius is None else radius),
-        matched,
+        is_cubic(interpolation),
     )
     return image.reshape(*values.shape[:-2], rows, columns)
 
@@ -171,7 +183,7 @@ def back_project_slices(
     axis: Array,
     shape: tuple[int, int],
     radius: float,
-    matched: bool = False,
+    cubic: bool = True,
 ) -> Array:
     """Return images ``(slices, rows, columns)`` of projections ``(slices, n, detectors)``, all arrays contiguous."""
     rows, columns = shape
@@ -180,10 +192,10 @@ def back_project_slices(
     turned = np.zeros((slices, columns, rows), projections.dtype)
     if slices >= 2 * get_num_threads():
         radon_kernels.back_project_many(
-            projections, angles, axis, matched, radius, PHASES, out, turned
+            projections, angles, axis, cubic, radius, PHASES, out, turned
         )
     else:
         for one, image, other in zip(projections, out, turned, strict=True):
-            radon_kernels.back_project_one(one, angles, axis, matched, radius, PHASES, image, other)
+            radon_kernels.back_project_one(one, angles, axis, cubic, radius, PHASES, image, other)
     out += turned.transpose(0, 2, 1)
     return out

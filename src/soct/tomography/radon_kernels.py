@@ -55,12 +55,23 @@ def _line_place(
 
 
 @njit(cache=True, nogil=True)
-def _triangle(t: float, half: float) -> tuple[int, float, float]:  # pragma: no cover - compiled
-    """Return the detector pixel below `t`, its weight and that of the next one."""
+def _taps(
+    t: float, cubic: bool
+) -> tuple[int, float, float, float, float]:  # pragma: no cover - compiled
+    """Return the detector pixel below `t` and the weights of the one before it, of itself and of the next two."""
     i = int(np.floor(t))
-    f = (t - i) / half
-    g = (i + 1 - t) / half
-    return i, max(1.0 - f, 0.0) / half, max(1.0 - g, 0.0) / half
+    f = t - i
+    if not cubic:
+        return i, 0.0, 1.0 - f, f, 0.0
+    g = 1.0 - f
+    # Keys' cubic convolution: it reproduces parabolas, and its weights have the mean t.
+    return (
+        i,
+        -0.5 * f * g * g,
+        1.0 + f * f * (1.5 * f - 2.5),
+        1.0 + g * g * (1.5 * g - 2.5),
+        -0.5 * g * f * f,
+    )
 
 
 @njit(cache=True, nogil=True)
@@ -68,8 +79,8 @@ def _seen(
     offset: float, step: float, detectors: int, length: int
 ) -> tuple[int, int]:  # pragma: no cover - compiled
     """Which positions of a table row (at ``offset + j step``) may touch the detector."""
-    a = (-1.0 - offset) / step
-    b = (detectors - offset) / step
+    a = (-2.0 - offset) / step
+    b = (detectors + 1.0 - offset) / step
     lo = int(max(np.floor(min(a, b)), 0.0))
     hi = int(min(np.ceil(max(a, b)) + 1.0, float(length)))
     return min(lo, length), max(hi, 0)
@@ -77,7 +88,7 @@ def _seen(
 
 @njit(cache=True, nogil=True)
 def _fill_table(
-    values: Any, axis: float, step: float, half: float, first: int, length: int, table: Any
+    values: Any, axis: float, step: float, cubic: bool, first: int, length: int, table: Any
 ) -> None:  # pragma: no cover - compiled
     """Interpolate one projection at the samples of a line, in every phase."""
     phases = table.shape[0] - 1
@@ -86,20 +97,29 @@ def _fill_table(
         offset = axis + (first + phase / phases) * step
         lo, hi = _seen(offset, step, detectors, length)
         table[phase, :lo] = 0
-        table[phase, hi:length] = 0
+        table[phase, max(lo, hi) : length] = 0
         for j in range(lo, hi):
-            i, below, above = _triangle(offset + j * step, half)
+            i, a, b, c, d = _taps(offset + j * step, cubic)
+            if 1 <= i < detectors - 2:
+                table[phase, j] = (
+                    a * values[i - 1] + b * values[i] + c * values[i + 1] + d * values[i + 2]
+                )
+                continue
             total = 0.0
+            if 0 <= i - 1 < detectors:
+                total += a * values[i - 1]
             if 0 <= i < detectors:
-                total += below * values[i]
+                total += b * values[i]
             if 0 <= i + 1 < detectors:
-                total += above * values[i + 1]
+                total += c * values[i + 1]
+            if 0 <= i + 2 < detectors:
+                total += d * values[i + 2]
             table[phase, j] = total
 
 
 @njit(cache=True, nogil=True)
 def _fold_table(
-    table: Any, axis: float, step: float, half: float, first: int, length: int, out: Any
+    table: Any, axis: float, step: float, cubic: bool, first: int, length: int, out: Any
 ) -> None:  # pragma: no cover - compiled
     """Collect what lines left in a table on the detector: the transpose of `_fill_table`."""
     phases = table.shape[0] - 1
@@ -108,11 +128,16 @@ def _fold_table(
         offset = axis + (first + phase / phases) * step
         lo, hi = _seen(offset, step, detectors, length)
         for j in range(lo, hi):
-            i, below, above = _triangle(offset + j * step, half)
+            i, a, b, c, d = _taps(offset + j * step, cubic)
+            value = table[phase, j]
+            if 0 <= i - 1 < detectors:
+                out[i - 1] += a * value
             if 0 <= i < detectors:
-                out[i] += below * table[phase, j]
+                out[i] += b * value
             if 0 <= i + 1 < detectors:
-                out[i + 1] += above * table[phase, j]
+                out[i + 1] += c * value
+            if 0 <= i + 2 < detectors:
+                out[i + 2] += d * value
 
 
 @njit(cache=True, nogil=True)
@@ -154,7 +179,7 @@ def _leave_line(
 
 @njit(cache=True, nogil=True, parallel=True)
 def project_slices(
-    images: Any, turned: Any, angles: Any, axis: Any, matched: bool, phases: int, out: Any
+    images: Any, turned: Any, angles: Any, axis: Any, cubic: bool, phases: int, out: Any
 ) -> None:  # pragma: no cover - compiled
     """Project slices ``(k, rows, columns)``, also given with rows and columns exchanged, to ``(k, n, detectors)``."""
     slices, rows, columns = images.shape
@@ -170,8 +195,7 @@ def project_slices(
             start, phase, share = _line_place(line, count, samples, slope, first, phases)
             _leave_line(lines[line], start, phase, images.dtype.type(share), table)
         sums = np.zeros(out.shape[2])
-        half = abs(step) if matched else 1.0
-        _fold_table(table, axis[a], step, half, first, length, sums)
+        _fold_table(table, axis[a], step, cubic, first, length, sums)
         out[k, a] = sums
 
 
@@ -199,7 +223,7 @@ def back_project_one(
     projections: Any,
     angles: Any,
     axis: Any,
-    matched: bool,
+    cubic: bool,
     radius: float,
     phases: int,
     out: Any,
@@ -216,8 +240,7 @@ def back_project_one(
             along_rows, step, slope = _line_geometry(angles[a], rows, columns)
             count, samples = (rows, columns) if along_rows else (columns, rows)
             first, length = _table_range(slope, count, samples)
-            half = abs(step) if matched else 1.0
-            _fill_table(projections[a], axis[a], step, half, first, length, tables[b])
+            _fill_table(projections[a], axis[a], step, cubic, first, length, tables[b])
         for task in prange(rows + columns):
             for b in range(block):
                 along_rows, step, slope = _line_geometry(angles[begin + b], rows, columns)
@@ -235,7 +258,7 @@ def back_project_many(
     projections: Any,
     angles: Any,
     axis: Any,
-    matched: bool,
+    cubic: bool,
     radius: float,
     phases: int,
     out: Any,
@@ -250,8 +273,7 @@ def back_project_many(
             into = out[k] if along_rows else turned[k]
             count, samples = into.shape
             first, length = _table_range(slope, count, samples)
-            half = abs(step) if matched else 1.0
-            _fill_table(projections[k, a], axis[a], step, half, first, length, table)
+            _fill_table(projections[k, a], axis[a], step, cubic, first, length, table)
             for line in range(count):
                 _add_angle(table, line, count, samples, slope, first, radius, into[line])
 
@@ -313,14 +335,14 @@ def sart_sweep(
                 start, phase, share = _line_place(line, count, samples, slope, first, phases)
                 _leave_line(lines[line], start, phase, images.dtype.type(share), table)
             sums[:] = 0
-            _fold_table(table, axis[a], step, abs(step), first, length, sums)
+            _fold_table(table, axis[a], step, True, first, length, sums)
             for i in range(detectors):
                 seen[i] = lengths[a, i] > 0
                 # A ray that only grazes the slice must not decide over its pixels.
                 lack = projections[k, a, i] - sums[i]
                 sums[i] = seen[i] * relaxation * lack / max(lengths[a, i], 1.0)
-            _fill_table(sums, axis[a], step, abs(step), first, length, table)
-            _fill_table(seen, axis[a], step, abs(step), first, length, norms)
+            _fill_table(sums, axis[a], step, True, first, length, table)
+            _fill_table(seen, axis[a], step, True, first, length, norms)
             for line in range(count):
                 lo, hi = _span(line, count, samples, radius)
                 start, phase, share = _line_place(line, count, samples, slope, first, phases)
