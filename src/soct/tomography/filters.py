@@ -77,8 +77,8 @@ def window(frequency: Array, name: FilterName, freqcutoff: float = 1.0) -> Array
 
 
 @lru_cache(maxsize=32)
-def _response(size: int, name: FilterName, freqcutoff: float, derivatives: bool) -> Array:
-    """Transfer function of a real transform of `size` samples."""
+def transfer_function(size: int, name: FilterName, freqcutoff: float, derivatives: bool) -> Array:
+    """Return what filtering multiplies the real transform of `size` samples with."""
     n = np.concatenate([np.arange((size + 1) // 2), np.arange(-(size // 2), 0)])
     odd = n % 2 == 1
     kernel = np.zeros(size)
@@ -136,7 +136,7 @@ def filter_sinogram(
     values = np.asarray(sinogram)
     if name == "none" and derivatives:
         return low_pass(integrate_derivatives(values, axis=axis), freqcutoff, axis=axis)
-    response = partial(_response, name=name, freqcutoff=freqcutoff, derivatives=derivatives)
+    response = partial(transfer_function, name=name, freqcutoff=freqcutoff, derivatives=derivatives)
     return _apply(values, response, axis, threads)
 
 

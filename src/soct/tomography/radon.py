@@ -1,4 +1,4 @@
-"""Project images to sinograms and back: parallel beams, on the processors.
+"""Project images to sinograms and back: parallel beams, on processors or a GPU.
 
 Pixel ``(row, column)`` of an image lies at the detector coordinate
 ``t = axis + (column - columns // 2) cos(angle) - (row - rows // 2) sin(angle)``: the geometry of scikit-image's ``radon`` and
@@ -21,7 +21,8 @@ import numpy as np
 from numba import get_num_threads
 from numpy.typing import ArrayLike, NDArray
 
-from soct.tomography import radon_kernels
+from soct.compute.backend import CPU, Backend
+from soct.tomography import radon_arrays, radon_kernels
 
 Array = NDArray[Any]
 Kernel = Literal["cubic", "linear"]
@@ -66,6 +67,7 @@ def project(
     detectors: int | None = None,
     axis: ArrayLike | None = None,
     interpolation: Kernel = "cubic",
+    backend: Backend = CPU,
 ) -> Array:
     """Return line integrals of an image; what leaves the detector is lost.
 
@@ -81,6 +83,8 @@ def project(
         Detector coordinate of the rotation axis, for all projections or for each; ``detectors // 2`` unless told otherwise.
     interpolation : {"cubic", "linear"}
         How a pixel is spread.
+    backend : Backend
+        Where it is computed.
 
     Returns
     -------
@@ -104,16 +108,37 @@ def project(
     detectors = values.shape[-1] if detectors is None else int(detectors)
     if detectors < 1:
         raise ValueError(f"detectors must be at least 1, not {detectors}")
-    slices = np.ascontiguousarray(values.reshape(-1, *values.shape[-2:]))
-    turned = np.ascontiguousarray(slices.transpose(0, 2, 1))
-    out = np.empty((len(slices), angles.size, detectors), values.dtype)
-    centre = axis_positions(axis, detectors, angles.size)
-    radon_kernels.project_slices(
-        slices, turned, angles, centre, is_cubic(interpolation), PHASES, out
+    out = project_slices(
+        np.ascontiguousarray(values.reshape(-1, *values.shape[-2:])),
+        angles,
+        axis_positions(axis, detectors, angles.size),
+        detectors,
+        is_cubic(interpolation),
+        backend,
     )
     return np.ascontiguousarray(out.transpose(0, 2, 1)).reshape(
         *values.shape[:-2], detectors, angles.size
     )
+
+
+def project_slices(
+    slices: Array,
+    angles: Array,
+    axis: Array,
+    detectors: int,
+    cubic: bool = True,
+    backend: Backend = CPU,
+) -> Array:
+    """Return projections ``(slices, n, detectors)`` of images ``(slices, rows, columns)``, all arrays contiguous."""
+    if not backend.compiled:
+        up = backend.up(slices)
+        return backend.down(
+            radon_arrays.project_slices(backend.xp, up, angles, axis, detectors, cubic, PHASES)
+        )
+    turned = np.ascontiguousarray(slices.transpose(0, 2, 1))
+    out = np.empty((len(slices), angles.size, detectors), slices.dtype)
+    radon_kernels.project_slices(slices, turned, angles, axis, cubic, PHASES, out)
+    return out
 
 
 def back_project(
@@ -124,6 +149,7 @@ def back_project(
     axis: ArrayLike | None = None,
     radius: float | None = None,
     interpolation: Kernel = "cubic",
+    backend: Backend = CPU,
 ) -> Array:
     """Return, per pixel, the sum of all projections where they see it; 0 is added beyond the detector.
 
@@ -140,6 +166,8 @@ def back_project(
         Pixels farther from pixel ``(rows // 2, columns // 2)`` stay 0.
     interpolation : {"cubic", "linear"}
         Between detector pixels.
+    backend : Backend
+        Where it is computed.
 
     Returns
     -------
@@ -163,6 +191,7 @@ def back_project(
         (rows, columns),
         float(sum((rows, columns)) if radius is None else radius),
         is_cubic(interpolation),
+        backend,
     )
     return image.reshape(*values.shape[:-2], rows, columns)
 
@@ -184,8 +213,16 @@ def back_project_slices(
     shape: tuple[int, int],
     radius: float,
     cubic: bool = True,
+    backend: Backend = CPU,
 ) -> Array:
     """Return images ``(slices, rows, columns)`` of projections ``(slices, n, detectors)``, all arrays contiguous."""
+    if not backend.compiled:
+        up = backend.up(projections)
+        return backend.down(
+            radon_arrays.back_project_slices(
+                backend.xp, up, angles, axis, shape, radius, cubic, PHASES
+            )
+        )
     rows, columns = shape
     slices = len(projections)
     out = np.zeros((slices, rows, columns), projections.dtype)

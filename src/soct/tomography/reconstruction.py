@@ -7,7 +7,7 @@ unevenly spaced and cover any part of the turn (`soct.tomography.angles.angular_
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from typing import Any, Literal
 
@@ -15,6 +15,8 @@ import numpy as np
 from numba import get_num_threads
 from numpy.typing import ArrayLike, NDArray
 
+from soct.compute.backend import CPU, Backend, Device
+from soct.tomography import radon_arrays
 from soct.tomography.angles import AngleUnit, angular_weights, radians
 from soct.tomography.filters import (
     check_cutoff,
@@ -113,6 +115,7 @@ def reconstruct_slice(
     theta_unit: AngleUnit = "auto",
     axis: float | None = None,
     shifts: ArrayLike | None = None,
+    backend: Backend = CPU,
     **settings: Any,
 ) -> Array:
     """Return a slice, or several that share their angles.
@@ -129,6 +132,8 @@ def reconstruct_slice(
         ``(size // 2, size // 2)`` of the slice.
     shifts : array (n,), optional
         Horizontal displacement of the object in each projection; the sinogram isn't interpolated for it.
+    backend : Backend
+        Where it is computed.
     **settings
         Those of `SliceSettings`: algorithm, filtertype, freqcutoff, derivatives, calc_derivatives, circle, cliplow, cliphigh, size,
         interpolation, iterations, relaxation.
@@ -147,7 +152,7 @@ def reconstruct_slice(
     detectors, n = values.shape[-2:]
     geometry = Geometry.of(theta, theta_unit, axis, shifts, detectors, n)
     projections = np.ascontiguousarray(values.reshape(-1, detectors, n).transpose(0, 2, 1))
-    slices = reconstruct_projections(projections, geometry, chosen)
+    slices = reconstruct_projections(projections, geometry, chosen, backend)
     return slices.reshape(*values.shape[:-2], *slices.shape[-2:])
 
 
@@ -189,7 +194,7 @@ class Geometry:
 
 
 def reconstruct_projections(
-    projections: Array, geometry: Geometry, settings: SliceSettings
+    projections: Array, geometry: Geometry, settings: SliceSettings, backend: Backend = CPU
 ) -> Array:
     """Return slices ``(slices, size, size)`` of projections ``(slices, n, detectors)``."""
     bad = projections.size - int(np.isfinite(projections).sum())
@@ -197,48 +202,83 @@ def reconstruct_projections(
         raise ValueError(
             f"{bad} of {projections.size} values of the sinogram are NaN or infinite: fill them first"
         )
-    size = settings.size or projections.shape[-1]
-    axis, derivatives = geometry.axis, settings.derivatives
-    if settings.calc_derivatives and not derivatives:
+    if settings.calc_derivatives and not settings.derivatives:
         # A difference belongs half a pixel after the first of both.
-        projections, axis, derivatives = np.diff(projections, axis=-1), axis - 0.5, True
-    reach = size // 2 if settings.circle else np.hypot(size, size) / 2
-    if settings.algorithm == "SART":
-        if derivatives:
-            projections = integrate_derivatives(projections, axis=-1)
-        slices = reconstruct_sart(
-            np.ascontiguousarray(low_pass(projections, settings.freqcutoff, axis=-1)),
-            geometry.angles,
-            axis,
-            (size, size),
-            radius=reach,
-            iterations=settings.iterations,
-            relaxation=settings.relaxation,
-            low=settings.cliplow,
-            high=settings.cliphigh,
+        projections = np.diff(projections, axis=-1)
+        geometry = replace(geometry, axis=geometry.axis - 0.5)
+        settings = replace(
+            settings, derivatives=True, size=settings.size or projections.shape[-1] + 1
         )
-        return slices
-    # Filtered projections go on beyond the detector, where the object itself is not.
-    before = max(0, int(np.ceil(reach - axis.min())) + 2)
-    after = max(0, int(np.ceil(axis.max() + reach + 3 - projections.shape[-1])))
-    filtered = filter_sinogram(
-        np.pad(projections, ((0, 0), (0, 0), (before, after))),
-        filtertype=settings.filtertype,
-        freqcutoff=settings.freqcutoff,
-        derivatives=derivatives,
-        axis=-1,
-        threads=get_num_threads(),
-    )
-    filtered *= angular_weights(geometry.angles)[:, None].astype(filtered.dtype)
-    slices = back_project_slices(
-        filtered,
+    size = settings.size or projections.shape[-1]
+    radius = size // 2 if settings.circle else float(np.hypot(size, size) / 2)
+    if settings.algorithm == "SART":
+        return _sart(projections, geometry, settings, size, radius, backend)
+    return _clip(_fbp(projections, geometry, settings, size, radius, backend), settings, radius)
+
+
+def _sart(
+    projections: Array,
+    geometry: Geometry,
+    settings: SliceSettings,
+    size: int,
+    radius: float,
+    backend: Backend,
+) -> Array:
+    if settings.derivatives:
+        projections = integrate_derivatives(projections, axis=-1)
+    return reconstruct_sart(
+        np.ascontiguousarray(low_pass(projections, settings.freqcutoff, axis=-1)),
         geometry.angles,
-        axis + before,
+        geometry.axis,
         (size, size),
-        float(reach),
-        is_cubic(settings.interpolation),
+        radius=radius,
+        iterations=settings.iterations,
+        relaxation=settings.relaxation,
+        low=settings.cliplow,
+        high=settings.cliphigh,
+        backend=backend,
     )
-    return _clip(slices, settings, reach)
+
+
+def _fbp(
+    projections: Array,
+    geometry: Geometry,
+    settings: SliceSettings,
+    size: int,
+    radius: float,
+    backend: Backend,
+) -> Array:
+    # Filtered projections go on beyond the detector, where the object itself is not.
+    before = max(0, int(np.ceil(radius - geometry.axis.min())) + 2)
+    after = max(0, int(np.ceil(geometry.axis.max() + radius + 3 - projections.shape[-1])))
+    padded = np.pad(projections, ((0, 0), (0, 0), (before, after)))
+    if backend.compiled or settings.filtertype == "none":
+        padded = filter_sinogram(
+            padded,
+            filtertype=settings.filtertype,
+            freqcutoff=settings.freqcutoff,
+            derivatives=settings.derivatives,
+            axis=-1,
+            threads=get_num_threads(),
+        )
+    else:
+        padded = radon_arrays.filter_projections(
+            backend.xp,
+            backend.up(padded),
+            filter_name(settings.filtertype),
+            settings.freqcutoff,
+            settings.derivatives,
+        )
+    padded *= backend.up(angular_weights(geometry.angles)[:, None].astype(projections.dtype))
+    return back_project_slices(
+        padded,
+        geometry.angles,
+        geometry.axis + before,
+        (size, size),
+        radius,
+        is_cubic(settings.interpolation),
+        backend,
+    )
 
 
 def _clip(slices: Array, settings: SliceSettings, radius: float) -> Array:
@@ -247,8 +287,7 @@ def _clip(slices: Array, settings: SliceSettings, radius: float) -> Array:
     np.clip(slices, *settings.limits, out=slices)
     low, high = settings.limits
     if settings.circle and not low <= 0.0 <= high:
-        y, x = (np.arange(n) - n // 2 for n in slices.shape[-2:])
-        slices[:, y[:, None] ** 2 + x[None] ** 2 > radius**2] = 0.0
+        slices *= radon_arrays.disc(np, slices.shape[-2:], radius)
     return slices
 
 
@@ -262,6 +301,7 @@ def reconstruct_stack(
     rows: tuple[int, int] | None = None,
     out: Any = None,
     slab: int | None = None,
+    device: Device | None = None,
     progress: Callable[[int, int], None] | None = None,
     **settings: Any,
 ) -> Any:
@@ -279,6 +319,9 @@ def reconstruct_stack(
         Is filled with ``out[a:b] = slices``; a float array is made unless given.
     slab : int, optional
         Rows at once; as many as fit in about 256 MB unless told otherwise.
+    device : Device, optional
+        Where it is computed, processors unless told otherwise. Where its memory does not hold a slab, slabs are halved, and in the end
+        computed on processors; `Device.fallbacks` says so.
     progress : callable, optional
         Is told how many slices are done, and of how many.
 
@@ -302,11 +345,19 @@ def reconstruct_stack(
     elif tuple(out.shape) != (stop - first, size, size):
         raise ValueError(f"out must have the shape {(stop - first, size, size)}, not {out.shape}")
     step = slab or _slab_rows(n, columns, size, np.dtype(dtype).itemsize)
-    for a in range(first, stop, step):
+    device = device or Device()
+    a = first
+    while a < stop:
         b = min(a + step, stop)
         block = floating(stack[:, a:b, :])
         projections = np.ascontiguousarray(block.transpose(1, 0, 2))
-        out[a - first : b - first] = reconstruct_projections(projections, geometry, chosen)
+        try:
+            slices = reconstruct_projections(projections, geometry, chosen, device.backend)
+        except MemoryError:
+            step = device.shorten(b - a, 1)
+            continue
+        out[a - first : b - first] = slices
+        a = b
         if progress is not None:
             progress(b - first, stop - first)
     return out

@@ -7,13 +7,15 @@ helps where projections are few.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from soct.tomography import radon_kernels
-from soct.tomography.radon import PHASES
+from soct.compute.backend import CPU, Backend
+from soct.tomography import radon_arrays, radon_kernels
+from soct.tomography.radon import PHASES, project_slices
 
 Array = NDArray[Any]
 
@@ -29,12 +31,6 @@ def visiting_order(angles: Array) -> NDArray[np.int64]:
     return by_direction[np.argsort(np.arange(angles.size) * _GOLDEN % 1.0, kind="stable")]
 
 
-def disc(shape: tuple[int, int], radius: float, dtype: Any) -> Array:
-    """Return 1 within `radius` of pixel ``(rows // 2, columns // 2)``, else 0."""
-    y, x = (np.arange(n) - n // 2 for n in shape)
-    return (y[:, None] ** 2 + x[None] ** 2 <= radius**2).astype(dtype)
-
-
 def reconstruct_sart(
     projections: Array,
     angles: Array,
@@ -46,6 +42,7 @@ def reconstruct_sart(
     relaxation: float = RELAXATION,
     low: float | None = None,
     high: float | None = None,
+    backend: Backend = CPU,
 ) -> Array:
     """Return slices ``(slices, rows, columns)``.
 
@@ -64,29 +61,25 @@ def reconstruct_sart(
         Share of each correction that is made, over 0 and below 2; less is slower and takes up less noise.
     low, high : float, optional
         Limits of the values.
+    backend : Backend
+        Where it is computed.
     """
     if iterations < 1:
         raise ValueError(f"iterations must be at least 1, not {iterations}")
     if not 0.0 < relaxation < 2.0:
         raise ValueError(f"relaxation must be over 0 and below 2, not {relaxation}")
-    inside = disc(shape, radius, projections.dtype)[None]
-    lengths = np.zeros((1, angles.size, projections.shape[-1]), projections.dtype)
-    turned = np.ascontiguousarray(inside.transpose(0, 2, 1))
-    radon_kernels.project_slices(inside, turned, angles, axis, True, PHASES, lengths)
-    images = np.zeros((len(projections), *shape), projections.dtype)
+    dtype = projections.dtype
+    inside = radon_arrays.disc(np, shape, radius).astype(dtype)[None]
+    lengths = project_slices(inside, angles, axis, projections.shape[-1])[0]
+    limits = (-np.inf if low is None else low, np.inf if high is None else high)
     order = visiting_order(angles)
+    images = backend.up(np.zeros((len(projections), *shape), dtype))
+    values, lengths = backend.up(projections), backend.up(lengths)
+    sweep = (
+        radon_kernels.sart_sweep
+        if backend.compiled
+        else partial(radon_arrays.sart_sweep, backend.xp)
+    )
     for _ in range(iterations):
-        radon_kernels.sart_sweep(
-            images,
-            projections,
-            lengths[0],
-            angles,
-            axis,
-            order,
-            radius,
-            relaxation,
-            -np.inf if low is None else low,
-            np.inf if high is None else high,
-            PHASES,
-        )
-    return images
+        sweep(images, values, lengths, angles, axis, order, radius, relaxation, *limits, PHASES)
+    return backend.down(images)
