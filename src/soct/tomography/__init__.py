@@ -21,7 +21,11 @@ _HOMES: dict[str, str] = {
     "ShiftFunc": "shifts",
     "TomographyWarning": "notices",
     "TruncationWarning": "notices",
+    "VerticalAlignment": "vertical",
+    "align_vertical": "vertical",
+    "alignprojections_vertical": "vertical",
     "back_project": "radon",
+    "center_of_mass_stack": "mass",
     "compute_aligned_horizontal": "aligned",
     "compute_aligned_sino": "aligned",
     "compute_aligned_stack": "aligned",
@@ -29,6 +33,9 @@ _HOMES: dict[str, str] = {
     "project": "radon",
     "reconstruct_slice": "reconstruction",
     "reconstruct_stack": "reconstruction",
+    "register_2Darrays": "image_pair",
+    "vertical_fluctuations": "mass",
+    "vertical_shift": "vertical",
 }
 """The module of each public name."""
 
@@ -37,7 +44,11 @@ __all__ = [
     "ShiftFunc",
     "TomographyWarning",
     "TruncationWarning",
+    "VerticalAlignment",
+    "align_vertical",
+    "alignprojections_vertical",
     "back_project",
+    "center_of_mass_stack",
     "compute_aligned_horizontal",
     "compute_aligned_sino",
     "compute_aligned_stack",
@@ -45,6 +56,9 @@ __all__ = [
     "project",
     "reconstruct_slice",
     "reconstruct_stack",
+    "register_2Darrays",
+    "vertical_fluctuations",
+    "vertical_shift",
 ]
 
 

@@ -22,14 +22,17 @@ class ConvergenceWarning(TomographyWarning):
 
 
 def tell(
-    notices: Iterable[str], kind: type[TomographyWarning] = TomographyWarning, depth: int = 3
+    notices: Iterable[str | TomographyWarning],
+    kind: type[TomographyWarning] = TomographyWarning,
+    depth: int = 3,
 ) -> None:
     """Warn of each notice, as if the caller of the public function stood there.
 
     Parameters
     ----------
-    notices : iterable of str
+    notices : iterable of str or TomographyWarning
     kind : type
+        Of those that are plain sentences.
     depth : int
         ``stacklevel`` of `warnings.warn`: 3 is the caller of the function that calls this one.
     """
