@@ -27,7 +27,7 @@ from soct.tomography import radon_arrays, radon_kernels
 Array = NDArray[Any]
 Kernel = Literal["cubic", "linear"]
 
-PHASES = 16
+PHASES = 8
 """Parts into which the spacing of image lines on the detector is divided; between them a line blends two."""
 
 
