@@ -8,7 +8,7 @@ from soct.simulate.ellipses import Ellipse, draw, sinogram
 from soct.tomography import back_project, project, reconstruct_slice, reconstruct_stack
 
 DISCS = [Ellipse(1.0, 4.0, -3.0, 14.0, 9.0, 0.3), Ellipse(0.5, -8.0, 5.0, 5.0, 5.0)]
-THETA = np.linspace(-0.3, 3.5, 23)
+THETA = np.append(np.linspace(-0.3, 3.5, 21), [np.pi / 4, np.pi / 2, 3 * np.pi / 4])
 TOLERANCE = {"float64": 1e-12, "float32": 1e-5}
 
 

@@ -78,7 +78,8 @@ def test_names_are_understood_and_unknown_ones_refused():
             filter_sinogram(np.zeros((8, 2)), freqcutoff=cutoff)
 
 
-def test_single_precision_stays_so():
+def test_single_precision_is_kept_where_it_holds_all_values():
     assert filter_sinogram(np.zeros((8, 2), np.float32)).dtype == np.float32
     assert low_pass(np.zeros((8, 2), np.float32), 0.5).dtype == np.float32
-    assert filter_sinogram(np.zeros((8, 2), np.uint16)).dtype == np.float64
+    assert filter_sinogram(np.zeros((8, 2), np.uint16)).dtype == np.float32
+    assert filter_sinogram(np.zeros((8, 2), np.int32)).dtype == np.float64

@@ -1,5 +1,7 @@
 """Slices from sinograms, against the phantom and scikit-image."""
 
+from pathlib import Path
+
 import numba
 import numpy as np
 import pytest
@@ -112,6 +114,39 @@ def test_a_stack_gives_each_slice_whatever_the_slabs_and_threads():
     finally:
         numba.set_num_threads(most)
     np.testing.assert_array_equal(out, whole[2:6])
+
+
+@pytest.mark.parametrize("algorithm", ["FBP", "SART"])
+def test_slices_of_any_size_come_out(algorithm):
+    for detectors, n, size in ((1, 1, 1), (2, 3, 5), (5, 2, 2), (16, 1, None)):
+        slice_ = reconstruct_slice(
+            np.ones((detectors, n)), np.arange(n), size=size, algorithm=algorithm
+        )
+        assert slice_.shape == (size or detectors,) * 2
+        assert np.isfinite(slice_).all()
+
+
+@pytest.mark.data
+def test_a_tooth_whose_axis_is_off_the_middle_has_no_second_outline():
+    path = Path("../shared/data/tomo_tooth/tooth.h5")
+    if not path.exists():
+        pytest.skip(f"no {path}")
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(path) as file:
+        group = file["exchange"]
+        dark = group["data_dark"][:].mean(axis=0)
+        white = group["data_white"][:].mean(axis=0)
+        counts, theta = group["data"][:], group["theta"][:]
+    sino = -np.log(np.clip((counts - dark) / (white - dark), 1e-3, None))[:, 0].T
+    y, x = np.mgrid[:640, :640] - 320
+    # Between the tooth and the edge of the slice there is only air.
+    air = (np.hypot(y, x) > 180) & (np.hypot(y, x) < 290)
+    ghosts = {
+        axis: reconstruct_slice(sino, theta, axis=axis, filtertype="hann", freqcutoff=0.15)[air]
+        for axis in (296, 300, 320)
+    }
+    assert ghosts[296].std() < 0.5 * ghosts[300].std()
+    assert ghosts[296].std() < 0.15 * ghosts[320].std()
 
 
 def test_what_does_not_fit_is_refused():

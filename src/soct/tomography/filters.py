@@ -26,6 +26,13 @@ FILTERS: tuple[FilterName, ...] = ("ram-lak", "shepp-logan", "cosine", "hamming"
 _ALIASES = {"ramp": "ram-lak", "ramlak": "ram-lak", "hanning": "hann"}
 
 
+def floating(array: ArrayLike) -> Array:
+    """Return an array as float32 if that holds all values of its type, else as float64."""
+    values = np.asarray(array)
+    single = np.can_cast(values.dtype, np.float32)
+    return values.astype(np.float32 if single else np.float64, copy=False)
+
+
 def filter_name(name: str | None) -> FilterName:
     """Return the name of a filter as `FILTERS` has it; ``ramp`` and ``hanning`` are understood, None is ``none``.
 
@@ -130,10 +137,10 @@ def filter_sinogram(
     Returns
     -------
     array
-        Of the shape and type of the sinogram.
+        Of the shape of the sinogram; float32 if that holds its type, else float64.
     """
     name = filter_name(filtertype)
-    values = np.asarray(sinogram)
+    values = floating(sinogram)
     if name == "none" and derivatives:
         return low_pass(integrate_derivatives(values, axis=axis), freqcutoff, axis=axis)
     response = partial(transfer_function, name=name, freqcutoff=freqcutoff, derivatives=derivatives)
@@ -142,13 +149,12 @@ def filter_sinogram(
 
 def _apply(values: Array, response: Callable[[int], Array], axis: int, threads: int = 1) -> Array:
     """Multiply the spectra of zero-padded projections."""
-    dtype = np.float32 if values.dtype == np.float32 else np.float64
     detectors = values.shape[axis]
     size = padded_size(detectors)
     factors = response(size)
     shape = [1] * values.ndim
     shape[axis] = factors.size
-    spectrum = scipy.fft.rfft(values.astype(dtype, copy=False), size, axis=axis, workers=threads)
+    spectrum = scipy.fft.rfft(values, size, axis=axis, workers=threads)
     spectrum *= factors.reshape(shape).astype(spectrum.dtype)
     out = scipy.fft.irfft(spectrum, size, axis=axis, workers=threads)
     return np.take(out, np.arange(detectors), axis=axis)
@@ -160,8 +166,7 @@ def integrate_derivatives(sinogram: ArrayLike, *, axis: int = -2) -> Array:
     Each projection is summed by trapezia; what its sum leaves at the far end, from noise or an offset, is taken as a constant of its
     derivative and removed.
     """
-    values = np.moveaxis(np.asarray(sinogram), axis, -1)
-    values = values if values.dtype == np.float32 else values.astype(np.float64)
+    values = np.moveaxis(floating(sinogram), axis, -1)
     slopes = values - values.mean(axis=-1, keepdims=True, dtype=np.float64)
     sums = np.cumsum(slopes, axis=-1) - 0.5 * slopes
     return np.moveaxis(sums.astype(values.dtype), -1, axis)
@@ -182,7 +187,7 @@ def low_pass(
     taper : float
         Share of the pass band over which it falls, as a raised cosine, to nothing at the cut-off; a sharp edge would ring.
     """
-    values = np.asarray(sinogram)
+    values = floating(sinogram)
     if check_cutoff(freqcutoff) == 1.0:
         return values
 

@@ -46,7 +46,7 @@ def _lines(
     xp: Any, angle: float, axis: float, shape: tuple[int, int], phases: int, dtype: Any
 ) -> _Lines:
     c, s = float(np.cos(angle)), float(np.sin(angle))
-    along_rows = abs(c) >= abs(s)
+    along_rows = abs(c) > abs(s) - 1e-9
     step, slope = (c, -s / c) if along_rows else (-s, -c / s)
     lines, samples = shape if along_rows else shape[::-1]
     lag = (xp.arange(lines, dtype=xp.float64) - lines // 2) * slope

@@ -27,7 +27,8 @@ def _line_geometry(
 ) -> tuple[bool, float, float]:  # pragma: no cover - compiled
     """Whether lines are rows; detector pixels per sample of a line; samples by which a line lags the one before."""
     c, s = np.cos(angle), np.sin(angle)
-    if abs(c) >= abs(s):
+    # At 45 degrees rounding must not decide: other libraries round otherwise.
+    if abs(c) > abs(s) - 1e-9:
         return True, c, -s / c
     return False, -s, -c / s
 

@@ -22,10 +22,11 @@ from soct.tomography.filters import (
     check_cutoff,
     filter_name,
     filter_sinogram,
+    floating,
     integrate_derivatives,
     low_pass,
 )
-from soct.tomography.radon import Kernel, axis_positions, back_project_slices, floating, is_cubic
+from soct.tomography.radon import Kernel, axis_positions, back_project_slices, is_cubic
 from soct.tomography.sart import ITERATIONS, RELAXATION, reconstruct_sart
 
 Array = NDArray[Any]
@@ -141,7 +142,7 @@ def reconstruct_slice(
     Returns
     -------
     array (size, size) or (slices, size, size)
-        float32 if the sinogram is, else float64.
+        float32 if that holds the sinogram's type, else float64.
     """
     chosen = slice_settings("reconstruct_slice", settings)
     values = floating(sinogram)
@@ -339,12 +340,12 @@ def reconstruct_stack(
         raise ValueError(f"rows must lie within 0 and {height}, in order, not {rows}")
     geometry = Geometry.of(theta, theta_unit, axis, shifts, columns, n)
     size = chosen.size or columns
-    dtype = np.float32 if np.dtype(stack.dtype) == np.float32 else np.float64
+    dtype = floating(np.empty(0, stack.dtype)).dtype
     if out is None:
         out = np.empty((stop - first, size, size), dtype)
     elif tuple(out.shape) != (stop - first, size, size):
         raise ValueError(f"out must have the shape {(stop - first, size, size)}, not {out.shape}")
-    step = slab or _slab_rows(n, columns, size, np.dtype(dtype).itemsize)
+    step = slab or _slab_rows(n, columns, size, dtype.itemsize)
     device = device or Device()
     a = first
     while a < stop:
