@@ -116,6 +116,38 @@ def test_a_stack_gives_each_slice_whatever_the_slabs_and_threads():
     np.testing.assert_array_equal(out, whole[2:6])
 
 
+def test_a_truncated_object_has_no_bright_rim_where_projections_go_on_at_their_edges():
+    theta = angles(180)
+    sino = sinogram(HEAD, theta, 80)
+    part = draw(HEAD, SIZE)[24:104, 24:104]
+    y, x = np.mgrid[:80, :80] - 40
+    inside = np.hypot(x, y) <= 40
+    rims = {}
+    for padding in ("zero", "edge"):
+        difference = (reconstruct_slice(sino, theta, padding=padding) - part)[inside]
+        rims[padding] = difference.std()
+    assert rims["edge"] < 0.2 * rims["zero"]
+
+
+@pytest.mark.parametrize("axis", [12.3, 67.6])
+def test_opposite_projections_complete_each_other_where_the_axis_is_near_one_end(axis):
+    full = angles(360, 2 * np.pi)
+    sino = sinogram(HEAD, full, 80, axis=axis)
+    slice_ = reconstruct_slice(sino, full, axis=axis, extended=True)
+    size = len(slice_)
+    assert size == 133 if axis < 40 else 135
+    y, x = np.mgrid[:size, :size] - size // 2
+    inside = np.hypot(x, y) < 66
+    truth = draw(HEAD, size)
+    whole = reconstruct_slice(sinogram(HEAD, full, size), full)
+    rms = [np.sqrt(np.mean((s - truth)[inside] ** 2)) for s in (slice_, whole)]
+    assert rms[0] < 1.2 * rms[1]
+    with pytest.raises(ValueError, match="full turn"):
+        reconstruct_slice(sino[:, :180], full[:180], axis=axis, extended=True)
+    with pytest.raises(ValueError, match="derivatives"):
+        reconstruct_slice(sino, full, axis=axis, extended=True, derivatives=True)
+
+
 @pytest.mark.parametrize("algorithm", ["FBP", "SART"])
 def test_slices_of_any_size_come_out(algorithm):
     for detectors, n, size in ((1, 1, 1), (2, 3, 5), (5, 2, 2), (16, 1, None)):
@@ -163,6 +195,8 @@ def test_what_does_not_fit_is_refused():
         reconstruct_slice(np.where(np.arange(64) == 5, np.nan, 0).reshape(16, 4), theta)
     with pytest.raises(ValueError, match="rows"):
         reconstruct_stack(np.zeros((4, 3, 16)), theta, rows=(2, 5))
+    with pytest.raises(ValueError, match="zero or edge"):
+        reconstruct_slice(sino, theta, padding="reflect")
     with pytest.raises(ValueError, match="relaxation"):
         reconstruct_slice(sino, theta, algorithm="SART", relaxation=2.5)
 

@@ -17,7 +17,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from soct.compute.backend import CPU, Backend, Device
 from soct.tomography import radon_arrays
-from soct.tomography.angles import AngleUnit, angular_weights, radians
+from soct.tomography.angles import AngleUnit, angular_weights
+from soct.tomography.field_of_view import (
+    Geometry,
+    complete_opposite,
+    continue_edges,
+    extended_size,
+)
 from soct.tomography.filters import (
     check_cutoff,
     filter_name,
@@ -26,7 +32,7 @@ from soct.tomography.filters import (
     integrate_derivatives,
     low_pass,
 )
-from soct.tomography.radon import Kernel, axis_positions, back_project_slices, is_cubic
+from soct.tomography.radon import Kernel, back_project_slices, is_cubic
 from soct.tomography.sart import ITERATIONS, RELAXATION, reconstruct_sart
 
 Array = NDArray[Any]
@@ -50,12 +56,18 @@ class SliceSettings:
     calc_derivatives : bool
         Sinograms hold line integrals whose differences along the detector are to be used: a constant added to a projection then has no
         effect.
+    extended : bool
+        The rotation axis is near one end of the detector, the object reaches beyond that end, and a full turn was taken: opposite
+        projections complete each other. The slice is then twice as wide as the longer side unless `size` says otherwise.
     circle : bool
         Leave 0 what lies outside the inscribed circle.
     cliplow, cliphigh : float, optional
         Limits of the values (within the circle).
     size : int, optional
         Rows and columns of the slice; as the detector is long unless told otherwise.
+    padding : {"zero", "edge"}
+        What projections are taken to be beyond the detector (FBP): nothing, or, where the object reaches beyond it, their outermost value
+        falling to nothing over half a detector. Zero gives a truncated object a bright rim.
     interpolation : {"cubic", "linear"}
         Of filtered projections (FBP): linear is scikit-image's, less sharp and a little less noisy.
     iterations : int
@@ -69,10 +81,12 @@ class SliceSettings:
     freqcutoff: float = 1.0
     derivatives: bool = False
     calc_derivatives: bool = False
+    extended: bool = False
     circle: bool = True
     cliplow: float | None = None
     cliphigh: float | None = None
     size: int | None = None
+    padding: Literal["zero", "edge"] = "zero"
     interpolation: Kernel = "cubic"
     iterations: int = ITERATIONS
     relaxation: float = RELAXATION
@@ -85,6 +99,10 @@ class SliceSettings:
         object.__setattr__(self, "filtertype", filter_name(self.filtertype))
         check_cutoff(self.freqcutoff)
         is_cubic(self.interpolation)
+        if self.padding not in ("zero", "edge"):
+            raise ValueError(f"there is no padding {self.padding!r}; choose zero or edge")
+        if self.extended and (self.derivatives or self.calc_derivatives):
+            raise ValueError("extended takes line integrals, not derivatives: integrate them first")
         if self.size is not None and self.size < 1:
             raise ValueError(f"size must be at least 1 pixel, not {self.size}")
         low, high = self.limits
@@ -136,8 +154,8 @@ def reconstruct_slice(
     backend : Backend
         Where it is computed.
     **settings
-        Those of `SliceSettings`: algorithm, filtertype, freqcutoff, derivatives, calc_derivatives, circle, cliplow, cliphigh, size,
-        interpolation, iterations, relaxation.
+        Those of `SliceSettings`: algorithm, filtertype, freqcutoff, derivatives, calc_derivatives, extended, circle, cliplow, cliphigh,
+        size, padding, interpolation, iterations, relaxation.
 
     Returns
     -------
@@ -157,43 +175,6 @@ def reconstruct_slice(
     return slices.reshape(*values.shape[:-2], *slices.shape[-2:])
 
 
-@dataclass(frozen=True)
-class Geometry:
-    """Where projections were taken.
-
-    Attributes
-    ----------
-    angles : float64 array (n,)
-        Radians.
-    axis : float64 array (n,)
-        Detector coordinate of the rotation axis in each projection.
-    """
-
-    angles: Array
-    axis: Array
-
-    @classmethod
-    def of(
-        cls,
-        theta: ArrayLike,
-        theta_unit: AngleUnit,
-        axis: float | None,
-        shifts: ArrayLike | None,
-        detectors: int,
-        n: int,
-    ) -> Geometry:
-        """Check what a caller gave."""
-        centre = axis_positions(axis, detectors, n)
-        if shifts is not None:
-            moves = np.asarray(shifts, np.float64)
-            if moves.shape != (n,) or not np.isfinite(moves).all():
-                raise ValueError(
-                    f"shifts must be {n} finite numbers, one per projection, not of shape {moves.shape}"
-                )
-            centre = centre + moves
-        return cls(radians(theta, theta_unit, n), centre)
-
-
 def reconstruct_projections(
     projections: Array, geometry: Geometry, settings: SliceSettings, backend: Backend = CPU
 ) -> Array:
@@ -210,11 +191,19 @@ def reconstruct_projections(
         settings = replace(
             settings, derivatives=True, size=settings.size or projections.shape[-1] + 1
         )
-    size = settings.size or projections.shape[-1]
+    size = _slice_size(settings, geometry, projections.shape[-1])
+    if settings.extended and settings.algorithm == "FBP":
+        projections = complete_opposite(projections, geometry)
     radius = size // 2 if settings.circle else float(np.hypot(size, size) / 2)
     if settings.algorithm == "SART":
         return _sart(projections, geometry, settings, size, radius, backend)
     return _clip(_fbp(projections, geometry, settings, size, radius, backend), settings, radius)
+
+
+def _slice_size(settings: SliceSettings, geometry: Geometry, detectors: int) -> int:
+    if settings.size is None and settings.extended:
+        return extended_size(geometry, detectors)
+    return settings.size or detectors
 
 
 def _sart(
@@ -250,9 +239,14 @@ def _fbp(
     backend: Backend,
 ) -> Array:
     # Filtered projections go on beyond the detector, where the object itself is not.
+    detectors = projections.shape[-1]
     before = max(0, int(np.ceil(radius - geometry.axis.min())) + 2)
-    after = max(0, int(np.ceil(geometry.axis.max() + radius + 3 - projections.shape[-1])))
+    after = max(0, int(np.ceil(geometry.axis.max() + radius + 3 - detectors)))
+    reach = detectors // 2 if settings.padding == "edge" and not settings.derivatives else 0
+    before, after = max(before, reach), max(after, reach)
     padded = np.pad(projections, ((0, 0), (0, 0), (before, after)))
+    if reach:
+        continue_edges(padded, before, after, reach)
     if backend.compiled or settings.filtertype == "none":
         padded = filter_sinogram(
             padded,
@@ -339,7 +333,7 @@ def reconstruct_stack(
     if not 0 <= first < stop <= height:
         raise ValueError(f"rows must lie within 0 and {height}, in order, not {rows}")
     geometry = Geometry.of(theta, theta_unit, axis, shifts, columns, n)
-    size = chosen.size or columns
+    size = _slice_size(chosen, geometry, columns)
     dtype = floating(np.empty(0, stack.dtype)).dtype
     if out is None:
         out = np.empty((stop - first, size, size), dtype)
