@@ -18,11 +18,14 @@ from typing import Any
 
 _HOMES: dict[str, str] = {
     "ConvergenceWarning": "notices",
+    "HorizontalAlignment": "horizontal",
     "ShiftFunc": "shifts",
     "TomographyWarning": "notices",
     "TruncationWarning": "notices",
     "VerticalAlignment": "vertical",
+    "align_horizontal": "horizontal",
     "align_vertical": "vertical",
+    "alignprojections_horizontal": "horizontal",
     "alignprojections_vertical": "vertical",
     "back_project": "radon",
     "center_of_mass_stack": "mass",
@@ -41,11 +44,14 @@ _HOMES: dict[str, str] = {
 
 __all__ = [
     "ConvergenceWarning",
+    "HorizontalAlignment",
     "ShiftFunc",
     "TomographyWarning",
     "TruncationWarning",
     "VerticalAlignment",
+    "align_horizontal",
     "align_vertical",
+    "alignprojections_horizontal",
     "alignprojections_vertical",
     "back_project",
     "center_of_mass_stack",

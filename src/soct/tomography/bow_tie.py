@@ -23,7 +23,6 @@ from typing import Any
 import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
-from scipy.special import jv
 
 from soct.tomography.gauge import gauge_basis
 
@@ -82,10 +81,13 @@ class Orders:
 
     def variances(self, w: Vector) -> Array:
         """Variance of each function's coefficient at each frequency, for a disc of radius 1 with unit power per projection."""
-        degrees, where = np.unique(self.degrees, return_inverse=True)
-        m = degrees[:, None].astype(float)
-        shares = np.maximum(jv(m, w) ** 2 - jv(m - 1, w) * jv(m + 1, w), 0.0)
-        return np.asarray(shares[where] * (len(self.gains) * self.gains)[:, None])
+        j = bessel(int(self.degrees.max()) + 1, w)
+        above, below = (
+            j[self.degrees + 1],
+            np.where(self.degrees[:, None] > 0, j[self.degrees - 1], -j[1]),
+        )
+        shares = np.maximum(j[self.degrees] ** 2 - below * above, 0.0)
+        return np.asarray(shares * (len(self.gains) * self.gains)[:, None])
 
 
 @dataclass(frozen=True)
@@ -114,8 +116,8 @@ class BowTieFit:
         Detector coordinates of the ellipse's centre.
     noise : float
         Standard deviation of what no object could show, per pixel, in units of the sinogram.
-    sd : float
-        Standard deviation that the likelihood gives to the shift of a projection, root mean square, pixels.
+    deviations : ndarray (n,)
+        Standard deviation that the likelihood gives to the shift of each projection were the others known, pixels.
     iterations : int
     step : float
         Root mean square of the last one, pixels.
@@ -123,7 +125,7 @@ class BowTieFit:
 
     centres: Vector
     noise: float
-    sd: float
+    deviations: Vector
     iterations: int
     step: float
 
@@ -224,7 +226,7 @@ class BowTie:
             step = float(np.sqrt(np.mean(change**2)))
             done += 1
         newton = _NewtonStep(self, centres)
-        return BowTieFit(centres, newton.pixel_noise**0.5, newton.sd(), done, step)
+        return BowTieFit(centres, newton.pixel_noise**0.5, newton.deviations(), done, step)
 
     def _fixed(self, centres: Vector) -> Vector:
         """Centres whose cos and sin parts are those of the ellipse's centre."""
@@ -291,18 +293,38 @@ class _NewtonStep:
             )
         return change
 
-    def sd(self) -> float:
-        """Root mean square of the shifts' standard deviations, were all others known."""
-        return float(np.sqrt(np.mean(1.0 / np.maximum(self._diagonal, 1e-300))))
+    def deviations(self) -> Vector:
+        return np.asarray(1.0 / np.sqrt(np.maximum(self._diagonal, 1e-300)))
+
+
+def bessel(top: int, x: Vector) -> Array:
+    """Return the Bessel functions of orders 0 to `top`, ``(top + 1, len(x))``, for positive `x`, by Miller's downward recurrence."""
+    first = int(1.1 * max(top, int(x.max()))) + 60
+    out = np.zeros((top + 1, len(x)))
+    above, now = np.zeros_like(x), np.full_like(x, 1e-30)
+    total = np.zeros_like(x)
+    for m in range(first, 0, -1):
+        above, now = now, 2.0 * m / x * now - above
+        large = np.abs(now) > 1e150
+        if large.any():
+            above[large] *= 1e-200
+            now[large] *= 1e-200
+            total[large] *= 1e-200
+            out[:, large] *= 1e-200
+        if m - 1 <= top:
+            out[m - 1] = now
+        if (m - 1) % 2 == 0:
+            total += now if m == 1 else 2.0 * now
+    return out / total
 
 
 def _frequencies(top: float) -> Vector:
-    """Steps of `STEP` from one on; where that were too many, wider ones above."""
+    """Return steps of `STEP` from one on; where that were too many, wider ones above."""
     if top / STEP <= _MOST_FREQUENCIES:
-        return STEP * np.arange(1, int(top / STEP) + 1)
+        return np.asarray(STEP * np.arange(1, int(top / STEP) + 1))
     dense = _MOST_FREQUENCIES // 2
     rest = np.linspace(dense + 1, top / STEP, _MOST_FREQUENCIES - dense)
-    return STEP * np.unique(np.concatenate([np.arange(1, dense + 1), np.rint(rest)]))
+    return np.asarray(STEP * np.unique(np.concatenate([np.arange(1, dense + 1), np.rint(rest)])))
 
 
 def _spectra(sinogram: Array, centres: Vector, half_widths: Vector, scaled: Vector) -> Array:

@@ -127,7 +127,7 @@ def _edges(
 ) -> tuple[Vector, Vector, Vector]:
     """First and last places that rise above the noise, about the centres."""
     detectors, n = sinogram.shape
-    x = np.arange(detectors) - float(detectors // 2)
+    x: Vector = np.arange(detectors, dtype=np.float64) - detectors // 2
     at = np.arange(detectors)
     centred = np.stack(
         [np.interp(x + centres[k], at, sinogram[:, k], 0.0, 0.0) for k in range(n)], axis=1
