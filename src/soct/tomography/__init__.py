@@ -19,6 +19,7 @@ from typing import Any
 _HOMES: dict[str, str] = {
     "ConvergenceWarning": "notices",
     "HorizontalAlignment": "horizontal",
+    "RotationAxis": "rotation_axis",
     "ShiftFunc": "shifts",
     "TomographyWarning": "notices",
     "TruncationWarning": "notices",
@@ -32,6 +33,8 @@ _HOMES: dict[str, str] = {
     "compute_aligned_horizontal": "aligned",
     "compute_aligned_sino": "aligned",
     "compute_aligned_stack": "aligned",
+    "estimate_rot_axis": "rotation_axis",
+    "find_rotation_axis": "rotation_axis",
     "oneslicefordisplay": "slice_picture",
     "project": "radon",
     "reconstruct_slice": "reconstruction",
@@ -45,6 +48,7 @@ _HOMES: dict[str, str] = {
 __all__ = [
     "ConvergenceWarning",
     "HorizontalAlignment",
+    "RotationAxis",
     "ShiftFunc",
     "TomographyWarning",
     "TruncationWarning",
@@ -58,6 +62,8 @@ __all__ = [
     "compute_aligned_horizontal",
     "compute_aligned_sino",
     "compute_aligned_stack",
+    "estimate_rot_axis",
+    "find_rotation_axis",
     "oneslicefordisplay",
     "project",
     "reconstruct_slice",
