@@ -8,7 +8,7 @@ import pytest
 import tifffile
 
 from soct.errors import InputError, UsageError
-from soct.formats.filled_arrays import array_suffix, lay_out, open_filled
+from soct.formats.filled_arrays import array_suffix, find_array, lay_out
 from soct.formats.projection_angles import read_angles, spanned, spread
 from soct.formats.projection_stacks import as_sinogram, open_stack
 
@@ -235,7 +235,7 @@ def test_a_file_filled_in_any_order_has_the_same_bytes_and_is_a_stack(tmp_path, 
         beside = {"exchange/theta": (np.arange(13.0), "degrees")}
         lay_out(path, SHAPE, suffix, dataset="exchange/data", attributes={"description": "line integrals"}, beside=beside)  # fmt: skip
         for k in order:
-            open_filled(path, suffix, "exchange/data")[k] = stack[k]
+            find_array(path, suffix, "exchange/data").write(k, stack[k : k + 1])
         assert np.array_equal(open_stack(path).read(WHOLE, WHOLE), stack)
         content.append(path.read_bytes())
     assert content[0] == content[1]

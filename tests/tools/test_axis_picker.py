@@ -12,6 +12,8 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
+from soct.cli.app import run_app
+from soct.cli.main import run_guarded
 from soct.errors import ExitCode, UsageError
 from soct.simulate.projections import Ellipsoid, draw_phantom, project_phantom
 from soct.tools import axis_picker
@@ -105,6 +107,25 @@ def test_escape_cancels_and_ends_as_an_interruption(stack, theta, keys):
     with pytest.raises(PickCancelledError) as caught:
         axis_picker.pick_axis(stack, theta, 50.0)
     assert caught.value.exit_code == ExitCode.INTERRUPTED
+
+
+def test_the_command_prints_the_picked_axis_or_ends_as_an_interruption(
+    stack, theta, keys, tmp_path, capsys
+):
+    np.save(tmp_path / "stack.npy", stack)
+    words = ["tomo", "rotation-axis", str(tmp_path / "stack.npy"), "--span", "180", "--pick"]
+
+    def soct() -> tuple[int, str]:
+        code = run_guarded(lambda: run_app(words), words)
+        return code, capsys.readouterr().out.strip()
+
+    seen = keys("Shift-Right", "Return")
+    code, told = soct()
+    assert code == ExitCode.OK
+    assert seen[0][0] == pytest.approx(AXIS, abs=0.05)
+    assert float(told) == pytest.approx(seen[0][0] + 1, abs=0.006)
+    keys("Escape")
+    assert soct() == (ExitCode.INTERRUPTED, "")
 
 
 def test_a_key_changes_the_view_where_there_is_an_opposite_pair(theta, keys):

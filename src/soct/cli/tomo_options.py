@@ -127,6 +127,14 @@ Shifts = Annotated[
         help="Shifts of the projections: shifts.csv of `soct tomo align`, or its folder.",
     ),
 ]
+Derivatives = Annotated[
+    bool,
+    typer.Option(
+        "--derivatives",
+        help="The projections are derivatives along the detector, such as phase gradients.",
+        rich_help_panel=STACK,
+    ),
+]
 NoReport = Annotated[bool, typer.Option("--no-report", help="Write no report.")]
 
 

@@ -7,7 +7,9 @@ bytes. It gets its name when all blocks are in.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -104,20 +106,53 @@ def _lay_out_hdf5(
             h5py.Dataset(made).attrs[name] = value
 
 
-def open_filled(path: Path, suffix: str, dataset: str) -> NDArray[Any]:
-    """Map the array of a file that `lay_out` made, for writing; what is written there is in the file."""
+@dataclass(frozen=True)
+class Place:
+    """Where the array of a file lies: float32, little-endian, in C order.
+
+    Attributes
+    ----------
+    path : Path
+    offset : int
+        Bytes before it.
+    shape : (int, int, int)
+    """
+
+    path: Path
+    offset: int
+    shape: tuple[int, int, int]
+
+    def write(self, first: int, values: NDArray[np.float32]) -> None:
+        """Put a block ``(m, y, x)`` at an index of the first axis, on the disk when this returns."""
+        if values.shape[1:] != self.shape[1:] or first + len(values) > self.shape[0]:
+            raise ValueError(f"a block {values.shape} at {first} of {self.shape}")
+        each = 4 * self.shape[1] * self.shape[2]
+        # Not through mapped memory: a disk that is full would end the process there.
+        with self.path.open("r+b") as file:
+            file.seek(self.offset + first * each)
+            file.write(np.ascontiguousarray(values, "<f4").data)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def read(self) -> NDArray[Any]:
+        """Map the array for reading."""
+        return np.memmap(self.path, np.dtype("<f4"), "r", self.offset, self.shape)
+
+
+def find_array(path: Path, suffix: str, dataset: str) -> Place:
+    """Find the array of a file that `lay_out` made."""
     if suffix in (".h5", ".hdf5"):
         import h5py
 
         with h5py.File(path, "r") as file:
             item = file[dataset]
-            offset, shape = int(item.id.get_offset()), item.shape
-        return np.memmap(path, np.dtype("<f4"), "r+", offset, shape)
+            return Place(path, int(item.id.get_offset()), item.shape)
     if suffix == ".npy":
-        return np.load(path, mmap_mode="r+")
+        array = np.load(path, mmap_mode="r")
+        return Place(path, int(array.offset), array.shape)
     import tifffile
 
     with tifffile.TiffFile(path) as file:
         offset = int(file.series[0].dataoffset or 0)
-        n, page = len(file.pages), file.pages.first.shape
-    return np.memmap(path, np.dtype("<f4"), "r+", offset, (n, *page))
+        rows, cols = file.pages.first.shape
+        return Place(path, offset, (len(file.pages), rows, cols))

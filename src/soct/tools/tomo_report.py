@@ -128,10 +128,7 @@ def draw_shifts(radians: NDArray[np.float64], shifts: NDArray[np.float64], which
         include_zero=True,
         height=260,
     )
-    caption = (
-        f"How far the object is displaced in each projection: {'; '.join(parts)}. A constant shift, and a horizontal one like the "
-        "cosine or the sine of the angle, only moves the whole object: they are not measured and are taken out."
-    )
+    caption = f"How far the object is displaced in each projection: {'; '.join(parts)}."
     return figure(drawn, caption)
 
 
@@ -221,14 +218,16 @@ def outliers(values: NDArray[np.float64], reach: float = 6.0) -> NDArray[np.int6
     return np.asarray([k for k in order if values[k] > limit], np.int64)
 
 
-def draw_method(told: Facts, text: str, files: Sequence[str]) -> Markup:
-    """Return how it was made, and what was written."""
-    listed = join(Markup("<li><code>{}</code></li>").format(f) for f in files)
+def draw_method(told: Facts, decided: Sequence[str], text: str, files: Sequence[str]) -> Markup:
+    """Return how it was made, what was decided on the way, and what was written."""
+    written = join(Markup("<li><code>{}</code></li>").format(f) for f in files)
+    notes = join(Markup("<li>{}</li>").format(note) for note in decided)
     return join(
         [
             facts(told),
             Markup("<p>{}</p>").format(text),
-            Markup("<ul>{}</ul>").format(listed) if files else EMPTY,
+            Markup("<h3>Decided on the way</h3><ul>{}</ul>").format(notes) if decided else EMPTY,
+            Markup("<h3>Files</h3><ul>{}</ul>").format(written),
         ]
     )
 

@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from soct import __version__
 from soct.errors import LockedError, ResourceError, UsageError
 from soct.formats.atomic import fsync_folder, publish, write_text
-from soct.formats.filled_arrays import lay_out, open_filled
+from soct.formats.filled_arrays import find_array, lay_out
 from soct.formats.tiles import shown
 from soct.space import FloatArray
 
@@ -48,7 +48,8 @@ class Work:
     def load(self, name: str) -> dict[str, NDArray[Any]] | None:
         """Return a piece that was saved, or None."""
         try:
-            with np.load(self.folder / f"{name}.npz", allow_pickle=False) as stored:
+            # Opened here: what is no archive would be left open by numpy.
+            with (self.folder / f"{name}.npz").open("rb") as file, np.load(file) as stored:
                 return {k: stored[k] for k in stored.files}
         except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
             return None
@@ -82,7 +83,7 @@ def open_work(
     ResourceError
         The disk is full, or refuses.
     """
-    folder = output.parent / f".{output.name[:100]}.work"
+    folder = work_folder(output)
     try:
         folder.mkdir(exist_ok=True)
         descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
@@ -148,10 +149,30 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     return shown("; ".join(told)) or "the input changed, or soct did"
 
 
+def work_folder(output: Path) -> Path:
+    """Return where the unfinished work of an output lies."""
+    return output.parent / f".{output.name[:100]}.work"
+
+
 def check_finished(
-    output: Path, document: Path, key: str, parameters: Mapping[str, Any], what: str
+    output: Path,
+    document: Path,
+    key: str,
+    parameters: Mapping[str, Any],
+    *,
+    beside: Sequence[Path] = (),
 ) -> bool:
     """Whether an output is there already, as the same call made it.
+
+    Parameters
+    ----------
+    output : Path
+    document : Path
+        JSON that holds the key of a finished output.
+    key : str
+    parameters : mapping
+    beside : sequence of Path
+        Other files that will be written.
 
     Raises
     ------
@@ -159,8 +180,12 @@ def check_finished(
         Something else has its name, or its folder does not exist.
     """
     if not output.parent.is_dir():
-        raise UsageError(f"The folder of {what} does not exist", file=shown(output.parent))
+        raise UsageError("The output's folder does not exist", file=shown(output.parent))
+    unfinished = read_json(work_folder(output) / "work.json")
+    if unfinished is not None and unfinished.get("key") == key:
+        return False
     if not os.path.lexists(output):
+        _check_beside(beside)
         return False
     found = read_json(document)
     if found is not None and found.get("key") == key:
@@ -177,6 +202,16 @@ def check_finished(
         found=difference,
         hint="Remove it first, or choose another name.",
     )
+
+
+def _check_beside(files: Sequence[Path]) -> None:
+    for file in files:
+        if os.path.lexists(file):
+            raise UsageError(
+                "A file beside the output exists already; nothing is ever overwritten",
+                file=shown(file),
+                expected="a new name for the output",
+            )
 
 
 @dataclass(frozen=True)
@@ -229,14 +264,12 @@ def fill_file(
     done = set() if stored is None or not file.hidden.exists() else set(stored["done"].tolist())
     if not done:
         lay_out(file.hidden, file.shape, file.suffix, dataset=file.dataset, attributes=attributes, beside=beside)  # fmt: skip
+    place = find_array(file.hidden, file.suffix, file.dataset)
     for i, block in enumerate(blocks):
         if i not in done:
             values = compute(block)
-            array = open_filled(file.hidden, file.suffix, file.dataset)
-            array[block] = values
             # The block is on disk before anything says so.
-            array.flush()  # type: ignore[attr-defined]
-            del array
+            place.write(block.start, values)
             done.add(i)
             work.save(name, done=np.array(sorted(done), np.int64))
         progress((i + 1) / len(blocks))

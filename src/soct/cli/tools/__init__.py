@@ -33,6 +33,9 @@ TOOLS: tuple[str, ...] = (
     "atlas list",
     "atlas check",
     "atlas phantom",
+    "tomo align",
+    "tomo rotation-axis",
+    "tomo reconstruct",
     "tomo simulate",
 )
 

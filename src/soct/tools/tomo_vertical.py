@@ -1,0 +1,145 @@
+"""The vertical stage of `soct tomo align`: one pass over the stack for the mass in every row, then shifts from that alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from soct.tomography import align_vertical
+from soct.tools.tomo_input import Projections
+from soct.tools.tomo_work import Work
+
+if TYPE_CHECKING:
+    from soct.tools.tomo_align import AlignOptions
+
+Progress = Callable[[str], Callable[[float], None]]
+
+
+@dataclass(frozen=True)
+class VerticalPart:
+    """Vertical shifts of all projections.
+
+    Attributes
+    ----------
+    shifts, uncertainty : float64 ndarray (n,)
+        Pixels.
+    residual_before, residual_after : float64 ndarray (n,)
+        Difference of each projection's mass per row to the mean of all, as a part of what changes over the rows.
+    converged : bool
+    warnings : tuple of str
+    is_measured : bool
+        False: the stack cannot tell, and the shifts are 0.
+    rows : tuple of int
+        First detector row and the last.
+    """
+
+    shifts: NDArray[np.float64]
+    uncertainty: NDArray[np.float64]
+    residual_before: NDArray[np.float64]
+    residual_after: NDArray[np.float64]
+    converged: bool
+    warnings: tuple[str, ...]
+    is_measured: bool
+    rows: tuple[int, ...]
+    row_mass: NDArray[np.float64]
+    """Of each row in use, the mean over all projections."""
+
+    def typical_uncertainty(self) -> float | None:
+        """Median standard deviation of a shift, pixels."""
+        known = self.uncertainty[np.isfinite(self.uncertainty)]
+        return round(float(np.median(known)), 4) if known.size else None
+
+    def verdict(self) -> str:
+        """Say in a sentence what came out."""
+        if not self.is_measured:
+            return "Vertical: not measured."
+        before, after = (
+            float(np.sqrt(np.nanmean(v**2))) for v in (self.residual_before, self.residual_after)
+        )
+        moved = float(self.shifts.std())
+        return f"Vertical: displaced by {moved:.3g} px RMS; the mass per row disagrees by {before:.2%} before and {after:.2%} after."
+
+    def packed(self) -> dict[str, Any]:
+        """Return all as arrays, to be kept."""
+        return {**vars(self), "warnings": np.array(self.warnings, np.str_)}
+
+    @classmethod
+    def unpacked(cls, stored: Mapping[str, Any]) -> VerticalPart:
+        """Return what `packed` kept."""
+        return cls(
+            stored["shifts"], stored["uncertainty"], stored["residual_before"], stored["residual_after"],
+            bool(stored["converged"]), tuple(str(t) for t in stored["warnings"]), bool(stored["is_measured"]),
+            tuple(int(r) for r in stored["rows"]), stored["row_mass"],
+        )  # fmt: skip
+
+
+def align_vertically(
+    opened: Projections, options: AlignOptions, work: Work, progress: Progress
+) -> VerticalPart:
+    """Find vertical shifts, or take those that are kept."""
+    stored = work.load("vertical")
+    if stored is not None:
+        _recall(opened, work, "vertical")
+        return VerticalPart.unpacked(stored)
+    mass = _row_mass(opened, options.derivatives, progress("reading all projections for the vertical alignment"))  # fmt: skip
+    part = _align(opened, mass, options)
+    work.save("vertical-repairs", **opened.repairs.packed())
+    work.save("vertical", **part.packed())
+    return part
+
+
+def _recall(opened: Projections, work: Work, stage: str) -> None:
+    """Count what an earlier process has replaced in this stage."""
+    seen = work.load(f"{stage}-repairs")
+    if seen is not None:
+        opened.repairs.add(seen)
+
+
+def _row_mass(
+    opened: Projections, derivatives: bool, progress: Callable[[float], None]
+) -> NDArray[np.float64]:
+    """Return the mass in every row of every projection, ``(n, rows)``.
+
+    Of derivatives along the detector it is minus their first moment: what they sum up to, summed up again, where the object
+    does not reach the edges.
+    """
+    mass = np.empty((opened.count, opened.rows))
+    lever: NDArray[np.float64] = np.ones(opened.cols)
+    if derivatives:
+        lever = 0.5 * (opened.cols - 1) - np.arange(opened.cols, dtype=np.float64)
+    blocks = opened.blocks()
+    for i, block in enumerate(blocks):
+        mass[block] = opened.read(block, slice(0, opened.rows)) @ lever
+        progress((i + 1) / len(blocks))
+    return mass
+
+
+def _align(opened: Projections, mass: NDArray[np.float64], options: AlignOptions) -> VerticalPart:
+    n = opened.count
+    reach = None if options.max_shift is None else max(1, int(np.ceil(options.max_shift)))
+    rows = (opened.first_row, opened.last_row - 1)
+    row_mass = np.abs(mass).mean(axis=0)
+    try:
+        # The mass per row is all that it looks at, so a stack of one column of it says the same.
+        found = align_vertical(mass[:, :, None], maxit=options.maxit or 50, pixtol=options.pixtol, reach=reach)  # fmt: skip
+    except ValueError as error:
+        nothing = np.full(n, np.nan)
+        why = f"vertical shifts are not measured and taken for 0: {error}"
+        return VerticalPart(
+            np.zeros(n), nothing, nothing, nothing, True, (why,), False, rows, row_mass
+        )
+    return VerticalPart(
+        found.shifts[0],
+        found.uncertainties,
+        found.residuals_before,
+        found.residuals_after,
+        found.converged,
+        tuple(str(notice) for notice in found.notices),
+        True,
+        rows,
+        row_mass,
+    )
