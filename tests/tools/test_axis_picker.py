@@ -102,6 +102,15 @@ def test_keys_move_the_axis_and_enter_takes_it(stack, theta, keys):
     assert axis_picker.pick_axis(stack, theta, 50.0) == pytest.approx(51.9)
 
 
+def test_the_estimate_takes_the_picker_and_shows_its_own_value_first(stack, theta, keys):
+    from soct.tomography import estimate_rot_axis
+
+    seen = keys("Shift-Left", "Return")
+    found = estimate_rot_axis(stack, theta, theta_unit="rad", picker=axis_picker.pick_axis)
+    assert seen[0][0] == pytest.approx(AXIS, abs=0.05)
+    assert found == pytest.approx(seen[0][0] - 1)
+
+
 def test_escape_cancels_and_ends_as_an_interruption(stack, theta, keys):
     keys("Right", "Escape")
     with pytest.raises(PickCancelledError) as caught:

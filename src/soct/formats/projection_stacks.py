@@ -122,7 +122,9 @@ def _sample(file: Path) -> bytes:
 
 def cannot_read(path: Path, error: object) -> InputError:
     """Return the error of a file that is not what its name says, or is incomplete."""
-    text = str(error) or type(error).__name__
+    text = str(error)
+    if isinstance(error, Exception) and len(text) < 8:
+        text = f"{type(error).__name__} {text}".strip()
     short = any(
         word in text.lower()
         for word in ("truncated", "greater than file size", "end of file", "eof")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import struct
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,20 @@ from soct.formats.projection_stacks import TIFF_SUFFIXES, MappedReader, Projecti
 from soct.formats.tiles import shown
 
 _MOST_PAGES = 1_000_000
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep to itself what the library says of broken files: what matters becomes an error."""
+    log = logging.getLogger("tifffile")
+    before = log.disabled
+    log.disabled = True
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.disabled = before
 
 
 @dataclass(frozen=True)
@@ -72,8 +89,7 @@ class PageReader:
             return
         import tifffile
 
-        with warnings.catch_warnings(), tifffile.TiffFile(path) as file:
-            warnings.simplefilter("ignore")
+        with _quiet(), tifffile.TiffFile(path) as file:
             for page, target in zip(pages, out, strict=True):
                 data = _decode(file.pages[page.index], page)
                 if data.shape != self.shape:
@@ -106,8 +122,7 @@ def open_tiff(path: Path) -> ProjectionStack:
     """
     import tifffile
 
-    with warnings.catch_warnings(), tifffile.TiffFile(path) as file:
-        warnings.simplefilter("ignore")
+    with _quiet(), tifffile.TiffFile(path) as file:
         size = int(file.filehandle.size)
         _check_chain(path, file, size)
         first = file.pages.first
@@ -135,6 +150,8 @@ def open_tiff(path: Path) -> ProjectionStack:
 
 def _check_chain(path: Path, file: Any, size: int) -> None:
     """Refuse a file whose list of pages leads beyond its end: the library would end the list there."""
+    if not len(file.pages):
+        raise cannot_read(path, "no page in it")
     kind, handle = file.tiff, file.filehandle
     at, seen = int(file.pages.first.offset), 0
     while at:
@@ -235,8 +252,7 @@ def _only_page(path: Path) -> tuple[Page, tuple[int, int], np.dtype[Any]]:
     import tifffile
 
     try:
-        with warnings.catch_warnings(), tifffile.TiffFile(path) as file:
-            warnings.simplefilter("ignore")
+        with _quiet(), tifffile.TiffFile(path) as file:
             _check_chain(path, file, int(file.filehandle.size))
             page = file.pages.first
             shape, dtype = _plane(path, page)
