@@ -17,8 +17,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import comb, factorial
+from typing import Any
 
 import numpy as np
+from numba import njit, prange
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
@@ -138,29 +140,26 @@ class ProfileAligner:
         return self._fit(state, mean, 0, 0.0).residuals
 
     def _evaluate(self, shifts: NDArray[np.float64]) -> _State:
-        whole = np.floor(shifts).astype(np.int64)
-        part = shifts - whole
-        last = self.profiles.shape[1] - 1
-        values = np.zeros((len(shifts), self.bottom - self.top))
-        slopes = np.zeros_like(values)
-        for j in range(-(_DEGREE // 2), _DEGREE // 2 + 2):
-            places = np.abs(np.arange(self.top, self.bottom) + (whole[:, None] + j))
-            places = np.clip(last - np.abs(last - places), 0, last)
-            samples = np.take_along_axis(self._coefficients, places, 1)
-            values += _spline(part - j)[:, None] * samples
-            slopes += _spline(part - j, 1)[:, None] * samples
-        return _State(shifts, values, slopes, self._weights(shifts))
-
-    def _weights(self, shifts: NDArray[np.float64]) -> Profiles:
-        """Weigh rows by how far within the measured signal they lie."""
         size = self.profiles.shape[1]
+        part = shifts - np.floor(shifts)
+        taps = part[:, None] - np.arange(-(_DEGREE // 2), _DEGREE // 2 + 2)
+        shape = len(shifts), self.bottom - self.top
+        values, slopes, weights = (np.empty(shape) for _ in range(3))
         taper = min(_TAPER, max(1, size // 16))
-        at = np.arange(self.top, self.bottom) + shifts[:, None]
-        inside = np.clip(np.minimum(at, size - 1 - at) / taper, 0.0, 1.0)
-        weights = 0.5 - 0.5 * np.cos(np.pi * inside)
+        _sample(
+            self._coefficients,
+            shifts,
+            _spline(taps),
+            _spline(taps, 1),
+            self.top,
+            taper,
+            values,
+            slopes,
+            weights,
+        )
         seen = (weights > 0).mean(axis=0)
         weights[:, seen < _LEAST_COVERAGE * seen.max()] = 0.0
-        return weights
+        return _State(shifts, values, slopes, weights)
 
     def _polynomials(self, state: _State, target: Profiles) -> Profiles:
         """Fit each signal's polynomial to ``(n, rows)``, weighed."""
@@ -265,6 +264,45 @@ class ProfileAligner:
         rhs = (weights * signal)[None] @ self._basis
         fitted: NDArray[np.float64] = (_solve_each(gram, rhs) @ self._basis.T)[0]
         return fitted
+
+
+@njit(cache=True, nogil=True, parallel=True)
+def _sample(
+    coefficients: Any,
+    shifts: Any,
+    taps: Any,
+    slope_taps: Any,
+    top: int,
+    taper: float,
+    values: Any,
+    slopes: Any,
+    weights: Any,
+) -> None:  # pragma: no cover - compiled
+    """Evaluate splines of mirrored signals, and weigh rows by how far within the measured signal they lie."""
+    n, rows = values.shape
+    last = coefficients.shape[1] - 1
+    count = taps.shape[1]
+    for i in prange(n):
+        whole = int(np.floor(shifts[i]))
+        for y in range(rows):
+            first = top + y + whole - count // 2 + 1
+            value: Any = 0.0
+            slope: Any = 0.0
+            for j in range(count):
+                k = abs(first + j)
+                k = max(0, last - abs(last - k))
+                value += taps[i, j] * coefficients[i, k]
+                slope += slope_taps[i, j] * coefficients[i, k]
+            values[i, y] = value
+            slopes[i, y] = slope
+            at = top + y + shifts[i]
+            inside = min(at, last - at) / taper
+            if inside >= 1.0:
+                weights[i, y] = 1.0
+            elif inside <= 0.0:
+                weights[i, y] = 0.0
+            else:
+                weights[i, y] = 0.5 - 0.5 * np.cos(np.pi * inside)
 
 
 def _spline(at: NDArray[np.float64], derivative: int = 0) -> NDArray[np.float64]:
