@@ -3,8 +3,8 @@
 A model for every signal ``a_i(y)`` of mass per row: ``a_i(y + s_i) = M(y) + p_i(y) + noise``, with the same `M` for all and a polynomial `p_i`
 of its own (background, drift). Shifts, polynomials and `M` are found together by least squares. Each iteration evaluates signals and
 their derivatives by splines, solves for every shift *together with* its polynomial (removed beforehand, a
-polynomial would take part of a displacement with it), and forms `M` anew. The slope is that of `M`: the noise in a signal's own
-slope would lengthen the slope and shorten every step.
+polynomial would take part of a displacement with it), and forms `M` anew. The slope is that of `M`,
+without its noise: the noise in a signal's own slope would lengthen the slope and shorten every step.
 
 Only what was measured counts. Beyond its ends a signal goes on by reflection, so that it can be evaluated anywhere, but rows there
 weigh nothing, and those close to them little: an object that is cut off above or below draws no shift to zero.
@@ -20,6 +20,7 @@ from math import comb, factorial
 from typing import Any
 
 import numpy as np
+import scipy.fft
 from numba import njit, prange
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
@@ -38,8 +39,10 @@ _HALVINGS = 4
 _WORSE = 1.1
 # Rows that fewer projections show than this part of them are left out: what one alone shows agrees with itself.
 _LEAST_COVERAGE = 0.5
-# Part of the slope's energy that is taken for more than noise at least.
-_LEAST_TOLD = 0.05
+# Neighbouring frequencies whose power is taken together to tell signal from noise. The mean of so many powers of noise next to
+# never exceeds three times what is expected.
+_SMOOTHED = 9
+_NOISE_MOST = 3.0
 # A projection whose residual is so many times the median has less say in the mean.
 _ROBUST = 2.5
 
@@ -119,7 +122,7 @@ class ProfileAligner:
         mean, _ = self._mean(state, np.ones(len(shifts)), None)
         step, done = np.inf, 0
         while done < most and step > tolerance:
-            slope, say = self._slope(state), self._say(state, mean)
+            slope, say = self._slope(state, mean), self._say(state, mean)
             moves, _ = self._solve(state, mean, slope)
             moves = np.clip(moves, -_LONGEST_STEP, _LONGEST_STEP)
             state, moves = self._damped(state, mean, moves)
@@ -179,10 +182,17 @@ class ProfileAligner:
         mean = (weights * (state.values - polys)).sum(axis=0)
         return np.divide(mean, total, out=np.zeros_like(mean), where=total > 0), polys
 
-    def _slope(self, state: _State) -> NDArray[np.float64]:
+    def _slope(self, state: _State, mean: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Mean of all slopes, without what noise alone explains of it."""
         total = state.weights.sum(axis=0)
         slope = (state.weights * state.slopes).sum(axis=0)
-        return np.divide(slope, total, out=np.zeros_like(slope), where=total > 0)
+        slope = np.divide(slope, total, out=np.zeros_like(slope), where=total > 0)
+        seen = np.flatnonzero(total > 0)
+        if len(state.values) > 1 and seen.size > _SMOOTHED:
+            rows = slice(int(seen[0]), int(seen[-1]) + 1)
+            noise = _white_noise((state.values - mean)[:, rows]) / total[rows].mean()
+            slope[rows] = _without_noise(slope[rows], noise)
+        return slope
 
     def _say(self, state: _State, mean: NDArray[np.float64]) -> NDArray[np.float64]:
         """Say what each signal counts in the mean: less where it fits much worse than most."""
@@ -237,15 +247,10 @@ class ProfileAligner:
         weight = state.weights.sum(axis=1)
         freedom = np.maximum(weight - self.order - 2, 1.0) * max(1 - 1 / n, 0.5)
         variance = (state.weights * rest**2).sum(axis=1) / freedom
-        _, factors = self._solve(state, mean, self._slope(state))
-        # The noise that is left in the mean's slope tells nothing: that of a derivative is pi^2 / 3 times as strong.
-        covered = state.weights.sum(axis=0)
-        shared = np.divide(1.0, covered, out=np.zeros_like(covered), where=covered > 0)
-        noise = np.median(variance) * np.pi**2 / 3 * (state.weights @ shared)
-        known = np.where(np.isfinite(factors), factors, 0.0)
-        factors = factors / np.maximum(1.0 - noise * known, _LEAST_TOLD)
+        _, factors = self._solve(state, mean, self._slope(state, mean))
         uncertainties = np.sqrt(np.where(np.isfinite(factors), variance, 1.0) * factors)
         seen = state.weights > 0
+        covered = state.weights.sum(axis=0)
         fluctuation = mean - self._polynomials_of(covered, mean)
         return ProfileFit(
             state.shifts,
@@ -313,6 +318,24 @@ def _spline(at: NDArray[np.float64], derivative: int = 0) -> NDArray[np.float64]
         reach = np.maximum(at + (_DEGREE + 1) / 2 - k, 0.0)
         total += (-1) ** k * comb(_DEGREE + 1, k) * reach**degree
     return total / factorial(degree)
+
+
+def _white_noise(rest: Profiles) -> float:
+    """Variance of the noise in most signals, from how much neighbouring rows differ: what a wrong shift leaves is smoother."""
+    return float(np.median((np.diff(rest, 2, axis=1) ** 2).mean(axis=1)) / 6)
+
+
+def _without_noise(slope: NDArray[np.float64], noise: float) -> NDArray[np.float64]:
+    """Wiener's filter for a slope whose signal has white noise of a variance: that of the slope rises with the frequency.
+
+    The noise in the slope of the mean would else look like texture that tells shifts: steps come out too short, and uncertainties too small.
+    """
+    spectrum = scipy.fft.dct(slope, norm="ortho")
+    frequencies = np.pi * np.arange(slope.size) / slope.size
+    power = ndi.uniform_filter1d(spectrum**2, _SMOOTHED, mode="nearest")
+    gain = np.clip(1.0 - _NOISE_MOST * noise * frequencies**2 / np.maximum(power, 1e-300), 0.0, 1.0)
+    smooth: NDArray[np.float64] = scipy.fft.idct(gain * spectrum, norm="ortho")
+    return smooth
 
 
 def _grams(weights: Profiles, design: NDArray[np.float64]) -> NDArray[np.float64]:
