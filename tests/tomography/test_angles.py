@@ -1,8 +1,11 @@
 """Angles in either unit become radians, and every projection counts as much as the angle that it stands for."""
 
+import doctest
+
 import numpy as np
 import pytest
 
+import soct.tomography.angles
 from soct.tomography.angles import angular_weights, covers_full_turn, radians
 
 
@@ -93,3 +96,7 @@ def test_a_full_turn_is_told_from_half_a_turn():
     assert covers_full_turn(np.deg2rad([0, 90, 180, 270]))
     assert not covers_full_turn(np.deg2rad(np.arange(0, 190, 1.0)))
     assert not covers_full_turn(np.deg2rad(np.arange(0, 290, 1.0)))
+
+
+def test_the_examples_hold():
+    assert doctest.testmod(soct.tomography.angles).failed == 0
