@@ -112,7 +112,7 @@ def test_nxtomo_tells_projections_flats_darks_and_invalid_frames_apart(tmp_path,
     assert np.array_equal(opened.darks.read(WHOLE), stack[keys == 2])
     assert np.array_equal(opened.angles.values, np.flatnonzero(keys == 0))
     assert opened.angles.unit == "deg"
-    assert "1 frames" in opened.notes[0]
+    assert "left out: 1" in opened.notes[0]
 
 
 def test_an_unknown_hdf5_lists_its_3d_datasets_and_takes_the_named_one(tmp_path, stack):

@@ -623,6 +623,24 @@ def test_work_of_another_call_is_discarded_and_that_is_said(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_an_error_before_anything_is_done_leaves_nothing_and_discarded_work_takes_its_file_along(
+    scan, monkeypatch, capsys
+):
+    folder = scan.parent
+    before = sorted(folder.iterdir())
+    with h5py.File(scan, "r+") as file:
+        file["exchange/data"][17, 20] = np.nan
+    call = ("reconstruct", "scan.h5", "--axis", "32", "--memory", "700kB", "--no-report")
+    monkeypatch.chdir(folder)
+    assert soct(*call, "-o", "x.h5", "--rows", "20:24") == ExitCode.INPUT
+    assert sorted(folder.iterdir()) == before
+    assert soct(*call, "-o", "x.h5") == ExitCode.INPUT
+    assert len(list(folder.glob(".x*"))) == 2
+    assert soct(*call, "-o", "x.h5", "--rows", "0:9") == ExitCode.OK
+    assert "discarded (rows: [0, 24] before, [0, 9] now)" in capsys.readouterr().err
+    assert not list(folder.glob(".x*"))
+
+
 def test_a_broken_piece_of_work_is_made_anew(tmp_path):
     with open_work(tmp_path / "out", "key", {}) as work:
         for data in (b"", b"PK\x03\x04broken"):

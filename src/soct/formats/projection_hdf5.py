@@ -210,7 +210,7 @@ def _nxtomo(path: Path, file: Any, key_name: str) -> ProjectionStack:
 
     kept = frames(_PROJECTION)
     invalid = total - sum(len(frames(k)) for k in (_PROJECTION, _FLAT, _DARK))
-    notes = (f"{invalid} frames that the file calls invalid are left out",) if invalid else ()
+    notes = (f"frames that the file calls invalid are left out: {invalid}",) if invalid else ()
     return ProjectionStack(
         path,
         f"HDF5 (NXtomo), {name}",

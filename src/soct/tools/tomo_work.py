@@ -14,7 +14,7 @@ import os
 import shutil
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -99,7 +99,13 @@ def open_work(
                 hint="Wait for it or stop it, or choose another name.",
             ) from None
         _take(folder, key, parameters, tell)
-        yield Work(folder, key)
+        try:
+            yield Work(folder, key)
+        except BaseException:
+            # Nothing is done that could be gone on with.
+            if not any(folder.glob("*.npz")):
+                shutil.rmtree(folder, ignore_errors=True)
+            raise
         shutil.rmtree(folder, ignore_errors=True)
     except OSError as error:
         raise _cannot_write(output, error) from error
@@ -127,9 +133,19 @@ def _take(folder: Path, key: str, parameters: Mapping[str, Any], tell: Tell) -> 
         change = differences(found.get("parameters", {}), parameters)
         tell(f"unfinished work of another call is discarded ({change})")
     for path in others:
+        _discard_partial(path)
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     text = json.dumps({"key": key, "parameters": dict(parameters)}, default=str)
     write_text(file, text)
+
+
+def _discard_partial(piece: Path) -> None:
+    """Remove the unfinished file that a piece of work is about."""
+    with suppress(OSError, ValueError, EOFError, zipfile.BadZipFile):
+        if piece.suffix == ".npz":
+            with piece.open("rb") as file, np.load(file) as stored:
+                if "partial" in stored.files:
+                    (piece.parent.parent / str(stored["partial"])).unlink(missing_ok=True)
 
 
 def read_json(file: Path) -> dict[str, Any] | None:
@@ -264,14 +280,21 @@ def fill_file(
     done = set() if stored is None or not file.hidden.exists() else set(stored["done"].tolist())
     if not done:
         lay_out(file.hidden, file.shape, file.suffix, dataset=file.dataset, attributes=attributes, beside=beside)  # fmt: skip
+    # Beside the work, or named whole.
+    partial = os.path.relpath(file.hidden, work.folder.parent)
     place = find_array(file.hidden, file.suffix, file.dataset)
     for i, block in enumerate(blocks):
         if i not in done:
-            values = compute(block)
+            try:
+                values = compute(block)
+            except BaseException:
+                if not done:
+                    file.hidden.unlink(missing_ok=True)
+                raise
             # The block is on disk before anything says so.
             place.write(block.start, values)
             done.add(i)
-            work.save(name, done=np.array(sorted(done), np.int64))
+            work.save(name, done=np.array(sorted(done), np.int64), partial=partial)
         progress((i + 1) / len(blocks))
     if os.path.lexists(file.path):
         raise UsageError("The output has appeared meanwhile", file=shown(file.path))
