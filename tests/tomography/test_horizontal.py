@@ -9,6 +9,7 @@ import scipy.special
 from soct.tomography import align_horizontal, alignprojections_horizontal
 from soct.tomography.bow_tie import bessel
 from soct.tomography.gauge import remove_gauge, shift_error
+from soct.tomography.notices import TruncationWarning
 from tests.tomography.phantoms import noisy
 from tests.tomography.phantoms import sinogram as closed_form
 
@@ -95,6 +96,67 @@ def test_the_documented_call_returns_shifts_and_passes_over_keywords_of_others()
     )
     assert shifts.shape == (2, 90)
     assert shift_error(shifts[1], truth, HALF_TURN) < 0.01
+
+
+@pytest.mark.parametrize(("detectors", "axis"), [(80, 40.0), (96, 40.0)])
+def test_a_truncated_object_is_told_and_its_jitter_reduced_by_a_third(
+    detectors: int, axis: float
+) -> None:
+    truth = jitter(90, 3.0)
+    values = sinogram(HALF_TURN, truth, detectors=detectors, field=128.0, axis=axis)
+    found = align_horizontal(values, HALF_TURN, axis=axis, maxit=10)
+    assert found.truncation.truncated
+    assert any(isinstance(notice, TruncationWarning) for notice in found.notices)
+    assert shift_error(found.shifts[1], truth, HALF_TURN) < 0.67 * shift_error(
+        np.zeros(90), truth, HALF_TURN
+    )
+
+
+def test_an_aligned_truncated_object_stays_where_it_is() -> None:
+    found = align_horizontal(sinogram(HALF_TURN, detectors=80, field=128.0), HALF_TURN, maxit=5)
+    assert np.sqrt(np.mean(found.shifts[1] ** 2)) < 0.1
+
+
+@pytest.mark.parametrize("computed", [False, True])
+def test_derivatives_are_aligned_to_a_twentieth_of_a_pixel(computed: bool) -> None:
+    truth = jitter(90, 3.0)
+    values = sinogram(HALF_TURN, truth, detectors=256, field=240.0, derivatives=not computed)
+    found = align_horizontal(values, HALF_TURN, derivatives=not computed, calc_derivatives=computed)
+    assert shift_error(found.shifts[1], truth, HALF_TURN) < 0.05
+
+
+@pytest.mark.parametrize(
+    "angles",
+    [
+        np.arange(120) * np.pi / 60,
+        np.sort(np.random.default_rng(5).uniform(0, np.pi, 90)),
+        np.random.default_rng(6).permutation(np.arange(90) * np.pi / 90),
+        np.arange(70) * np.pi / 90,
+        np.arange(30) * np.pi / 30,
+    ],
+    ids=["full turn", "uneven", "unsorted", "140 degrees", "few"],
+)
+def test_any_angles_will_do(angles: np.ndarray) -> None:
+    truth = jitter(len(angles), 3.0)
+    found = align_horizontal(sinogram(angles, truth), angles)
+    assert shift_error(found.shifts[1], truth, angles) < 0.01
+
+
+def test_dead_columns_are_named_and_do_no_harm() -> None:
+    truth = jitter(90, 3.0)
+    values = sinogram(HALF_TURN, truth)
+    values[[40, 77]] = 0.0
+    found = align_horizontal(values, HALF_TURN)
+    assert "40, 77" in str(found.notices[0])
+    assert shift_error(found.shifts[1], truth, HALF_TURN) < 0.05
+
+
+def test_a_good_start_is_used_where_noise_spoils_centres_of_mass() -> None:
+    truth = jitter(90, 3.0)
+    values = noisy(sinogram(HALF_TURN, truth), 0.3, 2)
+    start = np.stack([np.zeros(90), truth])
+    found = align_horizontal(values, HALF_TURN, start)
+    assert shift_error(found.shifts[1], truth, HALF_TURN) < 1.5
 
 
 def test_bessel_functions_are_those_of_scipy() -> None:

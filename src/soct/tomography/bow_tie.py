@@ -100,10 +100,13 @@ class FirstMoments:
         Detector coordinates.
     per_noise : float
         Their variance per variance of the noise of one pixel.
+    least : float
+        Their variance without noise, square pixels.
     """
 
     centres: Vector
     per_noise: float
+    least: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -150,6 +153,8 @@ class BowTie:
         Whether the sinogram is the derivative along the detector.
     freqcutoff : float
         Highest frequency, as a share of Nyquist's.
+    margin : float
+        Orders that the object's spectra may spill beyond its size: those of a window that varies with the angle.
     """
 
     def __init__(
@@ -162,6 +167,7 @@ class BowTie:
         moments: FirstMoments,
         derivatives: bool = False,
         freqcutoff: float = 1.0,
+        margin: float = 0.0,
     ) -> None:
         n = len(angles)
         self._start, self._moments = centres, moments
@@ -178,8 +184,8 @@ class BowTie:
         power = (np.abs(self._spectra) ** 2).mean(axis=0)
         self._power = np.maximum(power, 1e-12 * power.max())
         self._prior = (
-            self._even.variances(scaled) * self._power,
-            self._odd.variances(scaled) * self._power,
+            self._even.variances(scaled + margin) * self._power,
+            self._odd.variances(scaled + margin) * self._power,
         )
         self._density = np.gradient(scaled) / np.pi
         self._gauge = np.linalg.qr(gauge_basis(angles, constant=False))[0]
@@ -250,9 +256,10 @@ class _NewtonStep:
         low = np.flatnonzero(np.isfinite(noise))[:8]
         per_pixel = noise[low] / model._per_pixel[low]
         self.pixel_noise = float(np.median(per_pixel)) if low.size else 0.0
-        variance = self.pixel_noise * model._moments.per_noise
+        moments = model._moments
+        variance = self.pixel_noise * moments.per_noise + moments.least
         self._moment_weight = 1.0 / variance if variance > 0 else 0.0
-        gradient = self._moment_weight * (centres - model._moments.centres)
+        gradient = self._moment_weight * (centres - moments.centres)
         for slope, basis, weight, part in zip(
             self._slopes, self._bases, self._weights, (even, odd), strict=True
         ):

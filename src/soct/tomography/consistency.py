@@ -6,8 +6,8 @@ method with the derivative taken in Fourier space. Both sinograms are low-passed
 measured ones, thanks to the clipping; but they also hold each measured projection itself, so plain repetition creeps. Anderson's
 method extrapolates from the last steps to where they lead.
 
-Where the object leaves the detector, the sinogram is continued beyond it: at first by its edge values, falling to zero, then by the
-synthetic projections. The difference is taken without its mean and slope along the detector, which what lies outside can change.
+Where the object leaves the detector, the sinogram is continued beyond it by its edge values, falling to zero. The difference is taken without
+what varies slowly along the detector, which what lies outside changes. (Continuing it by the synthetic projections runs away.)
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
+from scipy import ndimage as ndi
 
 from soct.tomography.filters import low_pass
 from soct.tomography.radon import project
@@ -31,6 +32,7 @@ _LARGEST_STEP_PX = 1.5
 _MEMORY = 4
 _TAPER = 0.06
 _EXTENSION = 0.5
+_TREND = 0.05
 
 
 @dataclass(frozen=True)
@@ -114,22 +116,17 @@ class Reprojection:
         order = 1 if settings.derivatives else 0
         synthetic = _differentiate(whole, order, settings.freqcutoff)
         slopes = _differentiate(whole, order + 1, settings.freqcutoff)
-        if pad:
-            self._extended = _replace_outside(self._extended, synthetic, pad)
         inside = slice(pad, len(whole) - pad)
         return self._newton(synthetic[inside], slopes[inside])
 
     def _newton(self, synthetic: Array, slopes: Array) -> Comparison:
         weight = self._window if self._mask is None else self._window * self._mask
-        difference = weight * (self._measured - synthetic)
+        difference = self._measured - synthetic
+        if self._truncated:
+            difference, slopes = self._without_trend(difference), self._without_trend(slopes)
+        difference = weight * difference
         # A larger shift moves the projection up the detector.
         effect = -weight * slopes
-        if self._truncated:
-            trends = np.linalg.qr(
-                self._window * np.linspace(-1, 1, len(weight))[:, None] ** np.arange(2)
-            )[0]
-            difference = difference - trends @ (trends.T @ difference)
-            effect = effect - trends @ (trends.T @ effect)
         power = (effect**2).sum(axis=0)
         power = np.maximum(power, 1e-3 * max(float(power.mean()), 1e-300))
         change = (effect * difference).sum(axis=0) / power
@@ -140,6 +137,11 @@ class Reprojection:
         return Comparison(
             np.clip(change, -_LARGEST_STEP_PX, _LARGEST_STEP_PX), residuals, deviations, synthetic
         )
+
+    def _without_trend(self, values: Array) -> Array:
+        """Take out what varies slowly along the detector: what lies outside the field changes that."""
+        width = _TREND * len(values)
+        return np.asarray(values - ndi.gaussian_filter1d(values, width, axis=0, mode="nearest"))
 
 
 @dataclass(frozen=True)
@@ -253,17 +255,3 @@ def _extend(sinogram: Array, pad: int) -> Array:
         return sinogram
     fall = 0.5 + 0.5 * np.cos(np.pi * (np.arange(pad) + 1.0) / pad)[:, None]
     return np.concatenate([sinogram[:1] * fall[::-1], sinogram, sinogram[-1:] * fall])
-
-
-def _replace_outside(extended: Array, synthetic: Array, pad: int) -> Array:
-    """Continue projections by synthetic ones, without a step at the detector's edges."""
-    out = synthetic.copy()
-    stop = len(extended) - pad
-    out[pad:stop] = extended[pad:stop]
-    fall = 0.5 + 0.5 * np.cos(np.pi * (np.arange(pad) + 1.0) / pad)[:, None]
-    reach = min(5, stop - pad)
-    before = (extended[pad : pad + reach] - synthetic[pad : pad + reach]).mean(axis=0)
-    after = (extended[stop - reach : stop] - synthetic[stop - reach : stop]).mean(axis=0)
-    out[:pad] += before * fall[::-1]
-    out[stop:] += after * fall
-    return out

@@ -3,7 +3,7 @@
 The sinogram is made ready (dead columns, a faint background, a mass that varies), and looked at: does the object leave the detector? If not,
 the shifts of greatest likelihood come from its bow-tie (`soct.tomography.bow_tie`), which starts from centres of mass and needs no good
 start; where noise limits them, re-projection (`soct.tomography.consistency`), which also knows that an object is positive, sharpens all but
-the slowest changes. A truncated object has re-projection alone.
+the slowest changes. A truncated object has re-projection alone, from the best of several starts.
 
 Of the result, what projections do not tell is as in the shifts given: an object that lies elsewhere in its slice (cos and sin of the
 angle), for a truncated object also the place of the axis (a constant). Where they do tell it, shifts bring the rotation axis to `axis`.
@@ -34,6 +34,7 @@ from soct.tomography.notices import (
 from soct.tomography.projections import as_shiftstack, check_sinogram
 from soct.tomography.support import Support, find_support, first_moments, noise_level
 from soct.tomography.truncation import Truncation, detect_truncation, subtract_background
+from soct.tomography.windowed_bow_tie import shifts_through_window
 
 Array = NDArray[Any]
 Vector = NDArray[np.float64]
@@ -41,6 +42,10 @@ Progress = Callable[[int, int], None]
 
 _HELD_ORDER = 3
 """Changes of a shift as slow as this harmonic are the likelihood's, not re-projection's: those creep."""
+_HELD_TRUNCATED = 8
+_WINDOWED = ((2.0, (0.6,)), (8.0, (0.1, 0.2, 0.6)))
+"""Of truncated objects: how far shifts may be expected to go, pixels, and the cut-offs to get there."""
+_WINDOWED_ITERATIONS = 10
 _SHARPENED_PX = 0.005
 """Re-projection's own error is about this: shifts that are told better are left alone."""
 _LEAST_PROJECTIONS = 8
@@ -334,7 +339,7 @@ class _Task:
                 self.chosen.freqcutoff,
             )
             centres = support.centres
-            if fit is None and np.ptp(self.start) > 0:
+            if fit is None:
                 given = centres + model.free(self.axis + self.start - centres)
                 if model.spill(given) < model.spill(centres):
                     centres = given
@@ -385,17 +390,42 @@ class _Task:
         return settled, "likelihood and reprojection" if wanted else "likelihood"
 
     def _reproject(self, truncated: bool) -> Settled:
-        """From the shifts given, low frequencies first."""
-        gauge = np.linalg.qr(gauge_basis(self.angles, constant=truncated))[0]
+        """From the shifts given, low frequencies first; of a truncated object the best of several ways."""
+        held = (
+            _slow_changes(self.angles, _HELD_TRUNCATED)
+            if truncated
+            else np.linalg.qr(gauge_basis(self.angles, constant=False))[0]
+        )
 
         def free(change: Vector) -> Vector:
-            return np.asarray(change - gauge @ (gauge.T @ change))
+            return np.asarray(change - held @ (held.T @ change))
 
-        shifts, before, done = self.start, None, 0
-        settled: Settled | None = None
+        begin = self.start
         if self.chosen.multiresolution and self.chosen.mr_factor > 1:
-            shifts = self._coarse(truncated, free)
-        for cutoff in self.chosen.cutoffs(unsure=True):
+            begin = self._coarse(truncated, free)
+        cutoffs = self.chosen.cutoffs(unsure=True)
+        before = self._reprojection(cutoffs[-1], truncated).compare(self.start)
+        found = [self._through(cutoffs, begin, truncated, free)]
+        if truncated:
+            found += [
+                self._through(cutoffs[-1:], start, True, free) for start in self._windowed(free)
+            ]
+        best = min(found, key=lambda settled: float((settled.after.residuals**2).sum()))
+        if float((before.residuals**2).sum()) <= float((best.after.residuals**2).sum()):
+            return Settled(self.start, best.iterations, 0.0, before, before)
+        return Settled(best.shifts, best.iterations, best.step, before, best.after)
+
+    def _through(
+        self,
+        cutoffs: list[float],
+        shifts: Vector,
+        truncated: bool,
+        free: Callable[[Vector], Vector],
+    ) -> Settled:
+        """Settle at one cut-off after another."""
+        done = 0
+        settled: Settled | None = None
+        for cutoff in cutoffs:
             settled = settle(
                 self._reprojection(cutoff, truncated),
                 shifts,
@@ -407,9 +437,27 @@ class _Task:
             )
             shifts, done = settled.shifts, done + settled.iterations
         assert settled is not None
-        last = self._reprojection(self.chosen.freqcutoff, truncated)
-        before = last.compare(self.start)
-        return Settled(shifts, done, settled.step, before, settled.after)
+        return Settled(shifts, done, settled.step, settled.before, settled.after)
+
+    def _windowed(self, free: Callable[[Vector], Vector]) -> list[Vector]:
+        """Return starts for a truncated object: the likelihood through a window, of small shifts and of large ones."""
+        starts = []
+        for expected, cutoffs in _WINDOWED:
+            shifts = self.start
+            for cutoff in cutoffs:
+                found = shifts_through_window(
+                    self.prepared.sinogram,
+                    self.angles,
+                    self.axis,
+                    shifts,
+                    derivatives=self.chosen.of_derivatives,
+                    expected_px=expected,
+                    freqcutoff=min(cutoff, self.chosen.freqcutoff),
+                    maxit=_WINDOWED_ITERATIONS,
+                )
+                shifts = self.start + free(found - self.start)
+            starts.append(shifts)
+        return starts
 
     def _coarse(self, truncated: bool, free: Callable[[Vector], Vector]) -> Vector:
         """Shifts from binned detector pixels."""
@@ -479,8 +527,8 @@ class _Task:
         if self.prepared.truncation.truncated:
             notices.append(
                 TruncationWarning(
-                    f"{self.prepared.truncation.describe()}. Slow changes of the shifts are held weakly"
-                    + ("" if tells_axis else ", and the rotation axis is left where it was")
+                    f"{self.prepared.truncation.describe()}. The rotation axis and slow changes of the shifts (up to harmonic "
+                    f"{_HELD_TRUNCATED} of the angle) stay as given"
                 )
             )
         if not converged:

@@ -20,6 +20,8 @@ _SMOOTH_PX = 1.5
 _SMOOTH_ANGLES = 5
 _SIGNIFICANT = 5.0
 _FAINT = 0.005
+_ALIASED_PX = 0.05
+"""Moments of derivatives weigh the object's ends by the square of their distance, and the ends are sharper than pixels."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,11 @@ def first_moments(
     offset = np.clip(offset, -len(sinogram), len(sinogram))
     own = arm - offset * mass_arm
     weight = np.ones_like(x) if mask is None else mask
-    return FirstMoments(near + offset, float((own**2 * weight).sum(axis=0).mean()) / whole**2)
+    return FirstMoments(
+        near + offset,
+        float((own**2 * weight).sum(axis=0).mean()) / whole**2,
+        _ALIASED_PX**2 if derivatives else 0.0,
+    )
 
 
 def find_support(
