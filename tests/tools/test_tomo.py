@@ -23,6 +23,7 @@ from soct.formats.tables import read_table
 from soct.simulate.projections import Ellipsoid, draw_phantom, project_phantom
 from soct.tomography import compute_aligned_stack
 from soct.tomography.gauge import shift_error
+from soct.tools.tomo_axis import chosen_rows, find_axis
 from soct.tools.tomo_blocks import aligned_rows
 from soct.tools.tomo_horizontal import SliceShifts, choose_rows, combine
 from soct.tools.tomo_input import InputOptions, open_projections
@@ -462,6 +463,17 @@ def test_the_axis_is_printed_with_its_uncertainty_and_as_json(tmp_path, capsys):
     assert told["picked"] is False
 
 
+def test_a_large_stack_tells_its_axis_by_some_rows(scan, monkeypatch):
+    from soct.tools import tomo_axis
+
+    monkeypatch.setattr(tomo_axis, "_WHOLE_BYTES", 0)
+    monkeypatch.setattr(tomo_axis, "_ROWS", 3)
+    found = opened(scan)
+    shifts = read_shifts(scan.with_name("scan.truth.csv"), found.radians)
+    assert chosen_rows(found, shifts).shape == (60, 3, 64)
+    assert find_axis(found, shifts).axis == pytest.approx(32, abs=0.1)
+
+
 def test_an_axis_that_nothing_tells_is_an_error_that_says_what_to_do(tmp_path, capsys):
     np.save(tmp_path / "flat.npy", np.ones((40, 4, 32), np.float32))
     assert soct("rotation-axis", tmp_path / "flat.npy", "--span", "180") == ExitCode.INPUT
@@ -482,7 +494,7 @@ def test_a_real_tooth_of_two_rows_is_aligned_horizontally_and_vertically_nothing
     shared, tmp_path, capsys
 ):
     tooth = shared / "data" / "tomo_tooth" / "tooth.h5"
-    assert soct("align", tooth, "-o", tmp_path / "out") == ExitCode.OK
+    assert soct("align", tooth, "-o", tmp_path / "out", "--slices", "1") == ExitCode.OK
     assert "vertical shifts are not measured and taken for 0" in capsys.readouterr().err
     document = json.loads((tmp_path / "out" / "align.json").read_text())
     assert document["verdict"].startswith("Vertical: not measured.")

@@ -12,7 +12,6 @@ notebook cannot wait for its own widgets, so there `axis_widget` returns one at 
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -95,8 +94,3 @@ def axis_widget(
             hint="pip install 'soct[viewer]'",
         ) from error
     return AxisWidget(preview, preview.cols // 2 if start_axis is None else start_axis)
-
-
-def has_display() -> bool:
-    """Whether a window can be asked for."""
-    return sys.platform in ("darwin", "win32") or bool(os.environ.get("DISPLAY"))

@@ -63,14 +63,3 @@ def aligned_projections(
     return (
         np.asarray(compute_aligned_stack(block, moved, method, out=block)) if moved.any() else block
     )
-
-
-def row_sums(opened: Projections, progress: object = None) -> NDArray[np.float64]:
-    """Return the mass in every row of every projection, ``(n, rows)``, reading each projection once."""
-    sums = np.empty((opened.count, opened.rows))
-    blocks = opened.blocks()
-    for i, block in enumerate(blocks):
-        sums[block] = opened.read(block, slice(0, opened.rows)).sum(axis=2, dtype=np.float64)
-        if callable(progress):
-            progress((i + 1) / len(blocks))
-    return sums

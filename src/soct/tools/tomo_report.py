@@ -27,7 +27,7 @@ from soct.report.markup import (
     pill,
     table,
 )
-from soct.report.rendering import Section, draw_section, render_sections
+from soct.report.rendering import Section, render_sections
 from soct.space import FloatArray
 
 _SIDE = 620
@@ -230,10 +230,3 @@ def draw_method(told: Facts, decided: Sequence[str], text: str, files: Sequence[
             Markup("<h3>Files</h3><ul>{}</ul>").format(written),
         ]
     )
-
-
-def section(
-    draw: Markup | None, anchor: str, title: str, question: str, good: str = "", bad: str = ""
-) -> Section:
-    """Return a section of a page."""
-    return draw_section(lambda: draw if draw is not None else EMPTY, anchor, title, question, good=good, bad=bad)  # fmt: skip
