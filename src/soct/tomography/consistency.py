@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,8 @@ from soct.tomography.reconstruction import SliceSettings, reconstruct_slice
 Array = NDArray[Any]
 Vector = NDArray[np.float64]
 
+_ONE_AT_A_TIME = Lock()
+"""The kernels are parallel themselves, and not all of numba's threading layers bear to be started from several threads."""
 _LARGEST_STEP_PX = 1.5
 _MEMORY = 4
 _TAPER = 0.06
@@ -97,11 +100,22 @@ class Reprojection:
         """Reconstruct with these shifts, project, and compare."""
         pad, settings = self._pad, self._settings
         axis = self._axis + pad + shifts
+        with _ONE_AT_A_TIME:
+            whole = self._project(shifts, axis)
+        order = 1 if settings.derivatives else 0
+        synthetic = _differentiate(whole, order, settings.freqcutoff)
+        slopes = _differentiate(whole, order + 1, settings.freqcutoff)
+        inside = slice(pad, len(whole) - pad)
+        return self._newton(synthetic[inside], slopes[inside])
+
+    def _project(self, shifts: Vector, axis: Vector) -> Array:
+        """Reconstruct, and project the slice."""
+        settings = self._settings
         slice_ = reconstruct_slice(
             self._extended,
             self._angles,
             theta_unit="rad",
-            axis=self._axis + pad,
+            axis=self._axis + self._pad,
             shifts=shifts,
             algorithm=settings.algorithm,
             filtertype=settings.filtertype,
@@ -112,12 +126,7 @@ class Reprojection:
             iterations=settings.iterations,
             relaxation=settings.relaxation,
         )
-        whole = project(slice_, self._angles, detectors=len(self._extended), axis=axis)
-        order = 1 if settings.derivatives else 0
-        synthetic = _differentiate(whole, order, settings.freqcutoff)
-        slopes = _differentiate(whole, order + 1, settings.freqcutoff)
-        inside = slice(pad, len(whole) - pad)
-        return self._newton(synthetic[inside], slopes[inside])
+        return project(slice_, self._angles, detectors=len(self._extended), axis=axis)
 
     def _newton(self, synthetic: Array, slopes: Array) -> Comparison:
         weight = self._window if self._mask is None else self._window * self._mask
