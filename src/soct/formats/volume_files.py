@@ -20,6 +20,7 @@ from soct.geometry.orientation import (
     Matrix,
     OrientedVolume,
     Shape,
+    Window,
     make_affine,
     orientation_of,
     parse_orientation,
@@ -193,6 +194,29 @@ def read_volume(
     middle[:3, :3] = np.diag(reduce)
     middle[:3, 3] = [f // 2 if labels else (f - 1) / 2 for f in reduce]
     return OrientedVolume(data, header.affine @ middle)
+
+
+def read_window(path: Path, window: Window) -> Array | None:
+    """Read a block of a volume file where it lies.
+
+    Parameters
+    ----------
+    path : Path
+    window : ((int, int), (int, int), (int, int))
+        First and last but one voxel along z, y and x.
+
+    Returns
+    -------
+    ndarray or None
+        None where the file can only be read whole: compressed as one, or all planes in one page.
+    """
+    if suffix_of(path) in (".tif", ".tiff"):
+        from soct.formats.volumes_tiff import read_tiff_window
+
+        return read_tiff_window(path, window)
+    from soct.formats.volumes_itk import read_itk_window
+
+    return read_itk_window(path, window)
 
 
 def write_volume(path: Path, volume: OrientedVolume) -> None:

@@ -1,7 +1,7 @@
 """Anything that holds one volume, opened to be read block by block, whatever its format.
 
-OME-Zarr and plain Zarr are read where they lie. NIfTI, NRRD and TIFF files, raw tiles and `.oct` files are
-read as a whole when their first block is asked for.
+OME-Zarr, plain Zarr, uncompressed NIfTI and TIFF with a page per plane are read where they lie. Compressed NIfTI, NRRD, other
+TIFF, raw tiles and `.oct` files are read as a whole when their first block is asked for.
 """
 
 from __future__ import annotations
@@ -375,7 +375,7 @@ def _open_oct(path: Path) -> VolumeSource:
 
 
 def _open_file(path: Path) -> VolumeSource:
-    from soct.formats.volume_files import read_header, read_volume
+    from soct.formats.volume_files import read_header, read_volume, read_window
     from soct.geometry.orientation import RAS, direction_matrix, is_oblique
 
     header = read_header(path)
@@ -394,9 +394,15 @@ def _open_file(path: Path) -> VolumeSource:
     start = Voxel(0.0, 0.0, 0.0)
     if header.orientation is not None:
         start = Voxel(*(1000 * (direction_matrix(header.orientation).T @ header.affine[:3, 3])))
-    return _whole(
+    whole = _whole(
         path, header.shape, header.dtype, load, header.voxel_um, start, header.orientation
     )
+
+    def read(window: Window) -> Array:
+        block = read_window(path, window)
+        return whole.read_block(window) if block is None else block
+
+    return replace(whole, read_block=read)
 
 
 def _whole(

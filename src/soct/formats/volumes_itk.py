@@ -19,7 +19,7 @@ from soct.formats.atomic import fsync_folder
 from soct.formats.block_reduction import reduce_blocks
 from soct.formats.tiles import shown
 from soct.formats.volume_files import VolumeHeader
-from soct.geometry.orientation import LPS_FROM_RAS, Matrix, OrientedVolume, Shape
+from soct.geometry.orientation import LPS_FROM_RAS, Matrix, OrientedVolume, Shape, Window
 from soct.space import Array
 
 _MAX_HEADER_BYTES = 1 << 16
@@ -162,6 +162,30 @@ def read_itk(path: Path, factors: Shape, labels: bool) -> Array:
             data = data.reshape(data.shape[-3:])
             return reduce_blocks(data, factors, labels=labels)
     except (RuntimeError, OSError, EOFError, zlib.error, MemoryError) as error:
+        raise _broken(path, error) from error
+
+
+def read_itk_window(path: Path, window: Window) -> Array | None:
+    """Read a block of an uncompressed NIfTI where it lies; None of any other file, which must be read whole.
+
+    Raises
+    ------
+    InputError
+        The voxels are incomplete.
+    """
+    if not path.name.lower().endswith(".nii"):
+        return None
+    try:
+        with _quiet():
+            reader = _open(path)
+            size = reader.GetSize()
+            if len(size) != 3 or any(b <= a for a, b in window):
+                return None
+            _check_complete(path, read_itk_header(path).nbytes, _number(reader, "vox_offset"))
+            reader.SetExtractIndex([a for a, _ in reversed(window)])
+            reader.SetExtractSize([b - a for a, b in reversed(window)])
+            return np.asarray(sitk.GetArrayFromImage(reader.Execute()))
+    except (RuntimeError, OSError, EOFError, MemoryError) as error:
         raise _broken(path, error) from error
 
 

@@ -17,7 +17,13 @@ from soct.formats.atomic import publish
 from soct.formats.block_reduction import clip_factors, reduce_blocks
 from soct.formats.tiles import shown
 from soct.formats.volume_files import VolumeHeader, unknown_affine
-from soct.geometry.orientation import OrientedVolume, Shape, make_affine, parse_orientation
+from soct.geometry.orientation import (
+    OrientedVolume,
+    Shape,
+    Window,
+    make_affine,
+    parse_orientation,
+)
 from soct.space import Array
 
 _UM_PER_UNIT = {"nm": 1e-3, "µm": 1.0, "um": 1.0, "\\u00B5m": 1.0, "micron": 1.0, "mm": 1e3}
@@ -173,6 +179,30 @@ def _planes(header: VolumeHeader) -> Iterator[Array]:
                 yield np.asarray(page.asarray()).reshape(header.shape[1:])
         else:
             yield from np.asarray(series.asarray()).reshape(header.shape)
+
+
+def read_tiff_window(path: Path, window: Window) -> Array | None:
+    """Read a block of a TIFF, one of its planes after the other; None where only all of it can be read.
+
+    Raises
+    ------
+    InputError
+        The voxels are incomplete.
+    """
+    (z0, z1), (y0, y1), (x0, x1) = window
+    header = read_tiff_header(path)
+    try:
+        with warnings.catch_warnings(), _open(path) as file:
+            warnings.simplefilter("ignore")
+            pages = [page for page in file.series[0].pages if page is not None]
+            if len(pages) != header.shape[0] or z1 <= z0:
+                return None
+            planes = [page.asarray().reshape(header.shape[1:])[y0:y1, x0:x1] for page in pages[z0:z1]]  # fmt: skip
+            return np.stack(planes)
+    except InputError:
+        raise
+    except Exception:  # noqa: BLE001 - what this decoder cannot do, another one may: the whole is read
+        return None
 
 
 def _through_itk(header: VolumeHeader, factors: Shape, labels: bool, cause: Exception) -> Array:

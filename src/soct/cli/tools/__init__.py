@@ -28,6 +28,7 @@ TOOLS: tuple[str, ...] = (
     "clean",
     "compute-attenuation",
     "estimate-psf",
+    "resolution",
     "export-manual-align",
     "atlas fetch",
     "atlas list",
