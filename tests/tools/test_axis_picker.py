@@ -84,6 +84,11 @@ def keys(display, monkeypatch):
 
             def _press(self) -> None:
                 self.root.update_idletasks()
+                if self.root.focus_get() is None:
+                    # Keys go where the focus is, which a busy server grants late.
+                    self.root.focus_force()
+                    self.root.after(50, self._press)
+                    return
                 seen.append((self.axis, self.view))
                 if self._left:
                     # Scheduled first: the last key closes the window.
