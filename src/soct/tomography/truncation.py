@@ -16,6 +16,8 @@ _FAINT = 0.03
 """Of the greatest signal: less at an end is a background rather than an object."""
 _FEW = 0.02
 _DARK = 0.1
+_LOST = 0.02
+"""Of the mass: less, lost at an end, does no harm."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class Truncation:
     Attributes
     ----------
     left, right : float
-        Share of the projections whose signal at that end rises above noise and background.
+        Share of the projections whose signal at that end rises above noise and background, and that lack mass, if most do not.
     level : float
         Greatest median signal at an end among those projections, as a part of the greatest signal.
     mass_spread : float
@@ -91,17 +93,21 @@ def detect_truncation(sinogram: Array, noise: float, derivatives: bool = False) 
         for level, over in zip((left, right), beyond, strict=True)
         if over.any()
     ]
-    spread = np.nan
-    if not derivatives:
-        mass = sinogram.sum(axis=0)
-        mean = float(np.abs(mass.mean()))
-        by_noise = noise * np.sqrt(len(sinogram))
-        spread = np.sqrt(max(float(mass.var()) - by_noise**2, 0.0)) / max(mean, 1e-300)
+    arm = 0.5 * (len(sinogram) - 1) - np.arange(len(sinogram)) if derivatives else None
+    mass = sinogram.sum(axis=0) if arm is None else arm @ sinogram
+    by_noise = noise * float(np.sqrt(len(sinogram) if arm is None else (arm**2).sum()))
+    whole = max(float(np.abs(np.median(mass))), 1e-300)
+    spread = float(np.sqrt(max(float(mass.var()) - by_noise**2, 0.0))) / whole
+    touching = beyond[0] | beyond[1]
+    if 0 < touching.mean() < 0.5 and by_noise < _LOST * whole:
+        # An object that only comes near to an end loses no mass there.
+        lost = np.abs(mass - np.median(mass[~touching])) > max(_LOST * whole, 5.0 * by_noise)
+        beyond = [over & lost for over in beyond]
     return Truncation(
         float(beyond[0].mean()),
         float(beyond[1].mean()),
         max(strong, default=0.0) / max(greatest, 1e-300),
-        float(spread),
+        np.nan if derivatives else spread,
     )
 
 
