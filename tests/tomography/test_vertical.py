@@ -154,14 +154,24 @@ def test_an_object_that_leaves_the_field_of_view_sideways_is_told():
         alignprojections_vertical(stack, np.zeros((2, N)))
 
 
-def test_a_projection_that_does_not_fit_is_named():
+def test_projections_that_do_not_fit_are_named_and_do_not_draw_the_others():
     stack, shifts = displaced()
     spoilt = stack.copy()
     spoilt[7] = np.random.default_rng(0).random(SHAPE) * stack.max()
+    spoilt[11] = 0
+    spoilt[23, 60] += 100 * stack.max()
+    spoilt[30] *= 3
     found = align_vertical(spoilt)
-    assert [str(n).rsplit(": ", 1)[1] for n in found.notices] == ["7"]
-    rest = np.arange(N) != 7
-    assert error(found.shifts[:, rest], shifts[:, rest]) < 0.01
+    assert [str(n).rsplit(": ", 1)[1] for n in found.notices] == ["7, 11, 23, 30"]
+    rest = ~np.isin(np.arange(N), [7, 11, 23, 30])
+    assert error(found.shifts[:, rest], shifts[:, rest]) < 0.005
+    assert found.converged
+
+
+def test_noise_alone_is_told_from_a_signal():
+    noise = np.random.default_rng(0).normal(size=(30, 120, 1))
+    told = [str(n) for n in align_vertical(noise).notices]
+    assert any("hardly more than noise" in t for t in told)
 
 
 def test_too_few_iterations_are_told():

@@ -45,6 +45,8 @@ _SMOOTHED = 9
 _NOISE_MOST = 3.0
 # A projection whose residual is so many times the median has less say in the mean.
 _ROBUST = 2.5
+# What it counts in the mean when its steps are waited for.
+_FITTING = 0.1
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class ProfileFit:
         Without its polynomial.
     iterations : int
     last_step : float
-        Longest step of the last iteration, pixels.
+        Longest step of the last iteration, pixels; of signals that fit the others.
     """
 
     shifts: NDArray[np.float64]
@@ -119,17 +121,16 @@ class ProfileAligner:
         """Iterate from `start` until no shift moves by more than `tolerance`, at most `most` times."""
         shifts = start.copy()
         state = self._evaluate(shifts)
-        mean, _ = self._mean(state, np.ones(len(shifts)), None)
+        mean = self._first_mean(state)
         step, done = np.inf, 0
         while done < most and step > tolerance:
-            slope, say = self._slope(state, mean), self._say(state, mean)
-            moves, _ = self._solve(state, mean, slope)
+            say = self._say(state, mean)
+            moves, _ = self._solve(state, mean, self._slope(state, mean, say))
             moves = np.clip(moves, -_LONGEST_STEP, _LONGEST_STEP)
             state, moves = self._damped(state, mean, moves)
-            moves -= moves.mean()
             state = self._evaluate(state.shifts - (state.shifts.mean() - start.mean()))
-            mean, _ = self._mean(state, say, mean)
-            step, done = float(np.abs(moves).max()), done + 1
+            mean = self._mean(state, say, mean)
+            step, done = _longest(moves, say), done + 1
             if progress is not None:
                 progress(done, most)
         return self._fit(state, mean, done, step)
@@ -137,9 +138,9 @@ class ProfileAligner:
     def residuals(self, shifts: NDArray[np.float64]) -> Profiles:
         """Return the difference of every signal to mean and polynomial at given shifts; NaN at rows without weight."""
         state = self._evaluate(shifts)
-        mean, _ = self._mean(state, np.ones(len(shifts)), None)
+        mean = self._first_mean(state)
         for _ in range(3):
-            mean, _ = self._mean(state, self._say(state, mean), mean)
+            mean = self._mean(state, self._say(state, mean), mean)
         return self._fit(state, mean, 0, 0.0).residuals
 
     def _evaluate(self, shifts: NDArray[np.float64]) -> _State:
@@ -171,21 +172,32 @@ class ProfileAligner:
         rhs = (state.weights * target) @ basis
         return _solve_each(gram, rhs) @ basis.T
 
+    def _first_mean(self, state: _State) -> NDArray[np.float64]:
+        """Median of the signals without their polynomials: no signal that is spoilt has a say in it."""
+        rest = state.values - self._polynomials(state, state.values)
+        seen = (state.weights > 0).any(axis=0)
+        mean = np.zeros(rest.shape[1])
+        known = np.where(state.weights > 0, rest, np.nan)[:, seen]
+        mean[seen] = np.nanmedian(known, axis=0)
+        return mean
+
     def _mean(
-        self, state: _State, say: NDArray[np.float64], before: NDArray[np.float64] | None
-    ) -> tuple[NDArray[np.float64], Profiles]:
-        """Weighted mean of the signals without their polynomials, and these."""
-        target = state.values if before is None else state.values - before
-        polys = self._polynomials(state, target)
+        self, state: _State, say: NDArray[np.float64], before: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Weighted mean of the signals without their polynomials."""
+        polys = self._polynomials(state, state.values - before)
         weights = state.weights * say[:, None]
         total = weights.sum(axis=0)
         mean = (weights * (state.values - polys)).sum(axis=0)
-        return np.divide(mean, total, out=np.zeros_like(mean), where=total > 0), polys
+        return np.divide(mean, total, out=np.zeros_like(mean), where=total > 0)
 
-    def _slope(self, state: _State, mean: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _slope(
+        self, state: _State, mean: NDArray[np.float64], say: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
         """Mean of all slopes, without what noise alone explains of it."""
-        total = state.weights.sum(axis=0)
-        slope = (state.weights * state.slopes).sum(axis=0)
+        weights = state.weights * say[:, None]
+        total = weights.sum(axis=0)
+        slope = (weights * state.slopes).sum(axis=0)
         slope = np.divide(slope, total, out=np.zeros_like(slope), where=total > 0)
         seen = np.flatnonzero(total > 0)
         if len(state.values) > 1 and seen.size > _SMOOTHED:
@@ -247,7 +259,7 @@ class ProfileAligner:
         weight = state.weights.sum(axis=1)
         freedom = np.maximum(weight - self.order - 2, 1.0) * max(1 - 1 / n, 0.5)
         variance = (state.weights * rest**2).sum(axis=1) / freedom
-        _, factors = self._solve(state, mean, self._slope(state, mean))
+        _, factors = self._solve(state, mean, self._slope(state, mean, self._say(state, mean)))
         uncertainties = np.sqrt(np.where(np.isfinite(factors), variance, 1.0) * factors)
         seen = state.weights > 0
         covered = state.weights.sum(axis=0)
@@ -318,6 +330,13 @@ def _spline(at: NDArray[np.float64], derivative: int = 0) -> NDArray[np.float64]
         reach = np.maximum(at + (_DEGREE + 1) / 2 - k, 0.0)
         total += (-1) ** k * comb(_DEGREE + 1, k) * reach**degree
     return total / factorial(degree)
+
+
+def _longest(moves: NDArray[np.float64], say: NDArray[np.float64]) -> float:
+    """Longest step against the mean of all; what fits nowhere never comes to rest, and does not count."""
+    fitting = say >= _FITTING
+    part = moves[fitting] if fitting.any() else moves
+    return float(np.abs(part - part.mean()).max())
 
 
 def _white_noise(rest: Profiles) -> float:

@@ -25,6 +25,8 @@ _REFERENCES = 4
 _COMMON = 0.8
 # What another lag leaves unexplained, as a part of what no lag leaves, for it to be taken.
 _CLEARLY = 0.8
+# The same once signals are aligned by parts of a pixel: what is left is small then, and differs by less.
+_CLEARLY_LEFT = 0.9
 # The nearest of several like lags: a periodic object agrees with itself at many.
 _NEARNESS = 0.05
 
@@ -70,7 +72,8 @@ def lags_left(
     binned, limits = _binned(profiles, factor, top, bottom)
     search = RowSearch(binned, *limits, order)
     shifts = shifts / factor
-    lags = search.lags(shifts, search.mean(shifts), max(2, -(-reach // factor)))
+    reach = max(2, -(-reach // factor))
+    lags = search.lags(shifts, search.mean(shifts), reach, _CLEARLY_LEFT)
     return np.where(np.abs(lags) > 1, factor * lags, 0)
 
 
@@ -97,7 +100,7 @@ class RowSearch:
     order: int
 
     def mean(self, shifts: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Mean of the signals at shifts, each without its polynomial; NaN at rows that more than a few do not show.
+        """Median of the signals at shifts, each without its polynomial; NaN at rows that more than a few do not show.
 
         Only signals that show all of these rows have a part in it: their polynomials are then fitted over the same rows.
         """
@@ -110,8 +113,9 @@ class RowSearch:
         part = values[np.ix_(whole, common)]
         basis = polynomials(part.shape[1], self.order)
         mean = np.full(len(coverage), np.nan)
-        average = part.mean(axis=0)
-        mean[common] = average - basis @ (basis.T @ average)
+        # The median, so that a projection that is spoilt does not spoil the template.
+        typical = np.median(part - (part @ basis) @ basis.T, axis=0)
+        mean[common] = typical - basis @ (basis.T @ typical)
         return mean
 
     def one(self, shifts: NDArray[np.float64], k: int) -> NDArray[np.float64]:
@@ -124,14 +128,18 @@ class RowSearch:
         return float(self._unexplained(shifts, self.mean(shifts), 0).mean())
 
     def lags(
-        self, shifts: NDArray[np.float64], template: NDArray[np.float64], reach: int
+        self,
+        shifts: NDArray[np.float64],
+        template: NDArray[np.float64],
+        reach: int,
+        clearly: float = _CLEARLY,
     ) -> NDArray[np.int64]:
         """Best lag of each signal against a template; 0 unless another one is clearly better."""
         rest = self._unexplained(shifts, template, reach)
         lags = np.arange(-reach, reach + 1)
         best = (rest * (1 + _NEARNESS * np.abs(lags) / max(reach, 1))).argmin(axis=1)
-        clearly = rest[np.arange(len(rest)), best] < _CLEARLY * rest[:, reach]
-        return lags[np.where(clearly, best, reach)]
+        better = rest[np.arange(len(rest)), best] < clearly * rest[:, reach]
+        return lags[np.where(better, best, reach)]
 
     def arrange(self, start: NDArray[np.float64], reach: int) -> NDArray[np.int64]:
         """Lags at which all signals agree with each other: from several templates, and then from the mean of what they give."""

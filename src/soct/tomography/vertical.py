@@ -45,6 +45,8 @@ _CHANGES = 0.02
 _SHARED = 0.5
 _OUTLYING = 6.0
 _UNCERTAIN_PX = 0.5
+# Noise that is aligned with itself has a mean of about twice the power that it has by chance.
+_MORE_THAN_NOISE = 5.0
 _RESTARTS = 2
 # Part of the greatest column sum that the outermost columns may hold where the centre of mass is used.
 _AT_THE_EDGE = 0.05
@@ -378,6 +380,12 @@ def _notices(
         )
     residuals, scale = _rms(fit.residuals), _rms(fit.mean[None])[0]
     typical = float(np.median(residuals))
+    if n * scale**2 < _MORE_THAN_NOISE * typical**2:
+        notices.append(
+            TomographyWarning(
+                "What the projections' mass per row has in common is hardly more than noise: vertical shifts tell nothing"
+            )
+        )
     if typical > _CHANGES * scale and np.median(_shared(fit.residuals)) > _SHARED:
         notices.append(
             TruncationWarning(
