@@ -31,6 +31,7 @@ from soct.tomography.notices import (
     TruncationWarning,
     tell,
 )
+from soct.tomography.object_columns import without_empty_columns
 from soct.tomography.projections import Stack, as_floating, as_shiftstack, as_stack
 from soct.tomography.row_profiles import ProfileAligner, ProfileFit
 from soct.tomography.row_search import coarse_shifts, lags_left
@@ -103,7 +104,7 @@ def align_vertical(
     Parameters
     ----------
     stack : (n, rows, cols)
-        Line integrals: an array, or what hands out planes (an HDF5 dataset). Read once.
+        Line integrals: an array, or what hands out planes (an HDF5 dataset). Read once, but for a few projections.
     shiftstack : array_like (2, n), optional
         Where to start, pixels; not changed.
     maxit : int
@@ -134,7 +135,7 @@ def align_vertical(
     Notes
     -----
     Signals are evaluated by splines of the fifth degree, whatever method shifts the images in the end. Rows that shifts bring in from beyond
-    the projection's edge are not compared.
+    the projection's edge are not compared, and columns at the sides that show nothing but noise are not summed.
     """
     stack = as_stack(stack)
     n, rows, cols = stack.shape
@@ -143,7 +144,8 @@ def align_vertical(
     region = _region(limsy, deltax, rows, cols, order)
     _check_iterations(maxit, pixtol)
     reach = max(2, rows // 4) if reach is None else int(reach)
-    over_columns, over_rows = mass_profiles(stack, region, start, progress=progress)
+    narrow = without_empty_columns(stack, region, start, order)
+    over_columns, over_rows = mass_profiles(stack, narrow, start, progress=progress)
     signals = _without_rounding(over_columns, order)
     fit, before = _align_signals(signals, start[0], region, order, reach, maxit, pixtol)
     shifts = np.stack([fit.shifts, start[1]])
