@@ -258,7 +258,7 @@ class ProfileAligner:
         n = len(rest)
         weight = state.weights.sum(axis=1)
         freedom = np.maximum(weight - self.order - 2, 1.0) * max(1 - 1 / n, 0.5)
-        variance = (state.weights * rest**2).sum(axis=1) / freedom
+        variance = (state.weights * rest**2).sum(axis=1) / freedom / _noise_passed(state.shifts)
         _, factors = self._solve(state, mean, self._slope(state, mean, self._say(state, mean)))
         uncertainties = np.sqrt(np.where(np.isfinite(factors), variance, 1.0) * factors)
         seen = state.weights > 0
@@ -355,6 +355,16 @@ def _without_noise(slope: NDArray[np.float64], noise: float) -> NDArray[np.float
     gain = np.clip(1.0 - _NOISE_MOST * noise * frequencies**2 / np.maximum(power, 1e-300), 0.0, 1.0)
     smooth: NDArray[np.float64] = scipy.fft.idct(gain * spectrum, norm="ortho")
     return smooth
+
+
+def _noise_passed(shifts: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Part of the power of white noise that is left between samples: the highest frequencies, which tell no shift, are lost there."""
+    taps = np.arange(-(_DEGREE // 2), _DEGREE // 2 + 2)
+    waves = np.exp(1j * np.pi * np.outer(taps, (np.arange(64) + 0.5) / 64))
+    between = _spline((shifts - np.floor(shifts))[:, None] - taps) @ waves
+    at_samples = _spline(-taps.astype(np.float64)) @ waves
+    passed: NDArray[np.float64] = np.mean(np.abs(between / at_samples) ** 2, axis=1)
+    return passed
 
 
 def _grams(weights: Profiles, design: NDArray[np.float64]) -> NDArray[np.float64]:
