@@ -222,7 +222,7 @@ def truncated(rows: list[dict[str, Any]], seeds: int) -> None:
             for noise in (0.0, 0.02):
                 row = measure(
                     lambda s, d=detectors, a=axis: ellipses(HALF_TURN, s, d, 256, a),  # type: ignore[misc]
-                    kind, HALF_TURN, noise, seeds, axis=axis, maxit=10,
+                    kind, HALF_TURN, noise, seeds, axis=axis,
                 )  # fmt: skip
                 show(rows, f"{name}, {kind}, noise {noise:.0%}", row, None)
 

@@ -46,6 +46,8 @@ _HELD_TRUNCATED = 8
 _WINDOWED = ((2.0, (0.6,)), (8.0, (0.1, 0.2, 0.6)))
 """Of truncated objects: how far shifts may be expected to go, pixels, and the cut-offs to get there."""
 _WINDOWED_ITERATIONS = 10
+_BY_NOISE = 4.0
+"""Times the standard deviation: a truncated object's shifts that change by less stay as given."""
 _SHARPENED_PX = 0.005
 """Re-projection's own error is about this: shifts that are told better are left alone."""
 _LEAST_PROJECTIONS = 8
@@ -340,7 +342,9 @@ class _Task:
             )
             centres = support.centres
             if fit is None:
-                given = centres + model.free(self.axis + self.start - centres)
+                # Where noise spoils centres of mass, they still tell where the axis is.
+                given = self.axis + self.start
+                given = given + gauge_part(centres - given, self.angles)
                 if model.spill(given) < model.spill(centres):
                     centres = given
             fit = model.fit(centres, self.chosen.maxit, self.chosen.pixtol)
@@ -411,7 +415,10 @@ class _Task:
                 self._through(cutoffs[-1:], start, True, free) for start in self._windowed(free)
             ]
         best = min(found, key=lambda settled: float((settled.after.residuals**2).sum()))
-        if float((before.residuals**2).sum()) <= float((best.after.residuals**2).sum()):
+        worse = float((before.residuals**2).sum()) <= float((best.after.residuals**2).sum())
+        moved = float(np.sqrt(np.mean((best.shifts - self.start) ** 2)))
+        by_noise = _BY_NOISE * float(np.sqrt(np.mean(best.after.deviations**2)))
+        if worse or (truncated and moved < by_noise):
             return Settled(self.start, best.iterations, 0.0, before, before)
         return Settled(best.shifts, best.iterations, best.step, before, best.after)
 
