@@ -25,7 +25,7 @@ from scipy import special
 FloatVector = NDArray[np.float64]
 
 # Harmonics that a wedge may hold: more angles than that make the search slower, not truer.
-_MOST_HARMONICS = 400
+_MOST_HARMONICS = 300
 # A harmonic outside of the wedge is weaker than this part of the strongest.
 _TAIL = 1e-3
 
@@ -81,6 +81,7 @@ class Wedge:
         self.odd, self.odd_order = self._basis(angles, 1)
         # The constant is no odd harmonic: what of it they cannot express is found along the way.
         self.of_one = self.odd.T @ np.ones(self.count)
+        self._last: tuple[tuple[float, ...], NDArray[np.int64]] = ((), np.zeros(0, np.int64))
 
     def _basis(self, angles: FloatVector, parity: int) -> tuple[FloatVector, NDArray[np.int64]]:
         columns = [] if parity else [np.ones_like(angles)]
@@ -112,7 +113,7 @@ class Wedge:
         blur : float
             By so many radians per pixel the wedge is wider, where a window has blurred frequencies.
         """
-        order = edge_of_wedge(radius * (omega + blur))
+        order = self._edge(omega, radius, blur)
         re, im = np.ascontiguousarray(spectrum.real), np.ascontiguousarray(spectrum.imag)
         inside = [np.searchsorted(o, order, "right") for o in (self.even_order, self.odd_order)]
         e_rr, e_ri, e_ii = _outside(re, im, re @ self.even, im @ self.even, inside[0])
@@ -133,6 +134,13 @@ class Wedge:
             np.where(is_known, constant, 0.0),
             (re * re + im * im).sum(axis=1),
         )
+
+    def _edge(self, omega: FloatVector, radius: float, blur: float) -> NDArray[np.int64]:
+        """Return the edge of the wedge; all bands of rows ask for the same one after the other."""
+        key = (radius, blur, len(omega), float(omega[0]))
+        if key != self._last[0]:
+            self._last = (key, edge_of_wedge(radius * (omega + blur)))
+        return self._last[1]
 
     def _along_constant(
         self, spectrum: NDArray[Any], found: NDArray[Any], inside: NDArray[np.int64]

@@ -32,7 +32,8 @@ def table_rows(found: VolumeResolution) -> tuple[tuple[str, ...], list[tuple[str
     for direction in found.directions:
         voxel = found.voxel_um.z if direction.name == "along z" else max(found.voxel_um[1:])
         cells = [_text(direction, criterion) for criterion in CRITERIA]
-        rows.append((direction.name, *cells, str(len(direction.blocks)), f"{voxel:g}"))
+        name = f"{direction.name}, at best" if direction.may_flatter else direction.name
+        rows.append((name, *cells, str(len(direction.blocks)), f"{voxel:g}"))
     return headers, rows
 
 
@@ -41,9 +42,7 @@ def _text(direction: Direction, criterion: str) -> str:
     if not np.isfinite(middle):
         return "none"
     # Where half of the blocks never fall below, two voxels are all that can be said.
-    mark = "at best " if direction.may_flatter else ""
-    if 2 * direction.at_limit(criterion) >= len(direction.blocks):
-        mark = "<"
+    mark = "<" if 2 * direction.at_limit(criterion) >= len(direction.blocks) else ""
     return f"{mark}{middle:.3g} ({low:.3g} to {high:.3g})"
 
 
