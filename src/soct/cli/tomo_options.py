@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from soct.tools.tomo_input import InputOptions, Projections
 
 STACK = "The stack"
+_NUMBERS = re.compile(r"(\d{1,9})(?:-(\d{1,9}))?")
+_MOST_EXCLUDED = 1_000_000
 _ROWS = re.compile(r"(\d*):(\d*)")
 
 
@@ -87,7 +89,7 @@ LineIntegrals = Annotated[
     bool,
     typer.Option(
         "--line-integrals",
-        help="The values are line integrals already (or unwrapped phases); default where there are no flat fields.",
+        help="The values are line integrals already (or unwrapped phases); default for floats without flat fields.",
         rich_help_panel=STACK,
     ),
 ]
@@ -135,6 +137,50 @@ Derivatives = Annotated[
         rich_help_panel=STACK,
     ),
 ]
+Flats = Annotated[
+    Path | None,
+    typer.Option(
+        "--flats",
+        metavar="FILE",
+        help="Flat fields in a file of their own: HDF5, TIFF or NPY, frames or one averaged frame.",
+        rich_help_panel=STACK,
+    ),
+]
+Darks = Annotated[
+    Path | None,
+    typer.Option(
+        "--darks",
+        metavar="FILE",
+        help="Dark fields in a file of their own.",
+        rich_help_panel=STACK,
+    ),
+]
+
+
+def parse_numbers(text: str) -> tuple[int, ...]:
+    """Return projections such as 3,17,40-42."""
+    found: list[int] = []
+    for part in text.split(","):
+        match = _NUMBERS.fullmatch(part.strip())
+        if match is None:
+            raise ValueError(f"{text!r} is no list of projections, such as 3,17,40-42 (from 0)")
+        first, last = int(match[1]), int(match[2] or match[1])
+        if last < first or last - first > _MOST_EXCLUDED:
+            raise ValueError(f"{part.strip()!r} is no range of projections")
+        found += range(first, last + 1)
+    return tuple(found)
+
+
+Exclude = Annotated[
+    Any,
+    typer.Option(
+        "--exclude",
+        metavar="K,K-K",
+        parser=options.parsed_by(parse_numbers),
+        help="Projections to leave out, counted from 0: 3,17,40-42.",
+        rich_help_panel=STACK,
+    ),
+]
 NoReport = Annotated[bool, typer.Option("--no-report", help="Write no report.")]
 
 
@@ -149,6 +195,10 @@ def input_options(
     transmission: bool,
     sinogram_axes: str,
     rows: tuple[int | None, int | None] | None,
+    flats: Path | None = None,
+    darks: Path | None = None,
+    exclude: tuple[int, ...] | None = None,
+    derivatives: bool = False,
 ) -> InputOptions:
     """Put the shared options together.
 
@@ -174,6 +224,10 @@ def input_options(
         values="line-integrals" if line_integrals else "transmission" if transmission else "auto",
         sinogram_axes=sinogram_axes,  # type: ignore[arg-type]
         rows=rows,
+        flats=flats,
+        darks=darks,
+        exclude=tuple(exclude or ()),
+        derivatives=derivatives,
     )
 
 
@@ -183,7 +237,7 @@ def opened(stack: Path, chosen: InputOptions) -> Projections:
     from soct.tools.tomo_input import open_projections
 
     found = open_projections(stack, chosen)
-    n, rows, cols = found.stack.shape
+    n, rows, cols = found.whole.shape
     used = "" if found.rows == rows else f", rows {found.first_row} to {found.last_row - 1}"
     words(f"{n} projections of {rows} x {cols} pixels ({found.stack.layout}){used}", *found.notes)
     words(*(f"warning: {text}" for text in found.warnings))

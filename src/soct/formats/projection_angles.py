@@ -81,6 +81,8 @@ def read_angles(path: Path) -> Angles:
         text = path.read_text(encoding="utf-8-sig")
     except InputError:
         raise
+    except UnicodeDecodeError as error:
+        raise _wrong(path, "no text") from error
     except (OSError, ValueError, EOFError) as error:
         raise _wrong(path, getattr(error, "strerror", None) or str(error)) from error
     values, unit = _parse(path, text)
@@ -93,6 +95,7 @@ def _wrong(path: Path, found: str) -> InputError:
         file=shown(path),
         expected="one angle per line, a CSV with a column angle_deg, angle_rad, angle or theta, or a 1-D NPY",
         found=shown(found)[:200],
+        hint="Write the angles to such a file, or say --angle-range FIRST LAST or --span DEGREES.",
     )
 
 

@@ -42,6 +42,8 @@ class Hdf5Reader:
 
         with h5py.File(self.path, "r") as file:
             data = file[self.dataset]
+            if data.ndim == 2:
+                return np.asarray(data[rows])[None][projections]
             if self.frames is None:
                 return np.asarray(data[projections, rows])
             return np.concatenate(
@@ -164,7 +166,27 @@ def _frames(path: Path, file: Any, name: str) -> Frames | None:
     item = file.get(name)
     if item is None or 0 in item.shape:
         return None
-    return Frames(name, _shape(path, item, name), Hdf5Reader(path, name))
+    return frames_of(path, item, name)
+
+
+def frames_of(path: Path, item: Any, name: str) -> Frames:
+    """Return the frames of a dataset, one averaged frame ``(rows, cols)`` among them.
+
+    Raises
+    ------
+    InputError
+        It has another number of axes.
+    """
+    if item.ndim not in (2, 3):
+        raise InputError(
+            "A dataset holds no flat or dark fields",
+            file=shown(path),
+            expected=f"{name}: frames (m, rows, cols), or one averaged frame (rows, cols)",
+            found=f"shape {tuple(item.shape)}",
+        )
+    rows, cols = (int(v) for v in item.shape[-2:])
+    count = int(item.shape[0]) if item.ndim == 3 else 1
+    return Frames(name, (count, rows, cols), Hdf5Reader(path, name))
 
 
 def _angles(path: Path, item: Any, name: str) -> Angles | None:

@@ -112,6 +112,15 @@ class ProjectionStack:
             digest.update(_sample(file))
         return digest.hexdigest()[:32]
 
+    def content_mark(self) -> str:
+        """Return what a copy of this input, of whatever name and time, shares with it: sizes and a sample of its bytes."""
+        files = self.files or (self.path,)
+        sizes = tuple(file.stat().st_size for file in files)
+        digest = hashlib.sha256(repr((self.layout, self.shape, str(self.dtype), sizes)).encode())
+        for file in dict.fromkeys((files[0], files[-1])):
+            digest.update(_sample(file))
+        return digest.hexdigest()[:32]
+
 
 def _sample(file: Path) -> bytes:
     with file.open("rb") as opened:
@@ -172,6 +181,11 @@ def open_stack(path: Path, *, dataset: str | None = None) -> ProjectionStack:
     return opened
 
 
+def open_images(path: Path) -> ProjectionStack:
+    """Open images that are no projections, such as flat fields: any number of them."""
+    return _open(path, path.suffix.lower(), None)
+
+
 def _open(path: Path, suffix: str, dataset: str | None) -> ProjectionStack:
     if path.is_dir() or suffix in TIFF_SUFFIXES:
         from soct.formats.projection_tiff import open_folder, open_tiff
@@ -218,6 +232,7 @@ def _check(stack: ProjectionStack) -> None:
                 file=shown(stack.path),
                 expected=f"{frames.name}: frames of {rows} x {cols} pixels",
                 found=f"shape {frames.shape}",
+                hint="Give others with --flats FILE and --darks FILE, or say --line-integrals or --transmission where none are needed.",
             )
 
 
@@ -256,6 +271,38 @@ def _open_npy(path: Path) -> ProjectionStack:
     return ProjectionStack(
         path, "NPY", (shape[0], shape[1], shape[2]), array.dtype, reader, is_image=is_image
     )
+
+
+@dataclass(frozen=True)
+class ChosenReader:
+    """Reads some projections of a layout as if there were no others."""
+
+    whole: BlockReader
+    kept: tuple[int, ...]
+
+    def read(self, projections: slice, rows: slice) -> NDArray[Any]:
+        """Return a block of those that are kept."""
+        wanted = self.kept[projections]
+        edges = [i for i in range(1, len(wanted)) if wanted[i] != wanted[i - 1] + 1]
+        runs = zip([0, *edges], [*edges, len(wanted)], strict=True)
+        return np.concatenate(
+            [self.whole.read(slice(wanted[a], wanted[b - 1] + 1), rows) for a, b in runs]
+        )
+
+
+def chosen_projections(stack: ProjectionStack, kept: tuple[int, ...]) -> ProjectionStack:
+    """Return a stack of some projections.
+
+    Raises
+    ------
+    InputError
+        Too few are left.
+    """
+    made = replace(
+        stack, shape=(len(kept), *stack.shape[1:]), reader=ChosenReader(stack.reader, kept)
+    )
+    _check(made)
+    return made
 
 
 @dataclass(frozen=True)

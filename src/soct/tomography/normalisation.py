@@ -14,6 +14,10 @@ from numpy.typing import NDArray
 
 from soct.space import FloatArray
 
+_BRIGHTEST = 2.0
+"""Phase contrast and noise bring transmissions over 1, but not so far."""
+_CANCELLED = 0.1
+
 
 @dataclass(frozen=True)
 class Fields:
@@ -121,6 +125,36 @@ def _filled(
     return LineIntegrals(out, zero, unknown, lost)
 
 
+def looks_like_no_transmission(values: FloatArray) -> bool:
+    """Whether values lie so far above 1 that they are no transmissions.
+
+    Parameters
+    ----------
+    values : float32 ndarray (n, rows, cols)
+        A sample of projections.
+    """
+    good = values[np.isfinite(values)]
+    return good.size > 0 and bool(np.percentile(good, 95) > _BRIGHTEST)
+
+
+def looks_like_derivatives(values: FloatArray) -> bool:
+    """Whether each line holds values of both signs that cancel, as derivatives along the detector do.
+
+    Parameters
+    ----------
+    values : float32 ndarray (n, rows, cols)
+        A sample of projections.
+    """
+    lines = values.reshape(-1, values.shape[-1]).astype(np.float64)
+    lines = lines[np.isfinite(lines).all(axis=1)]
+    if not lines.size:
+        return False
+    reach = 0.1 * np.abs(lines).max(axis=1, keepdims=True)
+    both = np.minimum((lines > reach).mean(axis=1), (lines < -reach).mean(axis=1))
+    rest = np.abs(lines.mean(axis=1)) < _CANCELLED * np.abs(lines).mean(axis=1)
+    return bool(((both > 0.05) & rest).mean() > 0.8)
+
+
 def looks_like_counts(values: FloatArray) -> bool:
     """Whether projections are brighter beside the object than behind it, as counts and transmissions are.
 
@@ -129,7 +163,11 @@ def looks_like_counts(values: FloatArray) -> bool:
     values : float32 ndarray (n, rows, cols)
         A sample of projections.
     """
-    mean = np.nanmean(values, axis=(0, 1))
+    good = np.isfinite(values)
+    if not good.any(axis=(0, 1)).all():
+        return False
+    total = np.where(good, values, np.float32(0)).sum(axis=(0, 1), dtype=np.float64)
+    mean = np.asarray(total / good.sum(axis=(0, 1)), np.float64)
     edge = max(1, len(mean) // 20)
     beside = float(np.mean(np.concatenate([mean[:edge], mean[-edge:]])))
     middle = float(np.mean(mean[len(mean) // 3 : len(mean) - len(mean) // 3]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,9 +18,10 @@ from soct.formats.atomic import fsync_folder, write_text
 from soct.formats.filled_arrays import array_suffix
 from soct.formats.tiles import shown
 from soct.space import FloatArray
-from soct.tools.tomo_axis import AxisFound, axis_of_rows
+from soct.tools.tomo_axis import AxisFound, axis_of_rows, check_axis
 from soct.tools.tomo_blocks import ShiftMethod, aligned_projections
 from soct.tools.tomo_input import Projections
+from soct.tools.tomo_shifts import DOCUMENT, TABLE, check_table
 from soct.tools.tomo_tables import read_shifts, write_shifts
 from soct.tools.tomo_vertical import VerticalPart, align_vertically
 from soct.tools.tomo_work import (
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
     from soct.tools.tomo_horizontal import HorizontalPart
 
 DATASET = "exchange/data"
-TABLE, DOCUMENT, PAGE = "shifts.csv", "align.json", "report.html"
+PAGE = "report.html"
 _DIGITS = 4
 _STACK_BLOCK_BYTES = 64 << 20
 
@@ -146,23 +148,33 @@ def align(
     """
     if not (options.vertical or options.horizontal):
         raise UsageError("Neither direction is to be aligned", expected="at most one of --no-vertical and --no-horizontal")  # fmt: skip
+    if options.axis is not None:
+        check_axis(opened, options.axis, may_be_outside=False)
     suffix = "" if stack_out is None else array_suffix(stack_out)
     parameters = _parameters(opened, options)
     key = key_of(opened.fingerprint(), parameters)
     is_done = check_finished(out, out / DOCUMENT, key, parameters)
-    if is_done and (stack_out is None or stack_out.exists()):
+    if is_done:
+        check_table(out / TABLE, read_json(out / DOCUMENT) or {})
+    is_lacking_page = is_done and report and not (out / PAGE).exists()
+    if is_done and not is_lacking_page and (stack_out is None or stack_out.exists()):
         return Aligned(None, read_json(out / DOCUMENT) or {}, _files(out, stack_out))
     with open_work(out, key, parameters, tell) as work:
         made = None
-        if is_done:
-            shifts = read_shifts(out / TABLE, opened.radians)
+        if is_done and not is_lacking_page:
+            shifts = read_shifts(out / TABLE, opened.all_radians, opened.numbers)
         else:
+            if is_lacking_page:
+                tell("the report is missing: it is made again, from the same measurement")
             made = _measure(opened, options, work, tell, progress)
             shifts = made.shifts
-        if stack_out is not None:
+        if stack_out is not None and not (is_done and stack_out.exists()):
             _check_stack(stack_out, work)
             _write_stack(opened, shifts, options, work, FilledFile(stack_out, suffix, DATASET, (opened.count, opened.rows, opened.cols)), progress)  # fmt: skip
-        if made is not None:
+        if made is not None and is_done:
+            _write_page(opened, made, options, out / PAGE, out.name)
+            made = None
+        elif made is not None:
             _publish(opened, made, options, parameters, key, out, work, report)
     return Aligned(made, read_json(out / DOCUMENT) or {}, _files(out, stack_out))
 
@@ -187,6 +199,7 @@ def _parameters(opened: Projections, options: AlignOptions) -> dict[str, Any]:
         "maxit": options.maxit,
         "pixtol": options.pixtol,
         "method": options.method,
+        "excluded": list(opened.excluded),
     }
 
 
@@ -222,11 +235,15 @@ def _measure(
     warnings = dict.fromkeys(
         [
             *opened.warnings,
+            *opened.repairs.warnings(),
             *(vertical.warnings if vertical is not None else ()),
             *(horizontal.warnings if horizontal is not None else ()),
             *(axis.warnings if axis is not None else ()),
         ]
     )
+    tell_of = [text for text in opened.repairs.sentences() if text not in warnings]
+    for text in tell_of:
+        tell(text)
     return Alignment(shifts, vertical, horizontal, axis, (*opened.told(), *notes), tuple(warnings))
 
 
@@ -293,15 +310,24 @@ def _publish(
     residuals = tuple(
         None if part is None else part.residual_after for part in (made.vertical, made.horizontal)
     )
-    write_shifts(place / TABLE, opened.radians, made.shifts, (residuals[0], residuals[1]))
+    write_shifts(place / TABLE, opened.all_radians, made.shifts, (residuals[0], residuals[1]), opened.numbers)  # fmt: skip
     document = as_json_object(opened, made, parameters, key)
+    document["files"] = {
+        TABLE: {"sha256": hashlib.sha256((place / TABLE).read_bytes()).hexdigest()}
+    }
     write_text(place / DOCUMENT, json.dumps(document, indent=2) + "\n")
     if report:
-        from soct.tools.tomo_align_report import write_align_report
-
-        write_align_report(opened, made, options, place / PAGE, out.name)
+        _write_page(opened, made, options, place / PAGE, out.name)
     place.rename(out)
     fsync_folder(out.parent)
+
+
+def _write_page(
+    opened: Projections, made: Alignment, options: AlignOptions, page: Path, name: str
+) -> None:
+    from soct.tools.tomo_align_report import write_align_report
+
+    write_align_report(opened, made, options, page, name)
 
 
 def as_json_object(
@@ -333,8 +359,11 @@ def as_json_object(
         "key": key,
         "parameters": parameters,
         "verdict": made.verdict(),
+        "stack_mark": opened.whole.content_mark(),
         "projections": opened.count,
+        "excluded": list(opened.excluded),
         "rows": opened.rows,
+        "detector_rows": opened.stack.shape[1],
         "cols": opened.cols,
         "vertical": stage(made.vertical),
         "horizontal": stage(made.horizontal),

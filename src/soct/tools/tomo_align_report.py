@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from markupsafe import Markup
+from numpy.typing import NDArray
 
 from soct.report.charts import Series, chart
 from soct.report.images import ImageEncoder
@@ -13,7 +14,7 @@ from soct.report.markup import figure, join, note, number
 from soct.report.rendering import draw_section
 from soct.space import FloatArray
 from soct.tomography import reconstruct_slice
-from soct.tools.tomo_align import DOCUMENT, TABLE, Alignment, AlignOptions
+from soct.tools.tomo_align import Alignment, AlignOptions
 from soct.tools.tomo_blocks import aligned_rows
 from soct.tools.tomo_input import Projections
 from soct.tools.tomo_reconstruct_report import axis_chart
@@ -27,7 +28,10 @@ from soct.tools.tomo_report import (
     draw_shifts,
     write_page,
 )
+from soct.tools.tomo_shifts import DOCUMENT, TABLE
+from soct.tools.tomo_words import listed
 
+_ALIGNED_PX = 0.1
 _GAUGE = (
     "A constant shift, and a horizontal one like the cosine or the sine of the angle, only moves the whole object: projections "
     "cannot tell it, and it is taken out."
@@ -55,14 +59,16 @@ def write_align_report(
             name,
             "What came out, and what is to be looked at?",
             good="the aligned slice is sharper than the measured one, and residuals are lower.",
-            bad="both slices look alike, or the aligned one has doubled edges.",
+            bad="the aligned slice has doubled edges, or is less sharp than the measured one."
+            if _moved(made)
+            else "the slice has doubled edges: hardly any shift was found, and both slices look alike.",
         ),
         draw_section(
             lambda: join(
                 [
-                    draw_shifts(opened.radians, made.shifts, _measured(made)),
+                    draw_shifts(opened.numbers, made.shifts, _measured(made)),
                     Markup("<p>{}</p>").format(_GAUGE),
-                    _uncertainty(made),
+                    _uncertainty(made, opened.numbers),
                 ]
             ),
             "shifts",
@@ -80,7 +86,7 @@ def write_align_report(
             bad="traces that are jagged from line to line.",
         ),
         draw_section(
-            lambda: draw_residuals(residuals, opened.radians, made.shifts),
+            lambda: draw_residuals(residuals, opened, made.shifts, _measured(made)),
             "residuals",
             "Residuals",
             "Which projections do not fit the others?",
@@ -123,6 +129,10 @@ def _slice(
     )
 
 
+def _moved(made: Alignment) -> bool:
+    return bool(made.shifts.std(axis=1).max() > _ALIGNED_PX)
+
+
 def _measured(made: Alignment) -> tuple[bool, bool]:
     return (
         made.vertical is not None and made.vertical.is_measured,
@@ -143,7 +153,7 @@ def _facts(opened: Projections, made: Alignment) -> list[tuple[str, str]]:
         else:
             told.append((name, f"{number(float(part.shifts.std()), 'px')} RMS"))
     if made.axis is not None:
-        told.append(("Rotation axis", f"{made.axis.axis:.2f} ± {number(made.axis.uncertainty, 'px')}"))  # fmt: skip
+        told.append(("Rotation axis", f"{made.axis.measured('±')} px"))  # fmt: skip
     return told
 
 
@@ -157,12 +167,12 @@ def _residuals(made: Alignment) -> list[Residuals]:
     return found
 
 
-def _uncertainty(made: Alignment) -> Markup:
+def _uncertainty(made: Alignment, numbers: NDArray[np.int64]) -> Markup:
     series = []
     for i, (name, part) in enumerate((("vertical", made.vertical), ("horizontal", made.horizontal))):  # fmt: skip
         if part is not None and np.isfinite(part.uncertainty).any():
             known = np.where(np.isfinite(part.uncertainty), part.uncertainty, np.nan)
-            series.append(Series(name, np.arange(len(known)), known, colour=i, dashed=i == 1))
+            series.append(Series(name, numbers, known, colour=i, dashed=i == 1))
     if not series:
         return note("How sure the shifts are is not known: one slice has nothing to compare with.")
     drawn = chart(
@@ -193,6 +203,8 @@ def _method(opened: Projections, made: Alignment, options: AlignOptions) -> Mark
             "Horizontally, each slice by itself tells the shifts that make its projections from all sides one object; what most slices say "
             "of a projection is taken. "
         )
+    if opened.excluded:
+        told.append(("Left out", listed(opened.excluded, 20)))
     limit = "a quarter of the rows" if options.max_shift is None else f"{options.max_shift:g} px"  # fmt: skip
     told += [
         ("Greatest vertical displacement", limit),

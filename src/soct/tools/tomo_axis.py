@@ -10,17 +10,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from soct.errors import InputError
+from soct.errors import InputError, UsageError
 from soct.formats.tiles import shown
 from soct.space import FloatArray
 from soct.tools.tomo_blocks import aligned_rows
 from soct.tools.tomo_input import Projections
-from soct.tools.tomo_tables import read_shifts
+from soct.tools.tomo_shifts import take_shifts
+from soct.tools.tomo_words import all_in_options, in_options, with_uncertainty
 
 _WHOLE_BYTES = 512 << 20
 """A stack of at most this is looked at whole; of a larger one, some rows."""
 _ROWS = 16
 _DIGITS = 4
+_FOUND = 0.1
+"""An axis that is less certain than this part of the detector is not found."""
+
+
+_EDGE_PX = 0.5
+_FULL_TURN_DEG = 350.0
+_LOOK = "Look at the angles and at what the values are taken for."
+_GIVE = f"{_LOOK} Or give the axis with --axis PX (soct tomo rotation-axis --pick shows the slice)."
+_PICK = f"{_LOOK} Or pick the axis by eye: --pick."
 
 
 @dataclass(frozen=True)
@@ -53,7 +63,11 @@ class AxisFound:
 
     def sentence(self) -> str:
         """Say the axis."""
-        return f"rotation axis at {self.axis:.2f} +- {self.uncertainty:.2f} px ({self.method})"
+        return f"rotation axis at {self.measured()} px ({self.method})"
+
+    def measured(self, sign: str = "+-") -> str:
+        """Say axis and uncertainty, which has two digits."""
+        return with_uncertainty(self.axis, self.uncertainty, sign)
 
     def packed(self) -> dict[str, Any]:
         """Return all as arrays, to be kept."""
@@ -94,10 +108,12 @@ def find_axis(
         Nothing in the projections tells it.
     """
     rows = chosen_rows(opened, shifts, progress)
-    return axis_of_rows(opened, rows, derivatives=derivatives)
+    return axis_of_rows(opened, rows, derivatives=derivatives, hint=_GIVE)
 
 
-def axis_of_rows(opened: Projections, rows: FloatArray, *, derivatives: bool = False) -> AxisFound:
+def axis_of_rows(
+    opened: Projections, rows: FloatArray, *, derivatives: bool = False, hint: str = ""
+) -> AxisFound:
     """Estimate the axis from aligned rows ``(n, r, cols)``.
 
     Raises
@@ -113,16 +129,25 @@ def axis_of_rows(opened: Projections, rows: FloatArray, *, derivatives: bool = F
         raise InputError(
             "The rotation axis cannot be estimated",
             file=shown(opened.stack.path),
-            found=str(error),
-            hint="Look at the angles, or give the axis with --axis PX.",
+            found=in_options(str(error)),
+            hint=hint or _LOOK,
         ) from error
+    if not found.uncertainty < _FOUND * opened.cols:
+        raise InputError(
+            "The rotation axis is not found",
+            file=shown(opened.stack.path),
+            expected=f"an axis that is certain within {_FOUND * opened.cols:.3g} of {opened.cols} px",
+            found=f"{with_uncertainty(float(found.axis), float(found.uncertainty))} px"
+            + "".join(f"; {text}" for text in all_in_options(found.notices)),
+            hint=hint or _LOOK,
+        )
     return AxisFound(
         float(found.axis),
         float(found.uncertainty),
         str(found.method),
         np.asarray(found.candidates, np.float64),
         np.asarray(found.score, np.float64),
-        tuple(found.notices),
+        all_in_options(found.notices),
     )
 
 
@@ -135,14 +160,23 @@ class AxisMeasured:
     found : AxisFound
     picked : float or None
         By eye; None: nobody was asked.
+    opened : Projections
+        Those that were used.
+    warnings : tuple of str
+        Besides those on opening.
+    shifts : dict or None
+        Where shifts come from.
     """
 
     found: AxisFound
     picked: float | None
+    opened: Projections
+    warnings: tuple[str, ...]
+    shifts: dict[str, Any] | None = None
 
-    def as_json_object(self, opened: Projections) -> dict[str, Any]:
+    def as_json_object(self) -> dict[str, Any]:
         """Return everything that was found, for programs."""
-        found = self.found
+        found, opened = self.found, self.opened
         return {
             "axis_px": round(found.axis if self.picked is None else self.picked, _DIGITS),
             "picked": self.picked is not None,
@@ -150,10 +184,12 @@ class AxisMeasured:
             "uncertainty_px": found.rounded_uncertainty,
             "method": found.method,
             "projections": opened.count,
+            "excluded": list(opened.excluded),
             "rows": opened.rows,
             "cols": opened.cols,
             "notes": list(opened.told()),
-            "warnings": [*opened.warnings, *found.warnings],
+            "shifts": self.shifts,
+            "warnings": [*opened.warnings, *self.warnings],
         }
 
 
@@ -183,13 +219,49 @@ def measure_axis(
     InputError
         Nothing in the projections tells the axis, or the shifts cannot be read.
     """
-    shifts = np.zeros((2, opened.count))
-    if table is not None:
-        shifts = read_shifts(table / "shifts.csv" if table.is_dir() else table, opened.radians)
-    rows = chosen_rows(opened, shifts, progress("estimating the rotation axis"))
-    found = axis_of_rows(opened, rows, derivatives=derivatives)
+    given = take_shifts(opened, table)
+    opened = given.opened
+    rows = chosen_rows(opened, given.values, progress("estimating the rotation axis"))
+    try:
+        found = axis_of_rows(opened, rows, derivatives=derivatives, hint=_PICK)
+    except InputError as error:
+        if picker is None:
+            raise
+        # Somebody looks: from the middle.
+        nothing = np.zeros(0)
+        found = AxisFound(float(opened.cols // 2), np.inf, "not estimated", nothing, nothing, (f"{error.message}: {error.found}",))  # fmt: skip
     picked = None if picker is None else float(picker(rows, opened.radians, found.axis))
-    return AxisMeasured(found, picked)
+    warnings = (*given.warnings, *opened.repairs.warnings(), *found.warnings)
+    return AxisMeasured(found, picked, opened, warnings, given.as_json_object())
+
+
+def check_axis(opened: Projections, axis: float, *, may_be_outside: bool) -> tuple[str, ...]:
+    """Refuse an axis outside of the detector, where it is not that of half an acquisition.
+
+    Parameters
+    ----------
+    opened : Projections
+    axis : float
+    may_be_outside : bool
+        A full turn with the axis up to half a detector outside is warned of only.
+
+    Raises
+    ------
+    UsageError
+        It is outside.
+    """
+    last = opened.cols - 1
+    beyond = max(-axis, axis - last, 0.0)
+    if beyond <= _EDGE_PX:
+        return ()
+    if may_be_outside and beyond <= 0.5 * opened.cols and opened.span_deg > _FULL_TURN_DEG:
+        return (f"the rotation axis at {axis:g} px lies outside of the detector (0 to {last})",)
+    raise UsageError(
+        "The rotation axis is not on the detector",
+        file=shown(opened.stack.path),
+        expected=f"--axis from 0 to {last} px; 0 is the centre of the first pixel",
+        found=f"{axis:g}",
+    )
 
 
 def chosen_rows(

@@ -19,6 +19,7 @@ from soct.tomography.gauge import gauge_basis
 from soct.tools.tomo_axis import axis_of_rows
 from soct.tools.tomo_blocks import aligned_rows
 from soct.tools.tomo_input import Projections
+from soct.tools.tomo_words import all_in_options, in_options
 from soct.tools.tomo_work import Work
 
 if TYPE_CHECKING:
@@ -189,7 +190,8 @@ def align_rows(
         [aligned_rows(opened, shifts, slice(r, r + 1), horizontally=False) for r in chosen], axis=1
     )
     axis = _start_axis(opened, rows, options, work, tell)
-    told = progress(f"aligning {len(chosen)} slices horizontally")
+    some = "1 slice" if len(chosen) == 1 else f"{len(chosen)} slices"
+    told = progress(f"aligning {some} horizontally")
     found, failures = [], []
     for i, row in enumerate(chosen):
         name = f"slice-{opened.first_row + row}"
@@ -200,7 +202,9 @@ def align_rows(
             try:
                 made = _align_slice(opened, rows[:, i], opened.first_row + row, axis, options)
             except ValueError as error:
-                failures.append(f"row {opened.first_row + row} is not used: {error}")
+                failures.append(
+                    f"row {opened.first_row + row} is not used: {in_options(str(error))}"
+                )
             else:
                 work.save(name, **made.packed())
                 found.append(made)
@@ -262,7 +266,7 @@ def _align_slice(
         found.residuals_before,
         found.residuals_after,
         bool(found.converged),
-        tuple(str(notice) for notice in found.notices),
+        all_in_options(found.notices),
     )
 
 

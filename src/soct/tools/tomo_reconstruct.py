@@ -18,10 +18,10 @@ from soct.formats.atomic import write_text
 from soct.formats.filled_arrays import array_suffix
 from soct.space import FloatArray
 from soct.tomography import reconstruct_stack
-from soct.tools.tomo_axis import AxisFound, find_axis
+from soct.tools.tomo_axis import AxisFound, check_axis, find_axis
 from soct.tools.tomo_blocks import MARGIN, aligned_rows
 from soct.tools.tomo_input import Projections
-from soct.tools.tomo_tables import read_shifts
+from soct.tools.tomo_shifts import take_shifts
 from soct.tools.tomo_work import FilledFile, check_finished, fill_file, key_of, open_work
 
 Algorithm = Literal["FBP", "SART"]
@@ -122,10 +122,12 @@ def reconstruct(
         The memory does not hold a block, or the disk is full.
     """
     suffix = array_suffix(out)
-    given = options.shifts
-    table = given / "shifts.csv" if given is not None and given.is_dir() else given
-    shifts = np.zeros((2, opened.count)) if table is None else read_shifts(table, opened.radians)
-    parameters = _parameters(opened, options, table)
+    given = take_shifts(opened, options.shifts)
+    opened, shifts = given.opened, given.values
+    before = given.warnings
+    if options.axis is not None:
+        before += check_axis(opened, options.axis, may_be_outside=True)
+    parameters = _parameters(opened, options, given.path)
     key = key_of(opened.fingerprint() + shifts.tobytes().hex(), parameters)
     document, page = out.with_suffix(".json"), out.with_suffix(".html")
     beside = [document, *([page] if report else [])]
@@ -161,7 +163,13 @@ def reconstruct(
         file = FilledFile(out, suffix, DATASET, (opened.rows, opened.cols, opened.cols))
         about = {"axes": "z:y:x", "description": "slices", "units": "per pixel", "axis_px": f"{axis:.4f}"}  # fmt: skip
         fill_file(work, "slices", file, blocks, compute, attributes=about)  # fmt: skip
-        warnings = (*opened.warnings, *(found.warnings if found is not None else ()), *device.fallbacks)  # fmt: skip
+        warnings = (
+            *opened.warnings,
+            *before,
+            *opened.repairs.warnings(),
+            *(found.warnings if found is not None else ()),
+            *device.fallbacks,
+        )
         notes = (*opened.told(), f"computed on {device.backend.name}")
         made = Reconstruction(out, axis, found, shifts, True, notes, warnings)
         files = [out, *([page] if report else []), document]
@@ -170,6 +178,7 @@ def reconstruct(
 
             write_reconstruct_report(opened, made, options, page)
         content = _as_json(opened, made, parameters, key, [f.name for f in files])
+        content["shifts"] = given.as_json_object()
         write_text(document, json.dumps(content, indent=2) + "\n")
     return Reconstruction(out, axis, found, shifts, True, made.notes, warnings, tuple(files))
 
@@ -189,7 +198,7 @@ def _parameters(
         "freqcutoff": options.freqcutoff,
         "derivatives": options.derivatives,
         "circle": options.circle,
-        "memory": options.memory,
+        "excluded": list(opened.excluded),
     }
 
 
@@ -211,6 +220,7 @@ def _as_json(
         "key": key,
         "parameters": parameters,
         "projections": opened.count,
+        "excluded": list(opened.excluded),
         "shape": [opened.rows, opened.cols, opened.cols],
         "axis_px": round(made.axis, 4),
         "axis_uncertainty_px": None if made.found is None else made.found.rounded_uncertainty,

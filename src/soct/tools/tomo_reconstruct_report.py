@@ -9,14 +9,14 @@ from markupsafe import Markup
 
 from soct.formats.filled_arrays import find_array
 from soct.report.charts import Series, chart
-from soct.report.images import ImageEncoder, robust_window
+from soct.report.images import ImageEncoder
 from soct.report.markup import figure, join, note, number, picture
 from soct.report.rendering import Section, draw_section
 from soct.space import FloatArray
 from soct.tools.tomo_axis import AxisFound
 from soct.tools.tomo_input import Projections
 from soct.tools.tomo_reconstruct import DATASET, Reconstruction, ReconstructOptions, slices_of
-from soct.tools.tomo_report import draw_method, draw_overview, draw_shifts, write_page
+from soct.tools.tomo_report import draw_method, draw_overview, draw_shifts, slice_window, write_page
 
 _SIDE = 620
 _SMALL_SIDE = 300
@@ -59,7 +59,7 @@ def _shift_sections(opened: Projections, made: Reconstruction) -> list[Section]:
     which = [bool(row.any()) for row in made.shifts]
     return [
         draw_section(
-            lambda: draw_shifts(opened.radians, made.shifts, which),
+            lambda: draw_shifts(opened.numbers, made.shifts, which),
             "shifts",
             "Shifts",
             "By how much were projections displaced?",
@@ -73,7 +73,7 @@ def _overview(
     suffix = made.out.suffix.lower()
     volume = find_array(made.out, suffix, DATASET).read()
     rows = sorted({len(volume) // 4, len(volume) // 2, (3 * len(volume)) // 4})
-    window = robust_window(volume[len(volume) // 2], low=1.0, high=99.8)
+    window = slice_window(volume[len(volume) // 2])
     shown = [
         figure(
             picture(
@@ -91,9 +91,7 @@ def _overview(
         encoded = encoder.encode(across, window=window, max_side=_SIDE, pixel_um=(float(step), 1.0))
         shown.append(figure(picture(encoded, "A cut along the rotation axis", width=min(_SIDE, 2 * volume.shape[2])), "A cut along the rotation axis: rows of the detector from the top down."))  # fmt: skip
     turned = f"{opened.count} over {number(opened.span_deg)}°"
-    axis = f"{made.axis:.2f} px" + (
-        "" if made.found is None else f" ± {number(made.found.uncertainty, 'px')}"
-    )
+    axis = f"{made.axis:.2f} px" if made.found is None else f"{made.found.measured('±')} px"
     told = [
         ("Slices", f"{len(volume)} of {volume.shape[1]} × {volume.shape[2]} pixels"),
         ("Projections", turned),
@@ -118,7 +116,7 @@ def _axis(
     tried = [made.axis + d for d in (-_AXIS_STEP_PX, 0.0, _AXIS_STEP_PX)]
     slices = [slices_of(opened, made.shifts, rows, axis, options)[0] for axis in tried]
     part = [_middle(image) for image in slices]
-    window = robust_window(part[1], low=1.0, high=99.8)
+    window = slice_window(slices[1])
     pictures = [
         figure(
             picture(encoder.encode(image, window=window, max_side=_SMALL_SIDE), f"The slice with the axis at {axis:.2f} px", width=_SMALL_SIDE),
@@ -149,7 +147,7 @@ def axis_chart(found: AxisFound) -> Markup:
         marks=(found.axis,),
     )
     caption = (
-        f"Estimated from the {found.method}: {found.axis:.2f} ± {number(found.uncertainty, 'px')}. The lower, the better the "
+        f"Estimated from the {found.method}: {found.measured('±')} px. The lower, the better the "
         "projections from all sides agree about this axis."
     )
     return figure(drawn, caption)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from soct.tomography.normalisation import LineIntegrals
+from soct.tools.tomo_words import listed
 
 _MOST_REPAIRED = 0.05
 """Above this part of all values, the data are not what they are taken for."""
@@ -38,6 +39,8 @@ class Repairs:
     not_finite: NDArray[np.uint16]
     dead: NDArray[Any]
     lost: list[int]
+    numbers: NDArray[np.int64] | None = None
+    """Of the projections in their file, where some are left out."""
 
     @classmethod
     def of(cls, count: int, rows: int, cols: int) -> Repairs:
@@ -87,13 +90,27 @@ class Repairs:
 
     def sentences(self) -> list[str]:
         """Say what was replaced."""
-        reasons = (
-            "of pixels that do not see the light (dead)",
-            "with a transmission of zero or less",
-            "that are no finite numbers",
+        return [*self._about_dead(), *self.warnings()]
+
+    def _about_dead(self) -> list[str]:
+        dead = self._counts()[0]
+        return [self._sentence(dead, "of pixels that do not see the light (dead)")] if dead else []
+
+    def warnings(self) -> list[str]:
+        """Say what no detector should give: values that had to be replaced, and in which projections."""
+        kinds = (
+            (self.not_positive, "with a transmission of zero or less"),
+            (self.not_finite, "that are no finite numbers (NaN or infinite)"),
         )
-        return [
-            f"{count} of {self.values} values {why} were replaced by their neighbours in the line"
-            for count, why in zip(self._counts(), reasons, strict=True)
-            if count
-        ]
+        told = []
+        for counts, why in kinds:
+            where = np.flatnonzero(counts.any(axis=1))
+            if where.size:
+                numbers = where if self.numbers is None else self.numbers[where]
+                some = "projection" if where.size == 1 else "projections"
+                told.append(f"{self._sentence(int(counts.sum()), why)} ({some} {listed(numbers.tolist())})")  # fmt: skip
+        return told
+
+    def _sentence(self, count: int, why: str) -> str:
+        were = "was replaced by its" if count == 1 else "were replaced by their"
+        return f"{count} of {self.values} values {why} {were} neighbours in the line"

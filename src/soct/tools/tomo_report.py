@@ -29,10 +29,13 @@ from soct.report.markup import (
 )
 from soct.report.rendering import Section, render_sections
 from soct.space import FloatArray
+from soct.tools.tomo_input import Projections
 
 _SIDE = 620
 _SINOGRAM_SIDE = 900
 _WORST = 10
+_WITHIN = 0.95
+"""Of the circle: its rim is bright where the object reaches beyond it."""
 Facts = Sequence[tuple[str, str]]
 
 
@@ -92,7 +95,7 @@ def draw_overview(
     """Return the head of a page: what came out in words, what is to be looked at, the main numbers."""
     listed = join(Markup("<li>{}</li>").format(text) for text in warnings)
     status = "warning" if warnings else "ok"
-    words = f"{len(warnings)} to look at" if warnings else "nothing to look at"
+    words = f"{len(warnings)} to look at" if warnings else "no warnings"
     return join(
         [
             Markup("<h1>{}</h1><p>{} {}</p>").format(title, pill(status, words), verdict),
@@ -103,9 +106,11 @@ def draw_overview(
     )
 
 
-def draw_shifts(radians: NDArray[np.float64], shifts: NDArray[np.float64], which: Sequence[bool]) -> Markup:  # fmt: skip
+def draw_shifts(
+    numbers: NDArray[np.int64], shifts: NDArray[np.float64], which: Sequence[bool]
+) -> Markup:
     """Return a chart of both shifts of every projection."""
-    x = np.arange(len(radians))
+    x = numbers
     named = (("vertical (down)", 0), ("horizontal (to the right)", 1))
     series = [
         Series(name, x, shifts[i], colour=i, dashed=i == 1)
@@ -132,12 +137,20 @@ def draw_shifts(radians: NDArray[np.float64], shifts: NDArray[np.float64], which
     return figure(drawn, caption)
 
 
+def slice_window(image: FloatArray) -> tuple[float, float]:
+    """Return darkest and brightest value of a slice, as its circle has them: what lies outside is 0 and no part of it."""
+    y, x = np.indices(image.shape)
+    middle = 0.5 * (np.array(image.shape) - 1)
+    inside = np.hypot(y - middle[0], x - middle[1]) < _WITHIN * middle.min()
+    return robust_window(image[inside] if inside.any() else image, low=1.0, high=99.8)
+
+
 def draw_example(example: Example, encoder: ImageEncoder, kind: str) -> Markup:
     """Return sinogram or slice of a row as flicker of before and after."""
     is_slice = kind == "slice"
     pair = example.slices if is_slice else example.sinograms
     side = _SIDE if is_slice else _SINOGRAM_SIDE
-    window = robust_window(pair[1], low=1.0, high=99.8)
+    window = slice_window(pair[1]) if is_slice else robust_window(pair[1], low=1.0, high=99.8)
     shown = []
     for image, how in zip(pair, ("as measured", "aligned"), strict=True):
         encoded = encoder.encode(image, window=window, max_side=side)
@@ -158,12 +171,15 @@ def draw_example(example: Example, encoder: ImageEncoder, kind: str) -> Markup:
 
 
 def draw_residuals(
-    residuals: Sequence[Residuals], radians: NDArray[np.float64], shifts: NDArray[np.float64]
+    residuals: Sequence[Residuals],
+    opened: Projections,
+    shifts: NDArray[np.float64],
+    which: Sequence[bool],
 ) -> Markup:
     """Return charts of residuals before and after, and the worst projections."""
     if not residuals:
         return note("Nothing was aligned, so there is no residual.")
-    x = np.arange(len(radians))
+    x = opened.numbers
     parts = []
     for found in residuals:
         before, after = (float(np.sqrt(np.nanmean(v**2))) for v in (found.before, found.after))
@@ -176,21 +192,30 @@ def draw_residuals(
         )  # fmt: skip
         caption = f"{found.name.capitalize()}: {found.meaning} Root mean square {number(before)} before, {number(after)} after."
         parts.append(figure(drawn, caption))
-    return join([*parts, _worst(residuals, radians, shifts)])
+    return join([*parts, _worst(residuals, opened, shifts, which)])
 
 
 def _worst(
-    residuals: Sequence[Residuals], radians: NDArray[np.float64], shifts: NDArray[np.float64]
+    residuals: Sequence[Residuals],
+    opened: Projections,
+    shifts: NDArray[np.float64],
+    which: Sequence[bool],
 ) -> Markup:
     last = residuals[-1]
     order = np.argsort(-last.after, kind="stable")[:_WORST]
     far = set(outliers(last.after).tolist())
+    turned = np.degrees(opened.radians)
+
+    def shift(i: int, k: int) -> Cell:
+        value = float(shifts[i, k])
+        return Cell(number(value), value) if which[i] else Cell("not measured")
+
     rows = [
         (
-            Cell(str(k), float(k)),
-            Cell(number(float(np.degrees(radians[k]))), float(np.degrees(radians[k]))),
-            Cell(number(float(shifts[0, k])), float(shifts[0, k])),
-            Cell(number(float(shifts[1, k])), float(shifts[1, k])),
+            Cell(str(opened.numbers[k]), float(opened.numbers[k])),
+            Cell(number(float(turned[k])), float(turned[k])),
+            shift(0, k),
+            shift(1, k),
             Cell(number(float(last.before[k])), float(last.before[k])),
             Cell(number(float(last.after[k])), float(last.after[k])),
             "stands out" if k in far else "",

@@ -12,6 +12,7 @@ from scipy.ndimage import median_filter
 
 from soct.tomography import align_vertical
 from soct.tools.tomo_input import Projections
+from soct.tools.tomo_words import all_in_options, in_options
 from soct.tools.tomo_work import Work
 
 if TYPE_CHECKING:
@@ -150,7 +151,7 @@ def _align(opened: Projections, mass: NDArray[np.float64], options: AlignOptions
         found = align_vertical(mass[:, :, None], maxit=options.maxit or 50, pixtol=options.pixtol, reach=reach)  # fmt: skip
     except ValueError as error:
         nothing = np.full(n, np.nan)
-        why = f"vertical shifts are not measured and taken for 0: {error}"
+        why = f"vertical shifts are not measured and taken for 0: {in_options(str(error))}"
         return VerticalPart(
             np.zeros(n), nothing, nothing, nothing, True, (why,), False, rows, row_mass
         )
@@ -160,7 +161,7 @@ def _align(opened: Projections, mass: NDArray[np.float64], options: AlignOptions
         found.residuals_before,
         found.residuals_after,
         found.converged,
-        tuple(str(notice) for notice in found.notices),
+        all_in_options(found.notices),
         True,
         rows,
         row_mass,

@@ -275,26 +275,29 @@ def fill_file(
         Takes the fraction done.
     """
     stored = work.load(name)
-    if stored is not None and file.path.exists() and len(stored["done"]) == len(blocks):
+    if stored is not None and file.path.exists() and stored["done"].all():
         return
-    done = set() if stored is None or not file.hidden.exists() else set(stored["done"].tolist())
-    if not done:
+    done = np.zeros(file.shape[0], np.bool_)
+    if stored is not None and file.hidden.exists() and len(stored["done"]) == len(done):
+        done = stored["done"]
+    if not done.any():
         lay_out(file.hidden, file.shape, file.suffix, dataset=file.dataset, attributes=attributes, beside=beside)  # fmt: skip
     # Beside the work, or named whole.
     partial = os.path.relpath(file.hidden, work.folder.parent)
     place = find_array(file.hidden, file.suffix, file.dataset)
     for i, block in enumerate(blocks):
-        if i not in done:
+        # Blocks may be of another size than before: what they hold is the same.
+        if not done[block].all():
             try:
                 values = compute(block)
             except BaseException:
-                if not done:
+                if not done.any():
                     file.hidden.unlink(missing_ok=True)
                 raise
             # The block is on disk before anything says so.
             place.write(block.start, values)
-            done.add(i)
-            work.save(name, done=np.array(sorted(done), np.int64), partial=partial)
+            done[block] = True
+            work.save(name, done=done, partial=partial)
         progress((i + 1) / len(blocks))
     if os.path.lexists(file.path):
         raise UsageError("The output has appeared meanwhile", file=shown(file.path))

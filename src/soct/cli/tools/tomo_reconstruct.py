@@ -117,6 +117,9 @@ def command(
     transmission: tomo_options.Transmission = False,
     sinogram_axes: tomo_options.SinogramAxes = "auto",
     rows: tomo_options.Rows = None,
+    flats: tomo_options.Flats = None,
+    darks: tomo_options.Darks = None,
+    exclude: tomo_options.Exclude = None,
     as_json: options.Json = False,
 ) -> int:
     """Reconstruct slices from tomographic projections, with the shifts that `soct tomo align` measured.
@@ -141,6 +144,10 @@ def command(
         transmission=transmission,
         sinogram_axes=sinogram_axes,
         rows=rows,
+        flats=flats,
+        darks=darks,
+        exclude=exclude,
+        derivatives=derivatives,
     )
     opened = tomo_options.opened(stack, chosen)
     tell_first_run()

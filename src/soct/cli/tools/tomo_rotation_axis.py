@@ -29,6 +29,9 @@ def command(
     transmission: tomo_options.Transmission = False,
     sinogram_axes: tomo_options.SinogramAxes = "auto",
     rows: tomo_options.Rows = None,
+    flats: tomo_options.Flats = None,
+    darks: tomo_options.Darks = None,
+    exclude: tomo_options.Exclude = None,
     as_json: options.Json = False,
 ) -> int:
     """Find the rotation axis of tomographic projections: estimated with its uncertainty, or picked by eye.
@@ -51,6 +54,10 @@ def command(
         transmission=transmission,
         sinogram_axes=sinogram_axes,
         rows=rows,
+        flats=flats,
+        darks=darks,
+        exclude=exclude,
+        derivatives=derivatives,
     )
     opened = tomo_options.opened(stack, chosen)
     tell_first_run()
@@ -62,11 +69,12 @@ def command(
     measured = measure_axis(
         opened, shifts, derivatives=derivatives, picker=picker, progress=tomo_options.progress
     )
-    words(measured.found.sentence(), *(f"warning: {text}" for text in measured.found.warnings))
+    words(*(t for t in measured.opened.repairs.sentences() if t not in measured.warnings))
+    words(measured.found.sentence(), *(f"warning: {text}" for text in measured.warnings))
     if as_json:
-        data_json(measured.as_json_object(opened))
+        data_json(measured.as_json_object())
     elif measured.picked is not None:
         data(f"{measured.picked:.2f}")
     else:
-        data(f"{measured.found.axis:.2f} +- {measured.found.uncertainty:.2f}")
+        data(measured.found.measured())
     return 0
