@@ -31,6 +31,8 @@ from soct.mosaic import spectra_arrays
 from soct.mosaic.rendering import BandRenderer, Shading, plan_bands
 from soct.mosaic.spectra import cross_correlate, low_pass, transform
 from soct.mosaic.stack_rendering import SlicePlacement, add_slice, lateral_weights
+from soct.tomography import back_project, project, radon_arrays, reconstruct_slice
+from soct.tomography.radon import PHASES
 
 Call = Callable[[], Any]
 
@@ -173,6 +175,41 @@ def _columns(backend: Backend, scale: int) -> list[Kernel]:
     ]  # fmt: skip
 
 
+def _tomography(backend: Backend, scale: int) -> list[Kernel]:
+    n, slices = 256 * scale, 16
+    images = np.random.default_rng(5).gamma(4.0, 1.0, (slices, n, n)).astype(np.float32)
+    theta = np.arange(180) * np.pi / 180
+    sinos = project(images, theta)
+    axis = np.full(180, n // 2, float)
+    up = backend.up(images), backend.up(np.ascontiguousarray(sinos.transpose(0, 2, 1)))
+    reach = float(2 * n)
+    return [
+        Kernel(
+            f"project {slices} slices",
+            images.nbytes / 1e6,
+            lambda: project(images, theta),
+            lambda: project(images, theta, backend=backend),
+            lambda: radon_arrays.project_slices(backend.xp, up[0], theta, axis, n, True, PHASES),
+        ),
+        Kernel(
+            f"back-project {slices} slices",
+            sinos.nbytes / 1e6,
+            lambda: back_project(sinos, theta),
+            lambda: back_project(sinos, theta, backend=backend),
+            lambda: radon_arrays.back_project_slices(
+                backend.xp, up[1], theta, axis, (n, n), reach, True, PHASES
+            ),
+        ),
+        Kernel(
+            f"reconstruct {slices} slices",
+            sinos.nbytes / 1e6,
+            lambda: reconstruct_slice(sinos, theta),
+            lambda: reconstruct_slice(sinos, theta, backend=backend),
+            None,
+        ),
+    ]
+
+
 def _spectra(backend: Backend, scale: int) -> Kernel:
     r = np.random.default_rng(5)
     shape = (512, 96)
@@ -226,6 +263,7 @@ def main() -> int:
         _pyramid(backend, options.size),
         *_columns(backend, options.size),
         _spectra(backend, options.size),
+        *_tomography(backend, options.size),
     ]
     print(f"device: {backend.name}")
     print(f"{'kernel':38}{'MB':>7}{'cpu s':>9}{'device s':>10}{'resident':>10}{'agreement':>11}")

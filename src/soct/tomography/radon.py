@@ -7,8 +7,8 @@ sinogram.
 
 A pixel is spread over the detector, around its `t`, by Keys' cubic convolution; a back-projection interpolates projections by the
 same, so both are exact transposes of each other. At every angle a pixel's mass stays whole and its centre in place, and an even
-image gives even projections within 0.3 % of an even slice's. ``interpolation="linear"`` takes triangles of half width 1 instead:
-scikit-image's back-projection, less sharp, in projections with a pattern of 1 % near 45 degrees.
+image gives even projections but for a pattern of 0.3 %. ``interpolation="linear"`` takes triangles of half width 1 instead:
+scikit-image's back-projection, less sharp, in projections with a pattern of 1.3 % near 45 degrees.
 
 Arrays of at most 16 bits, and float32, are worked on in single precision, others in double.
 """

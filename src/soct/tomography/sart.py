@@ -19,7 +19,7 @@ from soct.tomography.radon import PHASES, project_slices
 
 Array = NDArray[Any]
 
-ITERATIONS = 5
+ITERATIONS = 10
 RELAXATION = 0.5
 
 _GOLDEN = 0.5 * (np.sqrt(5.0) - 1.0)
