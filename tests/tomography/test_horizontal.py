@@ -151,6 +151,38 @@ def test_dead_columns_are_named_and_do_no_harm() -> None:
     assert shift_error(found.shifts[1], truth, HALF_TURN) < 0.05
 
 
+@pytest.mark.parametrize("level", [0.02, 0.1, 0.6, -0.3])
+@pytest.mark.parametrize("noise", [0.0, 0.02])
+def test_an_even_background_however_bright_is_told_and_does_no_harm(
+    level: float, noise: float
+) -> None:
+    truth = jitter(90, 3.0)
+    values = sinogram(HALF_TURN, truth)
+    found = align_horizontal(noisy(values, noise, 3) + level * values.max(), HALF_TURN)
+    assert "background" in str(found.notices[0])
+    assert not found.truncation.truncated
+    limit = 0.15 if noise else 0.01
+    assert shift_error(found.shifts[1], truth, HALF_TURN) < limit
+
+
+def test_an_object_that_fills_the_field_is_not_taken_for_a_background() -> None:
+    values = sinogram(HALF_TURN, detectors=64, field=128.0)
+    assert align_horizontal(values, HALF_TURN, maxit=2).truncation.truncated
+
+
+@pytest.mark.parametrize("given", [{}, {"derivatives": True}])
+@pytest.mark.parametrize("noise", [0.0, 0.02])
+def test_residuals_of_aligned_projections_are_about_those_expected(
+    given: dict[str, bool], noise: float
+) -> None:
+    truth = jitter(90, 3.0)
+    values = sinogram(HALF_TURN, truth, derivatives=bool(given))
+    found = align_horizontal(noisy(values, noise, 4), HALF_TURN, **given)
+    ratio = np.mean(found.residuals_after**2) / np.mean(found.residuals_expected**2)
+    assert 0.5 < np.sqrt(ratio) < 1.6
+    assert np.mean(found.residuals_before**2) > 4 * np.mean(found.residuals_expected**2)
+
+
 def test_a_good_start_is_used_where_noise_spoils_centres_of_mass() -> None:
     truth = jitter(90, 3.0)
     values = noisy(sinogram(HALF_TURN, truth), 0.3, 2)

@@ -16,6 +16,8 @@ _FAINT = 0.03
 """Of the greatest signal: less at an end is a background rather than an object."""
 _FEW = 0.02
 _DARK = 0.1
+_DARKEST = 0.01
+_SAME_MASS = 0.005
 _LOST = 0.02
 """Of the mass: less, lost at an end, does no harm."""
 
@@ -111,30 +113,52 @@ def detect_truncation(sinogram: Array, noise: float, derivatives: bool = False) 
     )
 
 
-def subtract_background(sinogram: Array) -> tuple[Array, float]:
-    """Take a faint, even background out of each projection: the line through both of its ends.
+def subtract_background(sinogram: Array, noise: float) -> tuple[Array, float]:
+    """Take an even background out of each projection: the line through both of its ends.
 
     Parameters
     ----------
     sinogram : ndarray (detectors, n)
+    noise : float
+        Standard deviation per pixel.
 
     Returns
     -------
     ndarray (detectors, n)
-        As given, where the ends are too bright for a background.
+        As given, where what the ends show is not told from an object that leaves the field.
     float
         Median background, as a part of the greatest signal.
     """
-    left, right, width = edge_levels(sinogram)
+    width = max(5, round(0.01 * len(sinogram)))
+    # Medians, so that a dead column at an end has no say.
+    left, right = np.median(sinogram[:width], axis=0), np.median(sinogram[-width:], axis=0)
     greatest = float(np.quantile(np.abs(sinogram), 0.999))
     ends = np.stack([left, right])
     middle = float(np.median(ends))
-    if not 0 < abs(middle) < _DARK * greatest:
-        return sinogram, 0.0
-    # Where some ends show more than others by much, it is the object that does.
-    if np.quantile(np.abs(ends - middle), 0.98) > max(2.0 * abs(middle), _FAINT * greatest):
+    if middle == 0.0:
         return sinogram, 0.0
     # A whole sinogram's background has little noise; that of single ends would add theirs to every moment.
     share = ((np.arange(len(sinogram)) + 0.5 - 0.5 * width) / (len(sinogram) - width))[:, None]
     line = np.median(left) * (1 - share) + np.median(right) * share
-    return sinogram - line, abs(middle) / greatest
+    rest = sinogram - line
+    # Where some ends show more than others by much, it is the object that does.
+    unevenness = np.quantile(np.abs(ends - middle), 0.98)
+    faint = abs(middle) < _DARK * greatest
+    if faint and unevenness <= max(2.0 * abs(middle), _FAINT * greatest):
+        return rest, abs(middle) / greatest
+    if _is_whole(rest, noise, width):
+        return rest, abs(middle) / greatest
+    return sinogram, 0.0
+
+
+def _is_whole(sinogram: Array, noise: float, width: int) -> bool:
+    """Whether a sinogram without a bright background is that of an object within the field: dark ends, and one mass from all sides."""
+    ends = np.abs(np.stack([sinogram[:width].mean(axis=0), sinogram[-width:].mean(axis=0)]))
+    greatest = float(np.quantile(np.abs(sinogram), 0.999))
+    mass = sinogram.sum(axis=0)
+    whole = float(np.abs(np.median(mass)))
+    if whole < _DARK * float(np.abs(sinogram).sum(axis=0).mean()):
+        return False
+    by_noise = noise * np.sqrt(len(sinogram))
+    dark = np.quantile(ends, 0.98) < _DARKEST * greatest + 4.0 * noise / np.sqrt(width)
+    return bool(dark and float(mass.std()) < _SAME_MASS * whole + 2.0 * by_noise)
