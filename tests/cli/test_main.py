@@ -286,3 +286,28 @@ def test_a_stream_that_knows_only_ascii_is_survived(soct: Run) -> None:
                  env={"PYTHONIOENCODING": "ascii"})  # fmt: skip
     assert ended.code == ExitCode.CONFIGURATION
     assert "\\xe9.yaml" in ended.err
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_that_a_callback_of_the_compiler_swallows_arrives_all_the_same(number, code):
+    script = f"""
+import ctypes, os, time
+from soct.cli import main
+
+def callback():
+    os.kill(os.getpid(), {int(number)})
+    time.sleep(0)
+
+def work(arguments):
+    ctypes.CFUNCTYPE(None)(callback)()
+    time.sleep(20)
+    return 0
+
+main._run_app = work
+main.main([])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=15, check=False
+    )
+    assert done.returncode == code
+    assert "ignored" not in done.stderr

@@ -173,7 +173,7 @@ def test_projections_that_hold_nothing_are_named(scan):
         file["exchange/data"][17] = np.nan
     with pytest.raises(InputError, match="lines in which no value") as caught:
         opened(scan).read(slice(None), slice(3, 5))
-    assert caught.value.found == "projections 17"
+    assert caught.value.found == "projection 17"
 
 
 # -- Tables of shifts

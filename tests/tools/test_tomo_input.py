@@ -18,7 +18,7 @@ from soct.tools.tomo_axis import check_axis
 from soct.tools.tomo_input import InputOptions, open_projections
 from soct.tools.tomo_simulate import ScanWish, write_scan
 from soct.tools.tomo_tables import ShiftTableRow
-from soct.tools.tomo_words import in_options, with_uncertainty
+from soct.tools.tomo_words import in_options, renumbered, with_uncertainty
 
 N, ROWS, COLS = 40, 12, 48
 
@@ -239,3 +239,35 @@ def test_keywords_of_functions_are_told_as_options():
     assert in_options("in the unit that theta_unit says?") == "in the unit that --angle-unit says?"
     assert in_options("Give axis=62.5 to leave it") == "Give --axis 62.5 to leave it"
     assert in_options("than pixtol (0.001 px): raise maxit (30)") == "than --pixtol (0.001 px): raise --maxit (now 30)"  # fmt: skip
+
+
+def test_a_finished_reconstruction_is_looked_at(stack, tmp_path, capsys):
+    out = tmp_path / "x.npy"
+    call = ("reconstruct", stack, "--span", 180, "--rows", "4:6", "-o", out)
+    assert soct(*call) == ExitCode.OK
+    before = out.with_suffix(".html").read_bytes()
+    out.with_suffix(".html").unlink()
+    assert soct(*call) == ExitCode.OK
+    assert out.with_suffix(".html").read_bytes() == before
+    with out.open("ab") as file:
+        file.write(b"more")
+    assert soct(*call) == ExitCode.INPUT
+    assert "changed by something else" in capsys.readouterr().err
+
+
+def test_half_an_acquisition_is_completed_and_edges_are_padded(stack, tmp_path):
+    call = ("reconstruct", stack, "--rows", "5:6", "--axis", 6, "--no-report")
+    assert soct(*call, "--span", 360, "--extended", "-o", tmp_path / "wide.npy") == ExitCode.OK
+    assert np.load(tmp_path / "wide.npy").shape == (1, 83, 83)
+    assert json.loads((tmp_path / "wide.json").read_text())["shape"] == [1, 83, 83]
+    assert soct(*call, "--span", 180, "--extended", "-o", tmp_path / "no.npy") == ExitCode.USAGE
+    for how in ("zero", "edge"):
+        assert soct(*call, "--span", 180, "--padding", how, "-o", tmp_path / f"{how}.npy") == 0
+    assert not np.array_equal(np.load(tmp_path / "zero.npy"), np.load(tmp_path / "edge.npy"))
+
+
+def test_projections_that_warnings_name_have_their_numbers_in_the_file():
+    kept = [0, 1, 3, 4, 7]
+    said = "2 of 5 projections do not fit the others, and their shifts may be wrong: 2, 4"
+    assert renumbered([said], kept)[0].endswith("may be wrong: 3, 7")
+    assert renumbered(["2 projections (0, 4) fit"], kept) == ("2 projections (0, 7) fit",)

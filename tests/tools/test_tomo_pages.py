@@ -100,3 +100,17 @@ def test_projections_that_stand_out_are_named_worst_first():
     values[[7, 30]] = 3.0, 5.0
     assert outliers(values).tolist() == [30, 7]
     assert outliers(np.zeros(60)).size == 0
+
+
+def test_the_script_that_applies_shifts_gives_the_stack_that_is_written(tmp_path, monkeypatch):
+    write_scan(tmp_path / "s.h5", ScanWish(projections=30, rows=12, cols=40, shift_px=1.0, seed=2))
+    opened = open_projections(tmp_path / "s.h5", InputOptions(exclude=(4, 11)))
+    align(opened, tmp_path / "aligned", AlignOptions(slices=1), stack_out=tmp_path / "a.npy", report=False)  # fmt: skip
+    text = PAGE.read_text(encoding="utf-8")
+    script = next(s for s in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "csv" in s)
+    whole = open_projections(tmp_path / "s.h5", InputOptions())
+    space: dict[str, np.ndarray] = {"stack": whole.read(slice(None), slice(None))}
+    monkeypatch.chdir(tmp_path)
+    exec(script, space)
+    assert space["aligned"].shape == (28, 12, 40)
+    assert np.abs(space["aligned"] - np.load(tmp_path / "a.npy")).max() < 1e-4

@@ -18,6 +18,8 @@ from soct.cli.terminal import (
 )
 from soct.errors import ExitCode, UserError
 
+_SECOND_CHANCE_S = 0.02
+
 
 class Terminated(BaseException):
     """SIGTERM arrived. Not an `Exception`, so that no step takes it for a failure of its own."""
@@ -27,9 +29,24 @@ def _on_sigterm(number: int, frame: FrameType | None) -> NoReturn:
     raise Terminated
 
 
+def _on_lost_signal(lost: sys.UnraisableHookArgs) -> None:
+    """Raise again, a moment later, what a signal raised where nothing could be raised: in a callback of the compiler."""
+    kind = lost.exc_type
+    if not issubclass(kind, (Terminated, KeyboardInterrupt)):
+        sys.__unraisablehook__(lost)
+        return
+
+    def again(number: int, frame: FrameType | None) -> NoReturn:
+        raise kind
+
+    signal.signal(signal.SIGALRM, again)
+    signal.setitimer(signal.ITIMER_REAL, _SECOND_CHANCE_S)
+
+
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and end the process with an exit code of `soct.errors.ExitCode`."""
     signal.signal(signal.SIGTERM, _on_sigterm)
+    sys.unraisablehook = _on_lost_signal
     open_missing_streams()
     respect_environment()
     # Threads that wait for others sleep, as in workers: spinning takes the processor from those that they wait for.

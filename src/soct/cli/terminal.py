@@ -76,11 +76,13 @@ def telling_progress(clock: Callable[[], float] = time.monotonic) -> Callable[[f
     return tell
 
 
-def tell_first_run() -> None:
-    """Say that compiling takes its time, where nothing has been compiled yet."""
+def tell_first_run(kernels: str | None = None) -> None:
+    """Say that compiling takes its time, where nothing has been compiled yet: nothing at all, or none of a module's kernels."""
     from soct.compute import caches
 
-    if not caches.holds_kernels():
+    if kernels is not None and not caches.holds_kernels(kernels):
+        words("note: first run of this: compiling takes 20 to 40 seconds, this once")
+    elif not caches.holds_kernels():
         words("note: first run after an install: compiling takes a minute or two, this once")
 
 

@@ -38,10 +38,10 @@ def cache_folder() -> Path | None:
     return next((path for path in _candidates() if _usable(path)), None)
 
 
-def holds_kernels() -> bool:
-    """Whether any kernel was compiled for later runs; the first run compiles all that it needs."""
+def holds_kernels(module: str = "*") -> bool:
+    """Whether any kernel, or any of a module's, was compiled for later runs; the first run compiles all that it needs."""
     chosen = os.environ.get("NUMBA_CACHE_DIR")
-    return chosen is not None and next(Path(chosen).rglob("*.nbi"), None) is not None
+    return chosen is not None and next(Path(chosen).rglob(f"{module}.*nbi"), None) is not None
 
 
 def prepare() -> Path | None:

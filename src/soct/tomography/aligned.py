@@ -74,7 +74,7 @@ def compute_aligned_stack(
     ValueError
         Shapes that do not fit, NaN in the projections or shifts, an unknown method.
     """
-    stack = as_stack(stack)
+    stack = as_stack(stack, complex_too=True)
     shifts = as_shiftstack(shiftstack, len(stack))
     return _shift_planes(stack, shifts, shift_method, padmode, out, progress)
 
@@ -92,7 +92,7 @@ def compute_aligned_horizontal(
 
     Parameters are those of `compute_aligned_stack`; of `shiftstack`, only the horizontal row counts.
     """
-    stack = as_stack(stack)
+    stack = as_stack(stack, complex_too=True)
     shifts = as_shiftstack(shiftstack, len(stack))
     shifts[0] = 0.0
     return _shift_planes(stack, shifts, shift_method, padmode, out, progress)
@@ -126,7 +126,7 @@ def compute_aligned_sino(
     ValueError
         Shapes that do not fit, NaN, an unknown method.
     """
-    sinogram = check_sinogram(sino, "sino")
+    sinogram = check_sinogram(sino, "sino", complex_too=True)
     shifts = as_shiftslice(shiftslice, sinogram.shape[1])
     method, padmode = check_method(shift_method, "shift_method"), check_pad_mode(padmode)
     rows = np.ascontiguousarray(sinogram.T)

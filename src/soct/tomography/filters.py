@@ -29,6 +29,11 @@ _ALIASES = {"ramp": "ram-lak", "ramlak": "ram-lak", "hanning": "hann"}
 def floating(array: ArrayLike) -> Array:
     """Return an array as float32 if that holds all values of its type, else as float64."""
     values = np.asarray(array)
+    if values.dtype.kind == "c":
+        raise ValueError(
+            f"projections must be real, not {values.dtype}: of complex ones, give the phase (unwrapped) or minus the logarithm of the "
+            "amplitude"
+        )
     single = np.can_cast(values.dtype, np.float32)
     return values.astype(np.float32 if single else np.float64, copy=False)
 

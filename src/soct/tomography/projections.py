@@ -11,7 +11,7 @@ Stack = Any
 """An array ``(n, rows, cols)``, or whatever has ``shape`` and ``dtype`` and hands out planes by ``stack[k]`` (an HDF5 dataset)."""
 
 
-def as_stack(stack: Any, name: str = "stack") -> Stack:
+def as_stack(stack: Any, name: str = "stack", *, complex_too: bool = False) -> Stack:
     """Return a stack of projections ``(n, rows, cols)`` as it is; lists become arrays."""
     if not (hasattr(stack, "dtype") and hasattr(stack, "shape")):
         stack = np.asarray(stack)
@@ -22,8 +22,15 @@ def as_stack(stack: Any, name: str = "stack") -> Stack:
         )
     if min(shape) == 0:
         raise ValueError(f"{name} must hold at least one pixel; this one has the shape {shape}")
-    floating_dtype(np.dtype(stack.dtype))
+    _check_real(floating_dtype(np.dtype(stack.dtype)), name, complex_too)
     return stack
+
+
+def _check_real(dtype: np.dtype[Any], name: str, complex_too: bool) -> None:
+    if dtype.kind == "c" and not complex_too:
+        raise ValueError(
+            f"{name} must be real, not {dtype}: of complex projections, give the phase (unwrapped) or minus the logarithm of the amplitude"
+        )
 
 
 def plane_of(stack: Stack, k: int, name: str = "stack") -> NDArray[Any]:
@@ -43,7 +50,9 @@ def _wide(dtype: np.dtype[Any]) -> type:
     return np.complex128 if dtype.kind == "c" else np.float64
 
 
-def check_sinogram(sinogram: ArrayLike, name: str = "sinogram") -> NDArray[Any]:
+def check_sinogram(
+    sinogram: ArrayLike, name: str = "sinogram", *, complex_too: bool = False
+) -> NDArray[Any]:
     """Return a sinogram ``(detector, angle)`` as an array of finite floating-point numbers."""
     array = np.asarray(sinogram)
     if array.ndim != 2 or min(array.shape) == 0:
@@ -51,6 +60,7 @@ def check_sinogram(sinogram: ArrayLike, name: str = "sinogram") -> NDArray[Any]:
             f"{name} must have two dimensions, (detector, angle); this one has the shape {array.shape}"
         )
     array = as_floating(array)
+    _check_real(array.dtype, name, complex_too)
     bad = int((~np.isfinite(array)).sum())
     if bad:
         raise ValueError(f"{name} must be finite; it has {bad} NaN or infinite values")

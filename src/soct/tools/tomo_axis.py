@@ -27,7 +27,7 @@ _FOUND = 0.1
 
 
 _EDGE_PX = 0.5
-_FULL_TURN_DEG = 350.0
+FULL_TURN_DEG = 350.0
 _LOOK = "Look at the angles and at what the values are taken for."
 _GIVE = f"{_LOOK} Or give the axis with --axis PX (soct tomo rotation-axis --pick shows the slice)."
 _PICK = f"{_LOOK} Or pick the axis by eye: --pick."
@@ -254,7 +254,7 @@ def check_axis(opened: Projections, axis: float, *, may_be_outside: bool) -> tup
     beyond = max(-axis, axis - last, 0.0)
     if beyond <= _EDGE_PX:
         return ()
-    if may_be_outside and beyond <= 0.5 * opened.cols and opened.span_deg > _FULL_TURN_DEG:
+    if may_be_outside and beyond <= 0.5 * opened.cols and opened.span_deg > FULL_TURN_DEG:
         return (f"the rotation axis at {axis:g} px lies outside of the detector (0 to {last})",)
     raise UsageError(
         "The rotation axis is not on the detector",

@@ -19,7 +19,7 @@ from soct.tomography.gauge import gauge_basis
 from soct.tools.tomo_axis import axis_of_rows
 from soct.tools.tomo_blocks import aligned_rows
 from soct.tools.tomo_input import Projections
-from soct.tools.tomo_words import all_in_options, in_options
+from soct.tools.tomo_words import all_in_options, in_options, renumbered
 from soct.tools.tomo_work import Work
 
 if TYPE_CHECKING:
@@ -266,7 +266,7 @@ def _align_slice(
         found.residuals_before,
         found.residuals_after,
         bool(found.converged),
-        all_in_options(found.notices),
+        renumbered(all_in_options(found.notices), opened.numbers.tolist()),
     )
 
 

@@ -218,7 +218,7 @@ class Projections:
                 "Some projections have lines in which no value can be used",
                 file=shown(self.stack.path),
                 expected="finite numbers" + ("" if integrals else " above zero"),
-                found="projections " + listed(lost),
+                found=("projection " if len(lost) == 1 else "projections ") + listed(lost),
                 hint=f"Leave {'it' if len(lost) == 1 else 'them'} out (--exclude {','.join(map(str, lost[:20]))}), or choose --rows that are measured in all."
                 if few
                 else "Look at the stack: these values are nearly everywhere.",
@@ -397,9 +397,11 @@ def _values(stack: ProjectionStack, options: InputOptions) -> tuple[Kind, str]:
         return "transmission", "values are transmissions: line integrals are minus their logarithm"
     if stack.flats is not None:
         darks = "" if stack.darks is None else f" and {stack.darks.shape[0]} dark"
+        total = stack.flats.shape[0] + (0 if stack.darks is None else stack.darks.shape[0])
+        fields = "field" if total == 1 else "fields"
         return (
             "counts",
-            f"values are counts: divided by {stack.flats.shape[0]} flat{darks} fields (medians), then minus the logarithm",
+            f"values are counts: divided by {stack.flats.shape[0]} flat{darks} {fields} (medians), then minus the logarithm",
         )
     if asked == "auto" and stack.dtype.kind in "ui":
         raise InputError(

@@ -92,7 +92,8 @@ def _compare(opened: Projections, document: dict[str, Any], table: Path) -> tupl
     name = document.get("parameters", {}).get("stack")
     rows, own = document.get("detector_rows"), opened.stack.shape[1]
     mark = document.get("stack_mark")
-    if mark is not None and mark != opened.whole.content_mark():
+    other = opened.stack.path.name != name if mark is None else mark != opened.whole.content_mark()
+    if other:
         what = f"{shown(str(name))}" + (
             f", {rows} rows" if rows is not None and rows != own else ""
         )

@@ -12,7 +12,7 @@ from scipy.ndimage import median_filter
 
 from soct.tomography import align_vertical
 from soct.tools.tomo_input import Projections
-from soct.tools.tomo_words import all_in_options, in_options
+from soct.tools.tomo_words import all_in_options, in_options, renumbered
 from soct.tools.tomo_work import Work
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ def _align(opened: Projections, mass: NDArray[np.float64], options: AlignOptions
         found.residuals_before,
         found.residuals_after,
         found.converged,
-        all_in_options(found.notices),
+        renumbered(all_in_options(found.notices), opened.numbers.tolist()),
         True,
         rows,
         row_mass,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 _MOST_DIGITS = 4
 _OPTIONS = (
@@ -21,6 +21,10 @@ _OPTIONS = (
 )
 
 
+_NAMED = re.compile(r"(projections \(|their shifts may be wrong: )(\d+(?:, \d+)*)")
+"""Where a sentence lists projections."""
+
+
 def in_options(text: str) -> str:
     """Return a sentence of a function with the command line's options in the place of keywords."""
     for keyword, option in _OPTIONS:
@@ -31,6 +35,21 @@ def in_options(text: str) -> str:
 def all_in_options(texts: Iterable[object]) -> tuple[str, ...]:
     """Return sentences with options in the place of keywords."""
     return tuple(in_options(str(text)) for text in texts)
+
+
+def renumbered(texts: Iterable[str], numbers: Sequence[int]) -> tuple[str, ...]:
+    """Return sentences that name projections by their place among those in use, with their numbers in the file."""
+    if all(k == number for k, number in enumerate(numbers)):
+        return tuple(texts)
+
+    def number(place: re.Match[str]) -> str:
+        k = int(place[0])
+        return str(numbers[k]) if k < len(numbers) else place[0]
+
+    def renumber(found: re.Match[str]) -> str:
+        return found[1] + re.sub(r"\d+", number, found[2])
+
+    return tuple(_NAMED.sub(renumber, text) for text in texts)
 
 
 def with_uncertainty(value: float, deviation: float, sign: str = "+-") -> str:

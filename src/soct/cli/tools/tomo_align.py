@@ -137,6 +137,7 @@ def command(
     from soct.compute import caches
 
     caches.prepare()
+    tell_first_run("radon_kernels")
     from soct.tools.tomo_align import AlignOptions, align
 
     chosen = tomo_options.input_options(
@@ -155,7 +156,6 @@ def command(
         derivatives=derivatives,
     )
     opened = tomo_options.opened(stack, chosen)
-    tell_first_run()
     made = align(
         opened,
         out,

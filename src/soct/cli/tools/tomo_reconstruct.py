@@ -87,6 +87,24 @@ def command(
             rich_help_panel=_HOW,
         ),
     ] = False,
+    padding: Annotated[
+        str,
+        typer.Option(
+            "--padding",
+            metavar="zero|edge",
+            parser=options.one_of("zero", "edge"),
+            help="Beyond the detector projections are zero, or fall off from their edge: for objects that reach beyond it.",
+            rich_help_panel=_HOW,
+        ),
+    ] = "zero",
+    extended: Annotated[
+        bool,
+        typer.Option(
+            "--extended",
+            help="Half acquisition: a full turn with the axis near one end of the detector; slices are wider than it.",
+            rich_help_panel=_HOW,
+        ),
+    ] = False,
     memory: Annotated[
         Any,
         typer.Option(
@@ -131,6 +149,7 @@ def command(
     from soct.compute import caches
 
     caches.prepare()
+    tell_first_run("radon_kernels")
     from soct.tools.tomo_reconstruct import ReconstructOptions, reconstruct
     from soct.tools.tomo_work import read_json
 
@@ -150,7 +169,6 @@ def command(
         derivatives=derivatives,
     )
     opened = tomo_options.opened(stack, chosen)
-    tell_first_run()
     made = reconstruct(
         opened,
         out,
@@ -163,6 +181,8 @@ def command(
             freqcutoff=cutoff,
             derivatives=derivatives,
             circle=not whole_square,
+            padding=padding,  # type: ignore[arg-type]
+            extended=extended,
             memory=memory if isinstance(memory, int) else parse_size(memory),
             gpu=gpu,  # type: ignore[arg-type]
         ),
@@ -172,6 +192,7 @@ def command(
     )
     if not made.is_new:
         words("complete already, by the same call: nothing to do")
+    words(*(text for text in made.replaced if text not in made.warnings))
     words(*(f"warning: {text}" for text in made.warnings[len(opened.warnings) :]))
     if as_json:
         data_json(read_json(out.with_suffix(".json")))

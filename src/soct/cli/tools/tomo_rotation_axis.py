@@ -42,6 +42,7 @@ def command(
     from soct.compute import caches
 
     caches.prepare()
+    tell_first_run("radon_kernels")
     from soct.tools.tomo_axis import measure_axis
 
     chosen = tomo_options.input_options(
@@ -60,7 +61,6 @@ def command(
         derivatives=derivatives,
     )
     opened = tomo_options.opened(stack, chosen)
-    tell_first_run()
     picker = None
     if pick:
         from soct.tools.axis_picker import pick_axis
