@@ -271,3 +271,15 @@ def test_projections_that_warnings_name_have_their_numbers_in_the_file():
     said = "2 of 5 projections do not fit the others, and their shifts may be wrong: 2, 4"
     assert renumbered([said], kept)[0].endswith("may be wrong: 3, 7")
     assert renumbered(["2 projections (0, 4) fit"], kept) == ("2 projections (0, 7) fit",)
+
+
+def test_fields_of_the_file_that_do_not_fit_stand_in_nobodys_way(counts, tmp_path):
+    with h5py.File(tmp_path / "c.h5", "w") as file:
+        file["exchange/data"] = np.load(counts)
+        file["exchange/data_white"] = np.full((2, ROWS - 1, COLS), 5100)
+    with pytest.raises(InputError, match="differ in size") as caught:
+        opened(tmp_path / "c.h5", span=180.0)
+    assert "--flats" in caught.value.hint
+    np.save(tmp_path / "flat.npy", np.full((ROWS, COLS), 5100))
+    assert opened(tmp_path / "c.h5", span=180.0, flats=tmp_path / "flat.npy").values == "counts"
+    assert opened(tmp_path / "c.h5", span=180.0, values="line-integrals").values == "line integrals"

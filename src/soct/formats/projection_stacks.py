@@ -8,6 +8,7 @@ is one sinogram; which of its axes holds the angles must be known (`as_sinogram`
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -147,7 +148,9 @@ def cannot_read(path: Path, error: object) -> InputError:
     )  # fmt: skip
 
 
-def open_stack(path: Path, *, dataset: str | None = None) -> ProjectionStack:
+def open_stack(
+    path: Path, *, dataset: str | None = None, without: Collection[str] = ()
+) -> ProjectionStack:
     """Open a stack by what it is: HDF5, TIFF, a folder of TIFFs or NPY.
 
     Parameters
@@ -155,6 +158,8 @@ def open_stack(path: Path, *, dataset: str | None = None) -> ProjectionStack:
     path : Path
     dataset : str, optional
         The projections' name in an HDF5 file; default: Data Exchange (``exchange/data``) or NXtomo.
+    without : collection of {"flats", "darks"}
+        Fields of the file that are not wanted.
 
     Raises
     ------
@@ -177,6 +182,10 @@ def open_stack(path: Path, *, dataset: str | None = None) -> ProjectionStack:
         raise
     except Exception as error:
         raise cannot_read(path, error) from error
+    if "flats" in without:
+        opened = replace(opened, flats=None)
+    if "darks" in without:
+        opened = replace(opened, darks=None)
     _check(opened)
     return opened
 

@@ -22,7 +22,7 @@ _WHOLE_BYTES = 512 << 20
 """A stack of at most this is looked at whole; of a larger one, some rows."""
 _ROWS = 16
 _DIGITS = 4
-_FOUND = 0.1
+_FOUND = 0.04
 """An axis that is less certain than this part of the detector is not found."""
 
 

@@ -269,7 +269,7 @@ def open_projections(path: Path, options: InputOptions) -> Projections:
     UsageError
         What is asked for does not fit it, or nothing says the angles.
     """
-    stack = open_stack(path, dataset=options.dataset)
+    stack = open_stack(path, dataset=options.dataset, without=_unwanted(options))
     given = None if options.angles is None else read_angles(options.angles)
     stack = as_sinogram(stack, options.sinogram_axes, None if given is None else len(given.values))
     angles, radians = _angles(stack, given, options)
@@ -283,6 +283,14 @@ def open_projections(path: Path, options: InputOptions) -> Projections:
         opened = _excluding(opened, options.exclude)
     _doubt(opened)
     return opened
+
+
+def _unwanted(options: InputOptions) -> set[str]:
+    """Return which fields of the file are not looked at."""
+    if options.values != "auto" or options.derivatives:
+        return {"flats", "darks"}
+    given = {"flats": options.flats, "darks": options.darks}
+    return {name for name, path in given.items() if path is not None}
 
 
 def _with_fields(stack: ProjectionStack, options: InputOptions) -> ProjectionStack:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 
 _MOST_DIGITS = 4
 _OPTIONS = (
+    (re.compile(r" \(polyorder \d+\)"), ""),
     (re.compile(r"\btheta_unit says\b"), "--angle-unit says"),
     (re.compile(r"\btheta_unit\b"), "--angle-unit"),
     (re.compile(r"\baxis=(-?[\d.]*\d)"), r"--axis \1"),
