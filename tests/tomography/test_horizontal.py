@@ -98,18 +98,33 @@ def test_the_documented_call_returns_shifts_and_passes_over_keywords_of_others()
     assert shift_error(shifts[1], truth, HALF_TURN) < 0.01
 
 
-@pytest.mark.parametrize(("detectors", "axis"), [(80, 40.0), (96, 40.0)])
-def test_a_truncated_object_is_told_and_its_jitter_reduced_by_a_third(
-    detectors: int, axis: float
+@pytest.mark.parametrize(
+    ("detectors", "drift", "left"),
+    [(80, False, 0.5), (80, True, 1.0), (108, False, 0.25), (108, True, 0.5)],
+)
+def test_a_truncated_object_is_told_and_its_shifts_are_found_in_part(
+    detectors: int, drift: bool, left: float
 ) -> None:
     truth = jitter(90, 3.0)
-    values = sinogram(HALF_TURN, truth, detectors=detectors, field=128.0, axis=axis)
-    found = align_horizontal(values, HALF_TURN, axis=axis, maxit=10)
+    if drift:
+        truth = 4 * np.sin(3 * HALF_TURN) + truth / 6
+    values = sinogram(HALF_TURN, truth, detectors=detectors, field=128.0, axis=40.0)
+    found = align_horizontal(values, HALF_TURN, axis=40.0)
     assert found.truncation.truncated
     assert any(isinstance(notice, TruncationWarning) for notice in found.notices)
-    assert shift_error(found.shifts[1], truth, HALF_TURN) < 0.67 * shift_error(
-        np.zeros(90), truth, HALF_TURN
-    )
+    before = shift_error(np.zeros(90), truth, HALF_TURN)
+    assert shift_error(found.shifts[1], truth, HALF_TURN) < left * before
+    assert np.sum(found.residuals_after**2) < 0.5 * np.sum(found.residuals_before**2)
+
+
+def test_a_wide_slice_is_fitted_in_groups_of_pixels_as_in_pixels(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    truth = jitter(90, 3.0)
+    values = sinogram(HALF_TURN, truth, detectors=208, field=256.0, axis=80.0)
+    monkeypatch.setattr("soct.tomography.wide_slice._WIDEST", 104)
+    found = align_horizontal(values, HALF_TURN, axis=80.0)
+    assert shift_error(found.shifts[1], truth, HALF_TURN) < 0.4
 
 
 def test_an_aligned_truncated_object_stays_where_it_is() -> None:

@@ -3,7 +3,8 @@
 The sinogram is made ready (dead columns, a faint background, a mass that varies), and looked at: does the object leave the detector? If not,
 the shifts of greatest likelihood come from its bow-tie (`soct.tomography.bow_tie`), which starts from centres of mass and needs no good
 start; where noise limits them, re-projection (`soct.tomography.consistency`), which also knows that an object is positive, sharpens all but
-the slowest changes. A truncated object has re-projection alone, from the best of several starts.
+the slowest changes. A truncated object has re-projection alone: of a slice that reaches beyond the field (`soct.tomography.wide_slice`), or, of
+derivatives, from the best of several starts.
 
 Of the result, what projections do not tell is as in the shifts given: an object that lies elsewhere in its slice (cos and sin of the
 angle), for a truncated object also the place of the axis (a constant). Where they do tell it, shifts bring the rotation axis to `axis`.
@@ -12,7 +13,7 @@ angle), for a truncated object also the place of the axis (a constant). Where th
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,7 @@ from soct.tomography.notices import (
 from soct.tomography.projections import as_shiftstack, check_sinogram
 from soct.tomography.support import Support, find_support, first_moments, noise_level
 from soct.tomography.truncation import Truncation, detect_truncation, subtract_background
+from soct.tomography.wide_slice import CUTOFFS, settle_truncated
 from soct.tomography.windowed_bow_tie import shifts_through_window
 
 Array = NDArray[Any]
@@ -48,6 +50,8 @@ _WINDOWED = ((2.0, (0.6,)), (8.0, (0.1, 0.2, 0.6)))
 _WINDOWED_ITERATIONS = 10
 _BY_NOISE = 4.0
 """Times the standard deviation: a truncated object's shifts that change by less stay as given."""
+_GAINED_TRUNCATED = 0.88
+"""Share of a truncated object's squared residuals that must not be left where shifts are changed: what lies outside explains some of any change."""
 _SHARPENED_PX = 0.005
 """Re-projection's own error is about this: shifts that are told better are left alone."""
 _SMOOTHED = 2.0
@@ -405,6 +409,8 @@ class _Task:
 
     def _reproject(self, truncated: bool) -> Settled:
         """From the shifts given, low frequencies first; of a truncated object the best of several ways."""
+        if truncated and not self.chosen.of_derivatives:
+            return self._with_wide_slice()
         held = (
             _slow_changes(self.angles, _HELD_TRUNCATED)
             if truncated
@@ -425,12 +431,42 @@ class _Task:
                 self._through(cutoffs[-1:], start, True, free) for start in self._windowed(free)
             ]
         best = min(found, key=lambda settled: float((settled.after.residuals**2).sum()))
-        worse = float((before.residuals**2).sum()) <= float((best.after.residuals**2).sum())
-        moved = float(np.sqrt(np.mean((best.shifts - self.start) ** 2)))
-        by_noise = _BY_NOISE * float(np.sqrt(np.mean(best.after.deviations**2)))
+        return self._unless_by_noise(replace(best, before=before), truncated)
+
+    def _with_wide_slice(self) -> Settled:
+        """Line integrals of a truncated object."""
+        negative = self.prepared.mass < -0.5
+        slices = self.chosen.slices(self.prepared.mass, self.chosen.freqcutoff)
+        # What lies outside at both ends explains slow changes as well as shifts do.
+        held = (
+            _slow_changes(self.angles, _HELD_ORDER)
+            if self.prepared.truncation.both_ends
+            else np.linalg.qr(gauge_basis(self.angles))[0]
+        )
+        settled = settle_truncated(
+            -self.prepared.sinogram if negative else self.prepared.sinogram,
+            self.angles,
+            self.axis,
+            self.start,
+            lambda change: change - held @ (held.T @ change),
+            freqcutoff=self.chosen.freqcutoff,
+            positive=(slices.cliphigh if negative else slices.cliplow) == 0.0,
+            maxit=self.chosen.maxit,
+            pixtol=self.chosen.pixtol,
+            progress=self.progress,
+        )
+        return self._unless_by_noise(settled, True)
+
+    def _unless_by_noise(self, found: Settled, truncated: bool) -> Settled:
+        """Shifts stay as given where others fit no better, or where noise alone explains the change."""
+        before, after = found.before, found.after
+        gained = _GAINED_TRUNCATED if truncated else 1.0
+        worse = gained * float((before.residuals**2).sum()) <= float((after.residuals**2).sum())
+        moved = float(np.sqrt(np.mean((found.shifts - self.start) ** 2)))
+        by_noise = _BY_NOISE * float(np.sqrt(np.mean(after.deviations**2)))
         if worse or (truncated and moved < by_noise):
-            return Settled(self.start, best.iterations, 0.0, before, before)
-        return Settled(best.shifts, best.iterations, best.step, before, best.after)
+            return Settled(self.start, found.iterations, 0.0, before, before)
+        return found
 
     def _through(
         self,
@@ -519,6 +555,10 @@ class _Task:
 
     def _expected(self, settled: Settled, noise: float, truncated: bool) -> Vector:
         """Residuals of aligned projections, from those of the slice found when it is treated as they were."""
+        if truncated and not self.chosen.of_derivatives:
+            # A slice fitted by least squares leaves noise alone, of which the low-pass lets so much through.
+            passed = min(self.chosen.freqcutoff, CUTOFFS[-1])
+            return np.full(len(self.angles), noise * np.sqrt(passed))
         again = Reprojection(
             settled.after.synthetic,
             self.angles,
@@ -528,6 +568,15 @@ class _Task:
         )
         lost = _SMOOTHED * again.compare(settled.shifts).residuals
         return np.asarray(np.hypot(lost, noise))
+
+    def _held(self) -> str:
+        """Say what of the shifts of a truncated object is not found."""
+        if self.chosen.of_derivatives:
+            return (
+                "The rotation axis and slow changes of the shifts (up to harmonic "
+                f"{_HELD_TRUNCATED} of the angle) stay as given"
+            )
+        return "The rotation axis stays as given, and slow changes of the shifts are found only in part"
 
     def _fix_gauge(self, shifts: Vector, tells_axis: bool) -> tuple[Vector, float]:
         """Leave the object where the shifts given put it; say where their axis was."""
@@ -555,10 +604,7 @@ class _Task:
         notices = list(self.prepared.notices)
         if self.prepared.truncation.truncated:
             notices.append(
-                TruncationWarning(
-                    f"{self.prepared.truncation.describe()}. The rotation axis and slow changes of the shifts (up to harmonic "
-                    f"{_HELD_TRUNCATED} of the angle) stay as given"
-                )
+                TruncationWarning(f"{self.prepared.truncation.describe()}. {self._held()}")
             )
         if not converged:
             notices.append(

@@ -46,6 +46,11 @@ class Truncation:
         """Whether the object leaves the field of view in more than a few projections."""
         return max(self.left, self.right) > _FEW
 
+    @property
+    def both_ends(self) -> bool:
+        """Whether it does so at either end: then no ray passes beside it."""
+        return min(self.left, self.right) > _FEW
+
     def describe(self) -> str:
         """Say it in a sentence."""
         if not self.truncated:
