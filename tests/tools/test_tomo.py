@@ -362,6 +362,7 @@ def one_slice(row: int, shifts: np.ndarray, sigma: float = 0.01, **more: object)
     n = len(shifts)
     values = {"deviations": np.full(n, sigma), "axis": 32.0, "converged": True, "warnings": ()}
     ones = {"residual_before": np.ones(n), "residual_after": np.full(n, 0.1)}
+    ones["residual_expected"] = np.full(n, 0.1)
     return SliceShifts(row=row, shifts=shifts, **{**values, **ones, **more})  # type: ignore[arg-type]
 
 
@@ -399,12 +400,16 @@ def test_what_slices_warn_of_is_told_once_with_their_rows():
     )
 
 
-def test_shifts_that_gain_nothing_are_doubted():
+def test_shifts_that_gain_nothing_are_not_used_and_told():
     theta = np.radians(np.arange(0, 180, 3.0))
     chance = np.random.default_rng(0).normal(0, 0.3, 60)
     same = {"residual_before": np.ones(60), "residual_after": np.ones(60)}
-    assert "may be chance" in combine([one_slice(0, chance, **same)], theta).warnings[0]
-    assert not combine([one_slice(0, chance)], theta).warnings
+    doubted = combine([one_slice(0, chance, **same)], theta)
+    assert "may be chance" in doubted.warnings[0]
+    assert not doubted.shifts.any()
+    used = combine([one_slice(0, chance)], theta)
+    assert not used.warnings
+    assert used.shifts.any()
 
 
 def test_slices_are_spread_over_the_rows_that_show_something(scan):

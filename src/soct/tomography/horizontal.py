@@ -437,12 +437,7 @@ class _Task:
         """Line integrals of a truncated object."""
         negative = self.prepared.mass < -0.5
         slices = self.chosen.slices(self.prepared.mass, self.chosen.freqcutoff)
-        # What lies outside at both ends explains slow changes as well as shifts do.
-        held = (
-            _slow_changes(self.angles, _HELD_ORDER)
-            if self.prepared.truncation.both_ends
-            else np.linalg.qr(gauge_basis(self.angles))[0]
-        )
+        held = np.linalg.qr(gauge_basis(self.angles))[0]
         settled = settle_truncated(
             -self.prepared.sinogram if negative else self.prepared.sinogram,
             self.angles,
@@ -576,7 +571,12 @@ class _Task:
                 "The rotation axis and slow changes of the shifts (up to harmonic "
                 f"{_HELD_TRUNCATED} of the angle) stay as given"
             )
-        return "The rotation axis stays as given, and slow changes of the shifts are found only in part"
+        if self.prepared.truncation.both_ends:
+            return (
+                "The rotation axis stays as given, and slow changes of the shifts are hardly found: "
+                "what lies outside at both ends explains them as well"
+            )
+        return "The rotation axis stays as given"
 
     def _fix_gauge(self, shifts: Vector, tells_axis: bool) -> tuple[Vector, float]:
         """Leave the object where the shifts given put it; say where their axis was."""

@@ -163,7 +163,7 @@ def _residuals(made: Alignment) -> list[Residuals]:
     if vertical is not None and vertical.is_measured:
         found.append(Residuals("vertical", vertical.residual_before, vertical.residual_after, _VERTICAL))  # fmt: skip
     if horizontal is not None:
-        found.append(Residuals("horizontal", horizontal.residual_before, horizontal.residual_after, _HORIZONTAL))  # fmt: skip
+        found.append(Residuals("horizontal", horizontal.residual_before, horizontal.residual_after, _HORIZONTAL, horizontal.residual_expected))  # fmt: skip
     return found
 
 

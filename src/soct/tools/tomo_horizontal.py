@@ -48,6 +48,8 @@ class HorizontalPart:
         Pixels; the uncertainty is how far slices agree, NaN where one slice alone tells.
     residual_before, residual_after : float64 ndarray (n,)
         Difference of each projection to what the others say of it, as a part of the sinogram's own.
+    residual_expected : float64 ndarray (n,)
+        About what noise and the making of slices leave of it where shifts are right.
     converged : bool
     warnings : tuple of str
     rows : tuple of int
@@ -58,6 +60,7 @@ class HorizontalPart:
     uncertainty: NDArray[np.float64]
     residual_before: NDArray[np.float64]
     residual_after: NDArray[np.float64]
+    residual_expected: NDArray[np.float64]
     converged: bool
     warnings: tuple[str, ...]
     rows: tuple[int, ...]
@@ -71,13 +74,15 @@ class HorizontalPart:
 
     def verdict(self) -> str:
         """Say in a sentence what came out."""
-        before, after = (
-            float(np.sqrt(np.nanmean(v**2))) for v in (self.residual_before, self.residual_after)
+        before, after, expected = (
+            float(np.sqrt(np.nanmean(v**2)))
+            for v in (self.residual_before, self.residual_after, self.residual_expected)
         )
+        least = f"about {expected:.2%} is what noise and the making of slices leave"
         moved = float(self.shifts.std())
         if moved < _ALIGNED_PX:
-            return f"Horizontal: aligned already, within {moved:.2g} px RMS; projections disagree with each other by {after:.2%}."
-        return f"Horizontal: displaced by {moved:.3g} px RMS; projections disagree with each other by {before:.2%} before and {after:.2%} after."
+            return f"Horizontal: aligned already, within {moved:.2g} px RMS; projections disagree with each other by {after:.2%} ({least})."
+        return f"Horizontal: displaced by {moved:.3g} px RMS; projections disagree with each other by {before:.2%} before and {after:.2%} after ({least})."
 
 
 @dataclass(frozen=True)
@@ -92,7 +97,7 @@ class SliceShifts:
         Horizontal displacement about the axis, and its standard deviation as far as noise causes it, pixels.
     axis : float
         Of the aligned projections.
-    residual_before, residual_after : float64 ndarray (n,)
+    residual_before, residual_after, residual_expected : float64 ndarray (n,)
         As a part of the sinogram's root mean square.
     converged : bool
     warnings : tuple of str
@@ -104,6 +109,7 @@ class SliceShifts:
     axis: float
     residual_before: NDArray[np.float64]
     residual_after: NDArray[np.float64]
+    residual_expected: NDArray[np.float64]
     converged: bool
     warnings: tuple[str, ...]
 
@@ -116,7 +122,7 @@ class SliceShifts:
         """Return what `packed` kept."""
         return cls(
             int(stored["row"]), stored["shifts"], stored["deviations"], float(stored["axis"]),
-            stored["residual_before"], stored["residual_after"], bool(stored["converged"]),
+            stored["residual_before"], stored["residual_after"], stored["residual_expected"], bool(stored["converged"]),
             tuple(str(text) for text in stored["warnings"]),
         )  # fmt: skip
 
@@ -265,6 +271,7 @@ def _align_slice(
         found.axis_before,
         found.residuals_before,
         found.residuals_after,
+        found.residuals_expected,
         bool(found.converged),
         renumbered(all_in_options(found.notices), opened.numbers.tolist()),
     )
@@ -297,13 +304,22 @@ def combine(
     noise = np.sqrt(1.0 / total)
     part = 1.0 / np.array([np.median(s.deviations) ** 2 + _SURE_PX**2 for s in slices])
     axis = float(np.average([s.axis for s in slices], weights=part))
+    before, after, expected = (
+        np.sqrt(np.mean([values**2 for values in each], axis=0))
+        for each in zip(
+            *((s.residual_before, s.residual_after, s.residual_expected) for s in slices),
+            strict=True,
+        )
+    )
+    doubt = _doubt(mean, before, after)
     return HorizontalPart(
-        mean,
+        np.zeros_like(mean) if doubt else mean,
         np.maximum(scatter, noise),
-        np.sqrt(np.mean([s.residual_before**2 for s in slices], axis=0)),
-        np.sqrt(np.mean([s.residual_after**2 for s in slices], axis=0)),
+        before,
+        before if doubt else after,
+        expected,
         all(s.converged for s in slices),
-        (*failures, *_grouped(slices), *_gain(mean, slices)),
+        (*failures, *_grouped(slices), *doubt),
         tuple(s.row for s in slices),
         axis,
     )
@@ -327,16 +343,16 @@ def _moved(part: HorizontalPart, constant: float, axis: float) -> HorizontalPart
     return replace(part, shifts=part.shifts + constant, axis=axis)
 
 
-def _gain(shifts: NDArray[np.float64], slices: Sequence[SliceShifts]) -> list[str]:
-    before, after = (
-        float(np.sqrt(np.mean([values**2 for values in both])))
-        for both in ([s.residual_before for s in slices], [s.residual_after for s in slices])
-    )
-    if shifts.std() < _ALIGNED_PX or after < _GAINED * before:
+def _doubt(
+    shifts: NDArray[np.float64], before: NDArray[np.float64], after: NDArray[np.float64]
+) -> list[str]:
+    """Say why shifts are not used, where they are not."""
+    first, last = (float(np.sqrt(np.mean(values**2))) for values in (before, after))
+    if shifts.std() < _ALIGNED_PX or last < _GAINED * first:
         return []
     return [
-        f"horizontal shifts of {shifts.std():.2g} px RMS were found, yet projections fit each other no better than without "
-        f"({before:.2%} before, {after:.2%} after): they may be chance"
+        f"horizontal shifts of {shifts.std():.2g} px RMS were found, yet projections fit each other no better with them "
+        f"({first:.2%} before, {last:.2%} after): they may be chance, and projections are left as they are"
     ]
 
 

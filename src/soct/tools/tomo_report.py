@@ -69,12 +69,15 @@ class Residuals:
     before, after : float64 ndarray (n,)
     meaning : str
         One sentence.
+    expected : float64 ndarray (n,), optional
+        About what is left where shifts are right.
     """
 
     name: str
     before: NDArray[np.float64]
     after: NDArray[np.float64]
     meaning: str
+    expected: NDArray[np.float64] | None = None
 
 
 def write_page(path: Path, sections: list[Section], name: str) -> None:
@@ -183,14 +186,19 @@ def draw_residuals(
     parts = []
     for found in residuals:
         before, after = (float(np.sqrt(np.nanmean(v**2))) for v in (found.before, found.after))
+        series = [Series("before", x, found.before, colour=1, dashed=True), Series("after", x, found.after)]  # fmt: skip
+        least = ""
+        if found.expected is not None:
+            series.append(Series("by noise and the making of slices", x, found.expected, colour=2, dashed=True))  # fmt: skip
+            least = f"; {number(float(np.sqrt(np.nanmean(found.expected**2))))} is about what noise and the making of slices leave where shifts are right"
         drawn = chart(
-            [Series("before", x, found.before, colour=1, dashed=True), Series("after", x, found.after)],
+            series,
             title=f"{found.name} residuals, {number(before)} before and {number(after)} after",
             x_label="projection",
             y_label="residual",
             include_zero=True,
         )  # fmt: skip
-        caption = f"{found.name.capitalize()}: {found.meaning} Root mean square {number(before)} before, {number(after)} after."
+        caption = f"{found.name.capitalize()}: {found.meaning} Root mean square {number(before)} before, {number(after)} after{least}."
         parts.append(figure(drawn, caption))
     return join([*parts, _worst(residuals, opened, shifts, which)])
 
