@@ -407,6 +407,7 @@ def test_shifts_that_gain_nothing_are_not_used_and_told():
     doubted = combine([one_slice(0, chance, **same)], theta)
     assert "may be chance" in doubted.warnings[0]
     assert not doubted.shifts.any()
+    assert "no shifts were found" in doubted.verdict()
     used = combine([one_slice(0, chance)], theta)
     assert not used.warnings
     assert used.shifts.any()

@@ -79,6 +79,8 @@ class HorizontalPart:
             for v in (self.residual_before, self.residual_after, self.residual_expected)
         )
         least = f"about {expected:.2%} is what noise and the making of slices leave"
+        if not self.shifts.any():
+            return f"Horizontal: no shifts were found that make projections fit better; they disagree with each other by {after:.2%} ({least})."
         moved = float(self.shifts.std())
         if moved < _ALIGNED_PX:
             return f"Horizontal: aligned already, within {moved:.2g} px RMS; projections disagree with each other by {after:.2%} ({least})."
