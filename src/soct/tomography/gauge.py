@@ -54,3 +54,12 @@ def remove_gauge(shifts: FloatVector, angles: FloatVector) -> FloatVector:
 def shift_error(found: FloatVector, truth: FloatVector, angles: FloatVector) -> float:
     """Return the root mean square difference of shifts, pixels, less constant, cos and sin."""
     return float(np.sqrt(np.mean(remove_gauge(found - truth, angles) ** 2)))
+
+
+def slow_changes(angles: NDArray[np.float64], order: int) -> NDArray[np.float64]:
+    """Orthonormal functions of the angle: a constant and harmonics up to an order."""
+    waves = [np.ones_like(angles)]
+    for k in range(1, order + 1):
+        waves += [np.cos(k * angles), np.sin(k * angles)]
+    left, singular, _ = np.linalg.svd(np.stack(waves, axis=1), full_matrices=False)
+    return np.asarray(left[:, singular > 1e-6 * singular[0]])

@@ -13,7 +13,7 @@ angle), for a truncated object also the place of the axis (a constant). Where th
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -21,9 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from soct.tomography.angles import AngleUnit, radians
 from soct.tomography.bow_tie import BowTie, BowTieFit, FirstMoments
-from soct.tomography.consistency import Reprojection, Settled, settle
-from soct.tomography.dead_columns import fill_columns, find_dead_columns
-from soct.tomography.gauge import gauge_basis, gauge_part
+from soct.tomography.gauge import gauge_part
 from soct.tomography.horizontal_settings import HorizontalSettings
 from soct.tomography.keywords import check_keywords
 from soct.tomography.notices import (
@@ -32,34 +30,18 @@ from soct.tomography.notices import (
     TruncationWarning,
     tell,
 )
+from soct.tomography.prepared_sinogram import PreparedSinogram, prepare_sinogram
 from soct.tomography.projections import as_shiftstack, check_sinogram
-from soct.tomography.support import Support, find_support, first_moments, noise_level
-from soct.tomography.truncation import Truncation, detect_truncation, subtract_background
-from soct.tomography.wide_slice import CUTOFFS, settle_truncated
-from soct.tomography.windowed_bow_tie import shifts_through_window
+from soct.tomography.reprojection_search import HELD_TRUNCATED, ReprojectionSearch
+from soct.tomography.support import Support, find_support, first_moments
+from soct.tomography.truncation import Truncation
 
 Array = NDArray[Any]
 Vector = NDArray[np.float64]
 Progress = Callable[[int, int], None]
 
-_HELD_ORDER = 3
-"""Changes of a shift as slow as this harmonic are the likelihood's, not re-projection's: those creep."""
-_HELD_TRUNCATED = 8
-_WINDOWED = ((2.0, (0.6,)), (8.0, (0.1, 0.2, 0.6)))
-"""Of truncated objects: how far shifts may be expected to go, pixels, and the cut-offs to get there."""
-_WINDOWED_ITERATIONS = 10
-_BY_NOISE = 4.0
-"""Times the standard deviation: a truncated object's shifts that change by less stay as given."""
-_GAINED_TRUNCATED = 0.88
-"""Share of a truncated object's squared residuals that must not be left where shifts are changed: what lies outside explains some of any change."""
-_SHARPENED_PX = 0.005
-"""Re-projection's own error is about this: shifts that are told better are left alone."""
-_SMOOTHED = 2.0
-"""A slice's projections are smoother than those that it was made of: doing the same again takes less out of them (measured: 1.6 to 2.4)."""
 _LEAST_PROJECTIONS = 8
 _HALF_TURN = np.deg2rad(150)
-_VARYING_MASS = 0.003
-_TOLD_MASS = 0.02
 _OUTLYING = 6.0
 _AXIS_ELSEWHERE_PX = 5.0
 
@@ -173,7 +155,7 @@ def align_horizontal(
     middle = float(detectors // 2) if axis is None else float(axis)
     if not 0 <= middle <= detectors - 1:
         raise ValueError(f"axis must lie on the detector, from 0 to {detectors - 1}, not {axis}")
-    task = _Task(_prepare(values, chosen), angles, middle, start[1], chosen, progress)
+    task = _Task(prepare_sinogram(values, chosen), angles, middle, start[1], chosen, progress)
     return task.run(start[0])
 
 
@@ -223,64 +205,11 @@ OWN_KEYWORDS = (
 """Keywords of `align_horizontal`."""
 
 
-@dataclass(frozen=True)
-class _Prepared:
-    """A sinogram ready to be aligned, and what had to be done to it."""
-
-    sinogram: Array
-    noise: float
-    truncation: Truncation
-    notices: tuple[TomographyWarning, ...]
-    mass: float
-
-
-def _prepare(values: Array, chosen: HorizontalSettings) -> _Prepared:
-    notices: list[TomographyWarning] = []
-    derivatives = chosen.of_derivatives
-    if chosen.calc_derivatives or not derivatives:
-        values, background = subtract_background(values, noise_level(values))
-        if background > 0.005:
-            notices.append(
-                TomographyWarning(
-                    f"A background of {background:.1%} of the greatest signal was subtracted"
-                )
-            )
-    dead = find_dead_columns(values)
-    if dead.size:
-        values = fill_columns(values, dead)
-        some = ", ".join(map(str, dead[:8].tolist())) + (", ..." if dead.size > 8 else "")
-        notices.append(
-            TomographyWarning(
-                f"{dead.size} detector columns ({some}) show the same in all projections and were interpolated"
-            )
-        )
-    if chosen.calc_derivatives:
-        values = np.gradient(values, axis=0)
-    if not np.abs(values).max() > 0:
-        raise ValueError("The sinogram is zero everywhere: there is nothing to align")
-    noise = noise_level(values)
-    truncation = detect_truncation(values, noise, derivatives)
-    lines = np.cumsum(values, axis=0) if derivatives else values
-    mass = float(lines.sum() / np.abs(lines).sum())
-    if not derivatives and not truncation.truncated and abs(mass) > 0.5:
-        spread = truncation.mass_spread
-        if spread > _VARYING_MASS:
-            whole = values.sum(axis=0)
-            values = values * (np.median(whole) / np.where(whole == 0, 1.0, whole))
-        if spread > _TOLD_MASS:
-            notices.append(
-                TomographyWarning(
-                    f"The mass of the projections varies by {spread:.1%}; they were scaled to the same mass"
-                )
-            )
-    return _Prepared(values, noise, truncation, tuple(notices), mass)
-
-
 @dataclass
 class _Task:
     """One sinogram on its way."""
 
-    prepared: _Prepared
+    prepared: PreparedSinogram
     angles: Vector
     axis: float
     start: Vector
@@ -295,13 +224,13 @@ class _Task:
         if by_likelihood:
             fit, support = self._likelihood()
             shifts = fit.centres - self.axis
-            settled, method = self._sharpen(shifts, fit, support)
+            settled, method = self._search().sharpen(shifts, fit.deviations, support)
             uncertainties = fit.deviations
             iterations = fit.iterations + settled.iterations
             last = fit.step
         else:
             fit, method = None, "reprojection"
-            settled = self._reproject(truncated)
+            settled = self._search().search(truncated)
             uncertainties = settled.after.deviations
             iterations, last = settled.iterations, settled.step
         if method != "likelihood":
@@ -310,7 +239,7 @@ class _Task:
         shifts, axis_before = self._fix_gauge(settled.shifts, tells_axis)
         # An axis that lies elsewhere is not what makes projections disagree.
         before = (
-            self._residuals(self.start + axis_before - self.axis, truncated)
+            self._search().residuals(self.start + axis_before - self.axis, truncated)
             if by_likelihood
             else settled.before.residuals
         )
@@ -318,7 +247,7 @@ class _Task:
         residuals = settled.after.residuals / size
         converged = last <= max(self.chosen.pixtol, 1e-12) or self.chosen.maxit == 0
         noise = fit.noise if fit is not None else self.prepared.noise
-        expected = self._expected(settled, noise, truncated)
+        expected = self._search().expected(settled, noise, truncated)
         notices = self._notices(noise, residuals, converged, last, axis_before, tells_axis)
         return HorizontalAlignment(
             np.stack([vertical, shifts]),
@@ -334,6 +263,11 @@ class _Task:
             iterations,
             converged,
             notices,
+        )
+
+    def _search(self) -> ReprojectionSearch:
+        return ReprojectionSearch(
+            self.prepared, self.angles, self.axis, self.start, self.chosen, self.progress
         )
 
     def _likelihood(self) -> tuple[BowTieFit, Support]:
@@ -384,192 +318,12 @@ class _Task:
             centres = support.centres
         return support
 
-    def _sharpen(self, shifts: Vector, fit: BowTieFit, support: Support) -> tuple[Settled, str]:
-        """Re-projection of all but the slowest changes, where the likelihood is limited by noise."""
-        wanted = (
-            self.chosen.method == "auto"
-            and float(np.sqrt(np.mean(fit.deviations**2))) > _SHARPENED_PX
-            and len(self.angles) > 4 * _HELD_ORDER
-        )
-        slow = _slow_changes(self.angles, _HELD_ORDER)
-        mask = support.mask(len(self.prepared.sinogram))
-        settled = None
-        for cutoff in self.chosen.cutoffs(unsure=False) if wanted else [self.chosen.freqcutoff]:
-            settled = settle(
-                self._reprojection(cutoff, False, mask),
-                shifts if settled is None else settled.shifts,
-                lambda change: change - slow @ (slow.T @ change),
-                self.chosen.maxit if wanted else 0,
-                self.chosen.pixtol,
-                self.chosen.rtol,
-                self.progress,
-            )
-        assert settled is not None
-        return settled, "likelihood and reprojection" if wanted else "likelihood"
-
-    def _reproject(self, truncated: bool) -> Settled:
-        """From the shifts given, low frequencies first; of a truncated object the best of several ways."""
-        if truncated and not self.chosen.of_derivatives:
-            return self._with_wide_slice()
-        held = (
-            _slow_changes(self.angles, _HELD_TRUNCATED)
-            if truncated
-            else np.linalg.qr(gauge_basis(self.angles, constant=False))[0]
-        )
-
-        def free(change: Vector) -> Vector:
-            return np.asarray(change - held @ (held.T @ change))
-
-        begin = self.start
-        if self.chosen.multiresolution and self.chosen.mr_factor > 1:
-            begin = self._coarse(truncated, free)
-        cutoffs = self.chosen.cutoffs(unsure=True)
-        before = self._reprojection(cutoffs[-1], truncated).compare(self.start)
-        found = [self._through(cutoffs, begin, truncated, free)]
-        if truncated:
-            found += [
-                self._through(cutoffs[-1:], start, True, free) for start in self._windowed(free)
-            ]
-        best = min(found, key=lambda settled: float((settled.after.residuals**2).sum()))
-        return self._unless_by_noise(replace(best, before=before), truncated)
-
-    def _with_wide_slice(self) -> Settled:
-        """Line integrals of a truncated object."""
-        negative = self.prepared.mass < -0.5
-        slices = self.chosen.slices(self.prepared.mass, self.chosen.freqcutoff)
-        held = np.linalg.qr(gauge_basis(self.angles))[0]
-        settled = settle_truncated(
-            -self.prepared.sinogram if negative else self.prepared.sinogram,
-            self.angles,
-            self.axis,
-            self.start,
-            lambda change: change - held @ (held.T @ change),
-            freqcutoff=self.chosen.freqcutoff,
-            positive=(slices.cliphigh if negative else slices.cliplow) == 0.0,
-            maxit=self.chosen.maxit,
-            pixtol=self.chosen.pixtol,
-            progress=self.progress,
-        )
-        return self._unless_by_noise(settled, True)
-
-    def _unless_by_noise(self, found: Settled, truncated: bool) -> Settled:
-        """Shifts stay as given where others fit no better, or where noise alone explains the change."""
-        before, after = found.before, found.after
-        gained = _GAINED_TRUNCATED if truncated else 1.0
-        worse = gained * float((before.residuals**2).sum()) <= float((after.residuals**2).sum())
-        moved = float(np.sqrt(np.mean((found.shifts - self.start) ** 2)))
-        by_noise = _BY_NOISE * float(np.sqrt(np.mean(after.deviations**2)))
-        if worse or (truncated and moved < by_noise):
-            return Settled(self.start, found.iterations, 0.0, before, before)
-        return found
-
-    def _through(
-        self,
-        cutoffs: list[float],
-        shifts: Vector,
-        truncated: bool,
-        free: Callable[[Vector], Vector],
-    ) -> Settled:
-        """Settle at one cut-off after another."""
-        done = 0
-        settled: Settled | None = None
-        for cutoff in cutoffs:
-            settled = settle(
-                self._reprojection(cutoff, truncated),
-                shifts,
-                free,
-                self.chosen.maxit,
-                self.chosen.pixtol,
-                self.chosen.rtol,
-                self.progress,
-            )
-            shifts, done = settled.shifts, done + settled.iterations
-        assert settled is not None
-        return Settled(shifts, done, settled.step, settled.before, settled.after)
-
-    def _windowed(self, free: Callable[[Vector], Vector]) -> list[Vector]:
-        """Return starts for a truncated object: the likelihood through a window, of small shifts and of large ones."""
-        starts = []
-        for expected, cutoffs in _WINDOWED:
-            shifts = self.start
-            for cutoff in cutoffs:
-                found = shifts_through_window(
-                    self.prepared.sinogram,
-                    self.angles,
-                    self.axis,
-                    shifts,
-                    derivatives=self.chosen.of_derivatives,
-                    expected_px=expected,
-                    freqcutoff=min(cutoff, self.chosen.freqcutoff),
-                    maxit=_WINDOWED_ITERATIONS,
-                )
-                shifts = self.start + free(found - self.start)
-            starts.append(shifts)
-        return starts
-
-    def _coarse(self, truncated: bool, free: Callable[[Vector], Vector]) -> Vector:
-        """Shifts from binned detector pixels."""
-        factor = self.chosen.mr_factor
-        rows = len(self.prepared.sinogram) // factor
-        if rows < 16:
-            return self.start
-        binned = self.prepared.sinogram[: rows * factor].reshape(rows, factor, -1).mean(axis=1)
-        axis = (self.axis - 0.5 * (factor - 1)) / factor
-        reprojection = Reprojection(
-            binned * (factor if self.chosen.of_derivatives else 1),
-            self.angles,
-            axis,
-            self.chosen.slices(self.prepared.mass, self.chosen.freqcutoff),
-            truncated,
-        )
-        settled = settle(
-            reprojection,
-            self.start / factor,
-            free,
-            self.chosen.n_coarse_iter,
-            self.chosen.pixtol,
-            self.chosen.rtol,
-            self.progress,
-        )
-        return settled.shifts * factor
-
-    def _reprojection(
-        self, cutoff: float, truncated: bool, mask: NDArray[np.bool_] | None = None
-    ) -> Reprojection:
-        return Reprojection(
-            self.prepared.sinogram,
-            self.angles,
-            self.axis,
-            self.chosen.slices(self.prepared.mass, cutoff),
-            truncated,
-            mask,
-        )
-
-    def _residuals(self, shifts: Vector, truncated: bool) -> Vector:
-        return self._reprojection(self.chosen.freqcutoff, truncated).compare(shifts).residuals
-
-    def _expected(self, settled: Settled, noise: float, truncated: bool) -> Vector:
-        """Residuals of aligned projections, from those of the slice found when it is treated as they were."""
-        if truncated and not self.chosen.of_derivatives:
-            # A slice fitted by least squares leaves noise alone, of which the low-pass lets so much through.
-            passed = min(self.chosen.freqcutoff, CUTOFFS[-1])
-            return np.full(len(self.angles), noise * np.sqrt(passed))
-        again = Reprojection(
-            settled.after.synthetic,
-            self.angles,
-            self.axis,
-            self.chosen.slices(self.prepared.mass, self.chosen.freqcutoff),
-            truncated,
-        )
-        lost = _SMOOTHED * again.compare(settled.shifts).residuals
-        return np.asarray(np.hypot(lost, noise))
-
     def _held(self) -> str:
         """Say what of the shifts of a truncated object is not found."""
         if self.chosen.of_derivatives:
             return (
                 "The rotation axis and slow changes of the shifts (up to harmonic "
-                f"{_HELD_TRUNCATED} of the angle) stay as given"
+                f"{HELD_TRUNCATED} of the angle) stay as given"
             )
         if self.prepared.truncation.both_ends:
             return (
@@ -645,15 +399,6 @@ class _Task:
                 )
             )
         return tuple(notices)
-
-
-def _slow_changes(angles: Vector, order: int) -> Array:
-    """Orthonormal functions of the angle: a constant and harmonics up to an order."""
-    waves = [np.ones_like(angles)]
-    for k in range(1, order + 1):
-        waves += [np.cos(k * angles), np.sin(k * angles)]
-    left, singular, _ = np.linalg.svd(np.stack(waves, axis=1), full_matrices=False)
-    return np.asarray(left[:, singular > 1e-6 * singular[0]])
 
 
 def _outliers(residuals: Vector) -> NDArray[np.int64]:
