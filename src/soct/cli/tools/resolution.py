@@ -54,7 +54,7 @@ def command(
     ] = 12,
     as_json: options.Json = False,
 ) -> int:
-    """Measure the resolution of a volume: where its spectrum stops to show the specimen.
+    """Measure the resolution of a reconstructed volume, in plane and along z, from two volumes or one.
 
     Two volumes are compared by the correlation of their Fourier shells; nothing is assumed but that their noise is independent.
 
