@@ -62,7 +62,8 @@ def test_the_second_of_two_equal_runs_computes_nothing_and_writes_no_data(source
 def test_one_two_and_four_workers_give_identical_bytes(source, tmp_path):
     results = []
     for cpus in (1, 2, 4):
-        run_fake(source, tmp_path / f"out{cpus}", cpus=cpus, processes=True)
+        outcome = run_fake(source, tmp_path / f"out{cpus}", cpus=cpus, processes=True)
+        assert (outcome.state, outcome.failures, outcome.pending) == ("complete", (), 0)
         results.append(data_bytes(tmp_path / f"out{cpus}"))
     assert results[0] == results[1] == results[2]
 
