@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -23,14 +22,12 @@ from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
 from soct.tomography.filters import low_pass
-from soct.tomography.radon import project
+from soct.tomography.radon import ONE_AT_A_TIME, project
 from soct.tomography.reconstruction import SliceSettings, reconstruct_slice
 
 Array = NDArray[Any]
 Vector = NDArray[np.float64]
 
-_ONE_AT_A_TIME = Lock()
-"""The kernels are parallel themselves, and not all of numba's threading layers bear to be started from several threads."""
 _LARGEST_STEP_PX = 1.5
 _MEMORY = 4
 _TAPER = 0.06
@@ -100,7 +97,7 @@ class Reprojection:
         """Reconstruct with these shifts, project, and compare."""
         pad, settings = self._pad, self._settings
         axis = self._axis + pad + shifts
-        with _ONE_AT_A_TIME:
+        with ONE_AT_A_TIME:
             whole = self._project(shifts, axis)
         order = 1 if settings.derivatives else 0
         synthetic = _differentiate(whole, order, settings.freqcutoff)

@@ -15,6 +15,7 @@ Arrays of at most 16 bits, and float32, are worked on in single precision, other
 
 from __future__ import annotations
 
+from threading import Lock
 from typing import Any, Literal
 
 import numpy as np
@@ -27,6 +28,10 @@ from soct.tomography.filters import floating
 
 Array = NDArray[Any]
 Kernel = Literal["cubic", "linear"]
+
+ONE_AT_A_TIME = Lock()
+"""For callers that project from several threads: the kernels are parallel themselves, and not all of numba's threading layers bear to be started
+from several threads. One lock for all of them, whatever they project."""
 
 PHASES = 8
 """Parts into which the spacing of image lines on the detector is divided; between them a line blends two."""

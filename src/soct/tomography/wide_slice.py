@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 
 from soct.tomography.consistency import Comparison, Settled
 from soct.tomography.filters import low_pass
-from soct.tomography.radon import back_project, project
+from soct.tomography.radon import ONE_AT_A_TIME, back_project, project
 
 Array = NDArray[Any]
 Vector = NDArray[np.float64]
@@ -28,8 +27,6 @@ Vector = NDArray[np.float64]
 CUTOFFS = (0.1, 0.3)
 """Detector frequencies up to which projections are compared, as shares of Nyquist's: higher ones hold more noise than edges."""
 
-_ONE_AT_A_TIME = Lock()
-"""The kernels are parallel themselves, and not all of numba's threading layers bear to be started from several threads."""
 _REACH = 1.5
 """Half width of the slice over the farthest detector pixel from the axis."""
 _WIDEST = 512
@@ -126,14 +123,14 @@ class WideSlice:
         return self.compare(fit, shifts)
 
     def _project(self, image: Array, shifts: Vector) -> Array:
-        with _ONE_AT_A_TIME:
+        with ONE_AT_A_TIME:
             whole = project(
                 image, self._angles, detectors=self._detectors, axis=self._axis + shifts
             )
         return np.asarray(low_pass(whole, self._cutoff))
 
     def _back(self, sinogram: Array, shifts: Vector) -> Array:
-        with _ONE_AT_A_TIME:
+        with ONE_AT_A_TIME:
             return back_project(sinogram, self._angles, size=self._size, axis=self._axis + shifts)
 
 
