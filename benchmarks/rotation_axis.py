@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,31 +23,10 @@ from numpy.typing import NDArray
 
 from soct.tomography import find_rotation_axis
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from tests.tomography.ellipses import sinogram
+
 Array = NDArray[Any]
-ELLIPSES = (
-    (1.0, 0.10, -0.05, 0.75, 0.55, 0.4),
-    (0.6, -0.30, 0.20, 0.12, 0.20, 1.1),
-    (-0.5, 0.40, 0.10, 0.18, 0.08, 0.3),
-    (0.8, 0.15, -0.35, 0.06, 0.06, 0.0),
-    (0.4, -0.15, -0.20, 0.10, 0.05, 2.0),
-)
-
-
-def sinogram(cols: int, angles: Array, axis: float, radius: float) -> Array:
-    """Means over pixels of the line integrals, ``(cols, n)``."""
-
-    def area(u: Array) -> Array:
-        u = np.clip(u, -1, 1)
-        return u * np.sqrt(1 - u * u) + np.arcsin(u)
-
-    s = np.arange(cols)[:, None] - axis
-    total = np.zeros((cols, len(angles)))
-    for brightness, x, y, a, b, turn in ELLIPSES:
-        a, b = a * radius, b * radius
-        t = s - radius * (x * np.cos(angles) + y * np.sin(angles))
-        r = np.hypot(a * np.cos(angles - turn), b * np.sin(angles - turn))
-        total += brightness * a * b * (area((t + 0.5) / r) - area((t - 0.5) / r))
-    return total
 
 
 def cases(cols: int) -> list[tuple[str, Array, float, float]]:

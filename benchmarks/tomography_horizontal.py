@@ -28,23 +28,12 @@ from numpy.typing import NDArray
 from skimage.data import shepp_logan_phantom
 from skimage.transform import radon, resize
 
+from soct.simulate.ellipses import shepp_logan, sinogram
 from soct.tomography import align_horizontal
 from soct.tomography.gauge import shift_error
 
 Array = NDArray[Any]
 
-ELLIPSES = (
-    (1.0, 0.69, 0.92, 0.0, 0.0, 0.0),
-    (-0.8, 0.6624, 0.874, 0.0, -0.0184, 0.0),
-    (-0.2, 0.11, 0.31, 0.22, 0.0, -18.0),
-    (-0.2, 0.16, 0.41, -0.22, 0.0, 18.0),
-    (0.1, 0.21, 0.25, 0.0, 0.35, 0.0),
-    (0.1, 0.046, 0.046, 0.0, 0.1, 0.0),
-    (0.1, 0.046, 0.046, 0.0, -0.1, 0.0),
-    (0.1, 0.046, 0.023, -0.08, -0.605, 0.0),
-    (0.1, 0.023, 0.023, 0.0, -0.606, 0.0),
-    (0.1, 0.023, 0.046, 0.06, -0.605, 0.0),
-)
 HALF_TURN = np.arange(180) * np.pi / 180
 LIMITS = {("shepp", 0.0): 0.01, ("shepp", 0.02): 0.06, ("derivative", 0.0): 0.05}
 
@@ -58,25 +47,9 @@ def ellipses(
     derivatives: bool = False,
 ) -> Array:
     """Line integrals of the phantom, `width` pixels wide, or their derivatives; pixels average."""
-    scale = 0.5 * (detectors if width is None else width)
-    x = np.arange(detectors)[:, None] - (detectors // 2 if axis is None else axis) - shifts
-    out = np.zeros(x.shape)
-    for value, a, b, x0, y0, turn in ELLIPSES:
-        phi = np.deg2rad(turn)
-        half = scale * np.hypot(a * np.cos(angles - phi), b * np.sin(angles - phi))
-        at = (x - scale * (x0 * np.cos(angles) + y0 * np.sin(angles))) / half
-        height = 2 * value * a * b * scale**2 / half
-        t, u = (np.clip(at + d / half, -1, 1) for d in (0.5, -0.5))
-        if derivatives:
-            out += height * (np.sqrt(1 - t**2) - np.sqrt(1 - u**2))
-        else:
-            out += (
-                0.5
-                * height
-                * half
-                * (t * np.sqrt(1 - t**2) + np.arcsin(t) - u * np.sqrt(1 - u**2) - np.arcsin(u))
-            )
-    return out
+    middle = detectors // 2 if axis is None else axis
+    head = shepp_logan((detectors if width is None else width) + 1)
+    return sinogram(head, angles, detectors, axis=middle + shifts, derivative=derivatives)
 
 
 def displaced(sinogram: Array, shifts: Array) -> Array:

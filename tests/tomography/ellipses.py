@@ -1,9 +1,12 @@
-"""Ellipses, whose projections are known in closed form."""
+"""An object of ellipses, whose projections are known in closed form."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+
+from soct.simulate import ellipses
+from soct.simulate.ellipses import Ellipse
 
 FloatVector = NDArray[np.float64]
 
@@ -19,21 +22,12 @@ OBJECT = (
 
 def sinogram(cols: int, angles: FloatVector, axis: float, radius: float) -> FloatVector:
     """Return ``(cols, n)`` means over pixels of the line integrals, about an axis in detector pixels."""
-    s = np.arange(cols)[:, None] - axis
-    total = np.zeros((cols, len(angles)))
-    for brightness, x, y, a, b, turn in OBJECT:
-        a, b = a * radius, b * radius
-        middle = radius * (x * np.cos(angles) + y * np.sin(angles))
-        reach2 = (a * np.cos(angles - turn)) ** 2 + (b * np.sin(angles - turn)) ** 2
-        edges = [_area((s - middle + half) / np.sqrt(reach2)) for half in (-0.5, 0.5)]
-        total += brightness * a * b * (edges[1] - edges[0])
-    return total
-
-
-def _area(u: FloatVector) -> FloatVector:
-    """Integral of ``2 sqrt(1 - u^2)``."""
-    u = np.clip(u, -1, 1)
-    return u * np.sqrt(1 - u * u) + np.arcsin(u)
+    # Here y points up in the slice.
+    made = [
+        Ellipse(value, radius * x, -radius * y, radius * a, radius * b, -turn)
+        for value, x, y, a, b, turn in OBJECT
+    ]
+    return ellipses.sinogram(made, angles, cols, axis=axis)
 
 
 def noisy(values: FloatVector, share: float, seed: int = 0) -> FloatVector:

@@ -40,8 +40,8 @@ class Ellipse:
     turn: float = 0.0
 
 
-def shepp_logan(size: int) -> list[Ellipse]:
-    """Return the head of Shepp and Logan with the contrast of Toft, fitted to an image."""
+def shepp_logan(size: float) -> list[Ellipse]:
+    """Return the head of Shepp and Logan with the contrast of Toft, fitted to an image of that many pixels."""
     table = [
         (1.0, 0.0, 0.0, 0.69, 0.92, 0.0),
         (-0.8, 0.0, 0.0184, 0.6624, 0.874, 0.0),
