@@ -7,7 +7,7 @@ DEMO ?= demo
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; raise SystemExit(not (3, 11) <= sys.version_info[:2] < (3, 15))' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: help setup demo test test-fast lint types bench docs pictures report-images lock clean
+.PHONY: help setup demo test test-fast test-cluster lint types bench docs pictures report-images lock clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ test: lint types $(STAMP) ## lint, types, import contracts and every test
 
 test-fast: $(STAMP) ## the tests that take seconds
 	$(BIN)/python -m pytest -m "not slow"
+
+test-cluster: $(STAMP) ## the tests that build images or need a Slurm (minutes each; skipped where it is absent)
+	$(BIN)/python -m pytest -m cluster tests/cluster
 
 lint: $(STAMP) ## style and import contracts
 	$(BIN)/ruff check .
