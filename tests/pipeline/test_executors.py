@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from soct.compute.threads import available_cpus, limited, worker_environment
 from soct.errors import InputError
 from soct.pipeline.executors import LocalExecutor, WorkerDied, send_message
 
@@ -104,3 +105,20 @@ def test_nothing_is_taken_after_shutdown(executor):
     executor.shutdown()
     with pytest.raises(RuntimeError, match="shut down"):
         executor.submit(double, 1)
+
+
+def numba_threads(wanted):
+    import numba
+
+    with limited(wanted):
+        return numba.get_num_threads()
+
+
+def test_a_later_pool_with_more_threads_gets_them_as_far_as_there_are_processors():
+    # The process that workers are forked from is started by the first pool and outlives it.
+    for threads in (1, 2, 64, 1):
+        pool = LocalExecutor(1, worker_environment(threads), ("numba",))
+        found = pool.submit(numba_threads, threads).result(60)
+        pool.shutdown()
+        assert 1 <= found <= threads
+        assert found >= min(threads, available_cpus())

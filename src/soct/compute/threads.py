@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 
@@ -35,6 +35,31 @@ def worker_environment(threads: int) -> dict[str, str]:
         "BLIS_NUM_THREADS": "1",
         "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": "1",
     }
+
+
+def raised_for_any_worker(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return an environment for the process that workers are forked from.
+
+    numba remembers the highest number of threads when it is imported; later it can only be lowered. The
+    process outlives a run, so it must leave room for one with more threads.
+    """
+    raised = dict(environment)
+    if "NUMBA_NUM_THREADS" in raised:
+        highest = max(int(raised["NUMBA_NUM_THREADS"]), available_cpus())
+        raised["NUMBA_NUM_THREADS"] = str(highest)
+    return raised
+
+
+def follow_environment() -> None:
+    """Have a numba that was imported before the environment was set keep to it, as far as it can."""
+    if not numba_is_loaded():
+        return
+    from numba import config
+
+    highest = config.NUMBA_NUM_THREADS
+    wanted = int(os.environ.get("NUMBA_NUM_THREADS", highest))
+    os.environ["NUMBA_NUM_THREADS"] = str(min(wanted, highest))
+    config.reload_config()
 
 
 @contextmanager

@@ -25,6 +25,8 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
+from soct.compute.threads import follow_environment, raised_for_any_worker
+
 _ENVIRONMENT_LOCK = threading.Lock()
 _FORKS = sys.platform == "linux"
 
@@ -199,7 +201,7 @@ def prepare_workers(environment: Mapping[str, str], preload: tuple[str, ...]) ->
 
     # Signals to the whole group must not end the server, and with it every worker; a mask is inherited.
     blocked = {signal.SIGTERM, signal.SIGINT}
-    with _ENVIRONMENT_LOCK, _environment(environment):
+    with _ENVIRONMENT_LOCK, _environment(raised_for_any_worker(environment)):
         before = signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
         try:
             forkserver.set_forkserver_preload(list(preload))
@@ -283,10 +285,7 @@ def _send_home(send: Callable[[str, Any], None], result: tuple[str, Any]) -> Non
 def _adopt(environment: Mapping[str, str]) -> None:
     """Take over the environment where the server was started with another one."""
     os.environ.update(environment)
-    if "numba" in sys.modules:
-        from numba import config
-
-        config.reload_config()
+    follow_environment()
 
 
 def _die_with_parent() -> None:
