@@ -72,6 +72,9 @@ class Desk:
 
     def need(self, unit: Unit) -> Need:
         """Return what a unit will take, by its step's estimate."""
+        planned = self._plan.needs.get(unit)
+        if planned is not None:
+            return planned
         return unit_need(self._graph, self._around.params, self._around.acquisition, unit)
 
     def prepare(self, unit: Unit, threads: int, memory_bytes: int) -> Task:

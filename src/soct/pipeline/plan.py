@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +15,17 @@ from soct.pipeline.keys import KeyMaker, differences
 from soct.pipeline.outputs import find_damage
 from soct.pipeline.records import Record, RecordStore, Unusable
 from soct.pipeline.resources import raw_bytes
-from soct.steps.declaration import Need, Params, Unit
+from soct.steps.declaration import Need, Params, Step, Unit
+from soct.steps.sizes import measure_work
 
 if TYPE_CHECKING:
     from soct.formats.acquisition import Acquisition, Problem
+
+
+STORE_FILES = 3
+"""Metadata of a store, and its least number of shards, beyond the one that its name stands for."""
+SHARD_FILE_BYTES = 16 << 20
+"""Of a typical shard: they are of at most 32 MiB, and smaller at the rims."""
 
 
 class Action(StrEnum):
@@ -68,6 +76,8 @@ class Plan:
     cost: Cost
     problems: tuple[Problem, ...]
     """What is wrong with the input; whether that is fatal is the policy of the step that reads it."""
+    needs: Mapping[Unit, Need] = field(default_factory=dict)
+    """What each unit to compute will take."""
 
     @property
     def to_compute(self) -> tuple[UnitPlan, ...]:
@@ -141,7 +151,12 @@ def make_plan(
         units[unit] = planned
         digests[unit] = planned.digest
     _check_sources(graph, units)
-    return Plan(graph, units, _cost(graph, units, params, acquisition), acquisition.problems)
+    needs = {
+        unit: unit_need(graph, params, acquisition, unit)
+        for unit, planned in units.items()
+        if planned.action is Action.COMPUTE
+    }
+    return Plan(graph, units, _cost(needs, acquisition), acquisition.problems, needs)
 
 
 def _plan_unit(
@@ -190,29 +205,31 @@ def _check_sources(graph: Graph, units: Mapping[Unit, UnitPlan]) -> None:
             )
 
 
-def _cost(
-    graph: Graph,
-    units: Mapping[Unit, UnitPlan],
-    params: Mapping[str, Params],
-    acquisition: Acquisition,
-) -> Cost:
-    needs = [
-        unit_need(graph, params, acquisition, planned.unit)
-        for planned in units.values()
-        if planned.action is Action.COMPUTE
-    ]
+def _cost(needs: Mapping[Unit, Need], acquisition: Acquisition) -> Cost:
     return Cost(
         raw_bytes=raw_bytes(acquisition),
-        disk_bytes=sum(need.disk_bytes for need in needs),
-        largest_unit_bytes=max((need.memory_bytes for need in needs), default=0),
+        disk_bytes=sum(need.disk_bytes for need in needs.values()),
+        largest_unit_bytes=max((need.memory_bytes for need in needs.values()), default=0),
     )
 
 
 def unit_need(
     graph: Graph, params: Mapping[str, Params], acquisition: Acquisition, unit: Unit
 ) -> Need:
-    """Return what a unit will take, by its step's estimate."""
-    step = graph.steps[unit.step]
-    if step.estimate is None:
-        return Need()
-    return step.estimate(acquisition, unit.slices or graph.slices, params)
+    """Return what a unit will take, by what its step declares."""
+    step, slices = graph.steps[unit.step], unit.slices or graph.slices
+    need = Need() if step.estimate is None else step.estimate(acquisition, slices, params)
+    work = measure_work(acquisition, slices, params)
+    return replace(
+        need,
+        files=need.files or count_files(step, need.disk_bytes),
+        cpu_seconds=step.cost.cpu_seconds(work),
+        serial=step.cost.serial,
+    )
+
+
+def count_files(step: Step[Any], disk_bytes: int) -> int:
+    """Return about how many files a unit's outputs have: one each, and those of the stores by their size."""
+    stores = sum(output.template.endswith(".zarr") for output in step.outputs)
+    shards = math.ceil(disk_bytes / SHARD_FILE_BYTES) if stores else 0
+    return len(step.outputs) + stores * STORE_FILES + shards

@@ -17,6 +17,7 @@ from pydantic import field_validator
 from soct.errors import ConfigurationError, InputError, StepError
 from soct.steps.declaration import (
     Context,
+    Cost,
     Metric,
     Need,
     Output,
@@ -350,6 +351,7 @@ STEP = Step(
     scope=Scope.RUN,
     params=AlignToRasParams,
     run=run,
+    cost=Cost(mvoxel=0.3, serial=0.6),
     check=check,
     files=files,
     estimate=estimate,

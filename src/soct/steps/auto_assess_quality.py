@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from soct.steps.declaration import (
     Context,
+    Cost,
     Decision,
     Input,
     Metric,
@@ -195,6 +196,7 @@ STEP = Step(
     scope=Scope.RUN,
     params=AutoAssessQualityParams,
     run=run,
+    cost=Cost(mpixel=2.0),
     estimate=estimate,
     summary="Score every slice against its neighbours and leave out those that are too bad.",
     inputs=(

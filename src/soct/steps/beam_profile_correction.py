@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from soct.steps.declaration import (
     Context,
+    Cost,
     Input,
     Metric,
     Output,
@@ -211,6 +212,7 @@ STEP = Step(
     scope=Scope.RUN,
     params=BeamProfileCorrectionParams,
     run=run,
+    cost=Cost(slice=0.025),
     summary="Solve how sensitivity falls with depth, shared by all slices.",
     inputs=(Input("crop_interface"), Input("estimate_xy_shifts")),
     outputs=(Output("profile", "figures.npz"),),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from soct.errors import StepError
 from soct.steps.declaration import (
     Context,
+    Cost,
     Input,
     Metric,
     Need,
@@ -280,6 +281,7 @@ STEP = Step(
     scope=Scope.RUN,
     params=BringToCommonSpaceParams,
     run=run,
+    cost=Cost(slice=0.005),
     estimate=estimate,
     summary="Place every slice on one canvas by the corrected stage positions.",
     inputs=(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from soct.steps.declaration import (
     Context,
+    Cost,
     Input,
     Metric,
     Need,
@@ -235,6 +236,7 @@ STEP = Step(
     scope=Scope.SLICE,
     params=CompareStitchingParams,
     run=run,
+    cost=Cost(mvoxel=0.05, serial=0.5),
     estimate=estimate,
     summary="Diagnosis: stitched against motor-only, overlap by overlap: did registration help?",
     inputs=(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from soct.steps.declaration import (
     Context,
+    Cost,
     Input,
     Metric,
     Need,
@@ -321,6 +322,7 @@ STEP = Step(
     scope=Scope.SLICE,
     params=CompensateAttenuationParams,
     run=run,
+    cost=Cost(mvoxel=0.04, serial=0.4),
     estimate=estimate,
     summary="Take the loss of light over depth out of each slice and crop it.",
     inputs=(

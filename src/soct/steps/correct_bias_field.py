@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from soct.steps.declaration import (
     Context,
+    Cost,
     Metric,
     Need,
     Output,
@@ -237,6 +238,7 @@ STEP = Step(
     scope=Scope.RUN,
     params=CorrectBiasFieldParams,
     run=run,
+    cost=Cost(mvoxel=0.3, serial=0.4),
     estimate=estimate,
     summary="Take slow shading and stripes out of the stacked volume (N4).",
     inputs=inputs_before("correct_bias_field"),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from soct.errors import InputError
 from soct.steps.declaration import (
     Context,
+    Cost,
     Decision,
     Metric,
     Need,
@@ -373,6 +374,7 @@ STEP = Step(
     scope=Scope.SLICE,
     params=CreateMosaicGridParams,
     run=run,
+    cost=Cost(raw_mvoxel=0.04, serial=0.4),
     estimate=estimate,
     leaves_out=leaves_out,
     summary="Raw tiles to one mosaic grid per slice, galvo return removed.",

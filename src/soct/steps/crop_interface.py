@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from soct.steps.declaration import (
     Context,
+    Cost,
     Input,
     Metric,
     Need,
@@ -236,6 +237,7 @@ STEP = Step(
     scope=Scope.SLICE,
     params=CropInterfaceParams,
     run=run,
+    cost=Cost(mvoxel=0.1, serial=0.5),
     estimate=estimate,
     summary="Map the tissue surface and choose the depth range that is kept.",
     inputs=(Input("stitch_3d_with_refinement"),),

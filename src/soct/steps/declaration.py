@@ -125,12 +125,69 @@ class Output:
 
 @dataclass(frozen=True)
 class Need:
-    """What one unit will take, known before it starts."""
+    """What one unit will take, known before it starts.
+
+    A step's `Step.estimate` says the sizes; the time follows from `Step.cost`, the files from its outputs.
+    """
 
     disk_bytes: int = 0
     """Size of its outputs."""
     memory_bytes: int = 0
     """The least working memory with which it can run; `Context.memory_bytes` is at least this."""
+    files: int = 0
+    """Files of its outputs; 0: as many as outputs of that size and kind have."""
+    cpu_seconds: float = 0.0
+    """Processor time on the reference core (`Cost`)."""
+    serial: float = 1.0
+    """Part of that time which one thread spends alone."""
+
+    def seconds(self, threads: int) -> float:
+        """Return how long the unit takes on this many threads of the reference machine."""
+        return self.cpu_seconds * (self.serial + (1 - self.serial) / max(1, threads))
+
+
+@dataclass(frozen=True)
+class Work:
+    """How much data a unit covers, over all of its slices."""
+
+    slices: int = 0
+    tiles: int = 0
+    raw_mvoxels: float = 0.0
+    """Recorded voxels, in millions."""
+    mvoxels: float = 0.0
+    """Voxels of the tiles at the working resolution, in millions."""
+    mpixels: float = 0.0
+    """Pixels of one plane of every stitched slice, in millions."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Seconds of processor time that a unit takes on the reference core: a sum of rates times `Work`.
+
+    Measured by ``benchmarks/plan_accuracy.py``, which prints how far they are off; the reference is that of
+    `soct.pipeline.pace`. They steer nothing that is computed: only what is told before, and batch jobs' limits.
+    """
+
+    unit: float = 0.02
+    """Whatever the unit covers."""
+    slice: float = 0.0
+    tile: float = 0.0
+    raw_mvoxel: float = 0.0
+    mvoxel: float = 0.0
+    mpixel: float = 0.0
+    serial: float = 1.0
+    """Part of the time which one thread spends alone; the rest is shared by all threads."""
+
+    def cpu_seconds(self, work: Work) -> float:
+        """Return the processor time for this much data."""
+        return (
+            self.unit
+            + self.slice * work.slices
+            + self.tile * work.tiles
+            + self.raw_mvoxel * work.raw_mvoxels
+            + self.mvoxel * work.mvoxels
+            + self.mpixel * work.mpixels
+        )
 
 
 @dataclass(frozen=True)
@@ -249,6 +306,8 @@ class Step(Generic[P]):
     estimate: Callable[[Acquisition, tuple[int, ...], Mapping[str, Any]], Need] | None = None
     """``(acquisition, slices the unit covers, parameters of every step by id) -> Need``, for the check of disk
     and memory before a run; from names and sizes alone. None: next to nothing."""
+    cost: Cost = Cost()
+    """How long a unit takes, for what is told before a run and for the limits of batch jobs."""
     leaves_out: Callable[[Acquisition, P], Mapping[int, str]] | None = None
     """``(acquisition, parameters) -> slice -> reason``: slices that cannot be part of a run, from names and sizes
     alone. They have no units and are bridged like slices that were never acquired."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from soct.steps.declaration import (
     Context,
+    Cost,
     Input,
     Metric,
     Need,
@@ -223,6 +224,7 @@ STEP = Step(
     scope=Scope.RUN,
     params=EstimateGlobalTransformParams,
     run=run,
+    cost=Cost(tile=0.05, serial=0.5),
     estimate=estimate,
     summary="Measure angle, scale and shear of the stage against the camera for all slices.",
     inputs=(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from soct.errors import StepError
 from soct.steps.declaration import (
     Context,
+    Cost,
     Decision,
     Input,
     Metric,
@@ -408,6 +409,7 @@ STEP = Step(
     scope=Scope.RUN,
     params=EstimateSlicePosesParams,
     run=run,
+    cost=Cost(slice=0.04),
     estimate=estimate,
     summary="Solve the poses of all slices from all pairs and the stage.",
     inputs=(

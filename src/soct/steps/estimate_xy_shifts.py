@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from soct.errors import InputError
 from soct.steps.declaration import (
     Context,
+    Cost,
     Input,
     Metric,
     Need,
@@ -369,6 +370,7 @@ STEP = Step(
     scope=Scope.RUN,
     params=EstimateXyShiftsParams,
     run=run,
+    cost=Cost(tile=0.0005),
     estimate=estimate,
     summary="Shifts between slices from the stage positions.",
     inputs=(Input("create_mosaic_grid"),),

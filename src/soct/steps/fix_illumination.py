@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from soct.steps.declaration import (
     Context,
+    Cost,
     Input,
     Metric,
     Need,
@@ -278,6 +279,7 @@ STEP = Step(
     scope=Scope.RUN,
     params=FixIlluminationParams,
     run=run,
+    cost=Cost(tile=0.03, serial=0.5),
     estimate=estimate,
     summary="Estimate the flat field that all tiles share.",
     inputs=(Input("estimate_xy_shifts"), Input("resample_mosaic_grid")),

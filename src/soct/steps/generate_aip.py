@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from soct.steps.declaration import (
     Context,
+    Cost,
     Input,
     Metric,
     Need,
@@ -103,6 +104,7 @@ STEP = Step(
     scope=Scope.SLICE,
     params=GenerateAipParams,
     run=run,
+    cost=Cost(raw_mvoxel=0.02, serial=0.5),
     estimate=estimate,
     summary="Project every mosaic grid over depth, as OME-Zarr and picture.",
     inputs=(Input("create_mosaic_grid"),),

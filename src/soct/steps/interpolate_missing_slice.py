@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from soct.steps.declaration import (
     Context,
+    Cost,
     Decision,
     Input,
     Metric,
@@ -432,6 +433,7 @@ STEP = Step(
     scope=Scope.RUN,
     params=InterpolateMissingSliceParams,
     run=run,
+    cost=Cost(slice=0.001),
     estimate=estimate,
     summary="Fill the gap of a single missing slice from the slices above and below, marked as made up.",
     inputs=(

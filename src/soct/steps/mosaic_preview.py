@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from soct.steps.declaration import (
     Context,
+    Cost,
     Input,
     Metric,
     Need,
@@ -110,6 +111,7 @@ STEP = Step(
     scope=Scope.SLICE,
     params=MosaicPreviewParams,
     run=run,
+    cost=Cost(raw_mvoxel=0.02, serial=0.5),
     estimate=estimate,
     summary="Show every slice with its tiles where they are expected.",
     inputs=(Input("create_mosaic_grid"), Input("estimate_xy_shifts")),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from soct.steps.declaration import (
     Context,
+    Cost,
     Input,
     Metric,
     Need,
@@ -269,6 +270,7 @@ STEP = Step(
     scope=Scope.RUN,
     params=MotorOnlyStackParams,
     run=run,
+    cost=Cost(mvoxel=0.03, serial=0.5),
     estimate=estimate,
     summary="Diagnosis: the whole stack by stage positions alone, coarse.",
     inputs=(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from soct.steps.declaration import (
     Context,
+    Cost,
     Input,
     Metric,
     Need,
@@ -115,6 +116,7 @@ STEP = Step(
     scope=Scope.SLICE,
     params=MotorOnlyStitchParams,
     run=run,
+    cost=Cost(mvoxel=0.05, serial=0.5),
     estimate=estimate,
     summary="Diagnosis: every slice stitched by stage positions alone, coarse.",
     inputs=(

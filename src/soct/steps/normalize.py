@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from soct.steps.declaration import (
     Context,
+    Cost,
     Decision,
     Input,
     Metric,
@@ -218,6 +219,7 @@ STEP = Step(
     scope=Scope.RUN,
     params=NormalizeParams,
     run=run,
+    cost=Cost(slice=0.012),
     summary="Bring all slices to one scale of brightness.",
     inputs=(
         Input("compensate_attenuation"),

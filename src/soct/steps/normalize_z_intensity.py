@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from soct.steps.declaration import (
     Context,
+    Cost,
     Metric,
     Need,
     Output,
@@ -147,6 +148,7 @@ STEP = Step(
     scope=Scope.RUN,
     params=NormalizeZIntensityParams,
     run=run,
+    cost=Cost(mvoxel=0.1, serial=0.4),
     estimate=estimate,
     summary="Bring the sections of the stacked volume to one level of brightness.",
     inputs=inputs_before("normalize_z_intensity"),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from soct.steps.declaration import (
     Context,
+    Cost,
     Input,
     Metric,
     Need,
@@ -479,6 +480,7 @@ STEP = Step(
     scope=Scope.PAIR,
     params=RegisterPairwiseParams,
     run=run,
+    cost=Cost(mvoxel=0.07, serial=0.5),
     estimate=estimate,
     summary="Measure shift, rotation and depth between two slices.",
     inputs=(Input("compensate_attenuation"), Input("bring_to_common_space")),

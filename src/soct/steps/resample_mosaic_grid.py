@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from soct.steps.declaration import (
     Context,
+    Cost,
     Input,
     Metric,
     Need,
@@ -122,6 +123,7 @@ STEP = Step(
     scope=Scope.SLICE,
     params=ResampleMosaicGridParams,
     run=run,
+    cost=Cost(raw_mvoxel=0.05, serial=0.4),
     estimate=estimate,
     summary="Resample every tile to the working resolution, anti-aliased.",
     inputs=(Input("create_mosaic_grid"),),

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
-from soct.steps.declaration import Need
+from soct.steps.declaration import Need, Work
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -155,4 +155,18 @@ def largest(needs: list[Need]) -> Need:
     """Add up the disk of several needs, and take the largest memory."""
     return Need(
         sum(need.disk_bytes for need in needs), max((n.memory_bytes for n in needs), default=0)
+    )
+
+
+def measure_work(
+    acquisition: Acquisition, slices: tuple[int, ...], params: Mapping[str, Any]
+) -> Work:
+    """Return how much data these slices hold: what the time of a unit grows with."""
+    sizes = measure_slices(acquisition, slices, params)
+    return Work(
+        slices=len(slices),
+        tiles=sum(size.tiles for size in sizes),
+        raw_mvoxels=1e-6 * sum(size.tiles * math.prod(size.native) for size in sizes),
+        mvoxels=1e-6 * sum(size.tiles * math.prod(size.tile) for size in sizes),
+        mpixels=1e-6 * sum(size.plane for size in sizes),
     )

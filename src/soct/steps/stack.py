@@ -9,6 +9,7 @@ from pydantic import field_validator
 from soct.errors import StepError
 from soct.steps.declaration import (
     Context,
+    Cost,
     Input,
     Metric,
     Need,
@@ -472,6 +473,7 @@ STEP = Step(
     scope=Scope.RUN,
     params=StackParams,
     run=run,
+    cost=Cost(mvoxel=0.14, serial=0.4),
     estimate=estimate,
     summary="Stack all slices into one OME-Zarr volume.",
     inputs=(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from soct.errors import ConfigurationError, InputError
 from soct.steps.declaration import (
     Context,
+    Cost,
     Input,
     Metric,
     Need,
@@ -502,6 +503,7 @@ STEP = Step(
     scope=Scope.SLICE,
     params=StitchParams,
     run=run,
+    cost=Cost(mvoxel=0.17, serial=0.4),
     estimate=estimate,
     summary="Match, place and render the tiles of each slice.",
     inputs=(

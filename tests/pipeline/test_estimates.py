@@ -1,0 +1,61 @@
+"""What a plan says a run takes: counts that follow from geometry, limits that hold."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from soct.pipeline.estimates import RECORD_FILES, estimate_steps
+from soct.pipeline.resources import LEAST_UNIT_BYTES, WORKER_BYTES
+from soct.pipeline.runner import plan
+from soct.steps.declaration import Cost, Need, Work
+from tests.pipeline.fake_pipeline import STEPS, make_input, make_request, run_fake
+
+
+def need_of_cut(acquisition, slices, params):
+    return Need(disk_bytes=1000 * len(slices), memory_bytes=LEAST_UNIT_BYTES + slices[0])
+
+
+def make_steps():
+    cut = replace(STEPS["cut"], estimate=need_of_cut, cost=Cost(unit=1.0, slice=2.0, serial=0.5))
+    return {**STEPS, "cut": cut}
+
+
+def test_a_cost_is_a_sum_of_rates():
+    cost = Cost(unit=1, slice=2, tile=3, raw_mvoxel=4, mvoxel=5, mpixel=6)
+    assert cost.cpu_seconds(Work(1, 10, 100, 1000, 10_000)) == 1 + 2 + 30 + 400 + 5000 + 60_000
+
+
+def test_threads_share_all_but_the_serial_part():
+    need = Need(cpu_seconds=8, serial=0.25)
+    assert [need.seconds(n) for n in (1, 2, 6)] == [8, 5, 3]
+
+
+def test_every_step_with_work_has_an_estimate_of_its_units(tmp_path):
+    request = make_request(make_input(tmp_path / "in"), tmp_path / "out", steps=make_steps())
+    estimates = {e.step: e for e in estimate_steps(plan(request), threads=2)}
+    assert {name: e.units for name, e in estimates.items()} == {
+        "read": 4, "shifts": 1, "generate_slice_config": 1, "cut": 4, "register": 5, "stack": 1,
+    }  # fmt: skip
+    cut = estimates["cut"]
+    assert (cut.scope, cut.threads, cut.disk_bytes) == ("slice", 2, 4000)
+    assert cut.seconds == pytest.approx(3 * (0.5 + 0.5 / 2))
+    assert cut.total_seconds == pytest.approx(4 * cut.seconds)
+    assert cut.memory_bytes == WORKER_BYTES + LEAST_UNIT_BYTES + 5
+    assert cut.files == 4 * (1 + RECORD_FILES)
+
+
+def test_a_pace_stretches_the_time_of_its_step_alone(tmp_path):
+    planned = plan(make_request(make_input(tmp_path / "in"), tmp_path / "out", steps=make_steps()))
+    plain = {e.step: e.seconds for e in estimate_steps(planned)}
+    slow = {e.step: e.seconds for e in estimate_steps(planned, pace={"cut": 10.0})}
+    assert slow == {**plain, "cut": 10 * plain["cut"]}
+
+
+def test_what_is_finished_is_not_estimated(tmp_path):
+    source = make_input(tmp_path / "in")
+    run_fake(source, tmp_path / "out")
+    assert estimate_steps(plan(make_request(source, tmp_path / "out"))) == ()
+    again = make_request(source, tmp_path / "out", {"register.power": 2.0})
+    assert [e.step for e in estimate_steps(plan(again))] == ["register", "stack"]
