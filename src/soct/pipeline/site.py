@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from soct.pipeline.quantities import parse_duration, parse_size
+from soct.pipeline.site_slurm import SlurmSite
 
 # Words that are about the machine in other tools' configurations; told apart from a plain typing mistake.
 MACHINE_WORDS = frozenset(
@@ -70,4 +71,7 @@ class Site(BaseModel):
     )
     log_level: Literal["error", "warning", "info", "debug"] = Field(
         "info", description="How much is told on the terminal."
+    )
+    slurm: SlurmSite = Field(
+        SlurmSite(), description="What `soct slurm` asks of the cluster, and how jobs start soct."
     )

@@ -240,6 +240,7 @@ STEP = Step(
     run=run,
     cost=Cost(mvoxel=0.3, serial=0.4),
     estimate=estimate,
+    uses_gpu=True,
     summary="Take slow shading and stripes out of the stacked volume (N4).",
     inputs=inputs_before("correct_bias_field"),
     outputs=(

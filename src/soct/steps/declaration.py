@@ -316,6 +316,8 @@ class Step(Generic[P]):
     hours, such as a missing file. Called before anything is computed; it reads, and never writes."""
     files: Callable[[P], tuple[Path, ...]] | None = None
     """Files outside of the run that the parameters name: digests of their content are part of the unit's key."""
+    uses_gpu: bool = False
+    """Whether it computes on a GPU where there is one; batch jobs ask for one by that."""
     example: str = ""
     """Options that the example command of the step's page needs."""
     cli_name: str | None = None

@@ -475,6 +475,7 @@ STEP = Step(
     run=run,
     cost=Cost(mvoxel=0.14, serial=0.4),
     estimate=estimate,
+    uses_gpu=True,
     summary="Stack all slices into one OME-Zarr volume.",
     inputs=(
         Input("compensate_attenuation"),

@@ -505,6 +505,7 @@ STEP = Step(
     run=run,
     cost=Cost(mvoxel=0.17, serial=0.4),
     estimate=estimate,
+    uses_gpu=True,
     summary="Match, place and render the tiles of each slice.",
     inputs=(
         Input("estimate_xy_shifts"),
