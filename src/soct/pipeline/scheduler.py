@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import heapq
 import os
 import queue
 import time
@@ -16,7 +15,6 @@ from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, Executor, Future
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from enum import Enum, auto
 from functools import partial
 from typing import Any
 
@@ -34,7 +32,8 @@ from soct.pipeline.events import (
     UnitRetried,
     UnitStarted,
 )
-from soct.pipeline.plan import Action, Plan
+from soct.pipeline.frontier import Frontier, State
+from soct.pipeline.plan import Plan
 from soct.pipeline.progress import Progress, ProgressFile, RunningUnit
 from soct.pipeline.records import FailureRecord, Record
 from soct.pipeline.request import Status
@@ -44,15 +43,6 @@ from soct.pipeline.worker import Done, Failed, Task, describe, execute
 from soct.steps.declaration import Unit
 
 TICK_S = 0.2
-
-
-class _State(Enum):
-    WAITING = auto()
-    READY = auto()
-    RUNNING = auto()
-    DONE = auto()
-    FAILED = auto()
-    BLOCKED = auto()
 
 
 @dataclass
@@ -115,23 +105,7 @@ class Scheduler:
         self._repaired: set[Unit] = set()
         self._extra_reasons: dict[Unit, tuple[str, ...]] = {}
         self._progress = ProgressFile(desk.run_folder)
-        self._downstream = plan.graph.downstream()
-        self._place = {unit: i for i, unit in enumerate(plan.units)}
-        self._step_place = {name: i for i, name in enumerate(plan.graph.steps)}
-        self._state = {
-            unit: _State.WAITING if planned.action is Action.COMPUTE else _State.DONE
-            for unit, planned in plan.units.items()
-        }
-        self._missing = {
-            unit: self._count_missing(unit)
-            for unit, state in self._state.items()
-            if state is _State.WAITING
-        }
-        self._ready: list[tuple[int, int, Unit]] = []
-        self._n_ready = 0
-        for unit, missing in self._missing.items():
-            if missing == 0:
-                self._make_ready(unit)
+        self._frontier = Frontier(plan)
 
     def run(self) -> None:
         """Compute until nothing is left to do, or a stop was asked for."""
@@ -162,30 +136,18 @@ class Scheduler:
     @property
     def pending(self) -> int:
         """How many units were neither computed nor failed nor blocked."""
-        open_states = (_State.WAITING, _State.READY, _State.RUNNING)
-        return sum(state in open_states for state in self._state.values())
-
-    def _make_ready(self, unit: Unit) -> None:
-        self._state[unit] = _State.READY
-        self._n_ready += 1
-        # Later steps first: what was just written is still in the page cache, and results come early.
-        heapq.heappush(self._ready, (-self._step_place[unit.step], self._place[unit], unit))
+        return self._frontier.pending
 
     def _submit_ready(self) -> None:
         postponed = []
-        while self._ready and len(self._running) < self._slots:
-            entry = heapq.heappop(self._ready)
-            unit = entry[2]
-            if self._state[unit] is not _State.READY:
-                continue
+        while len(self._running) < self._slots and (unit := self._frontier.take()) is not None:
             share = self._share(unit)
             if share is None or self._is_read_now(unit):
-                postponed.append(entry)
+                postponed.append(unit)
                 continue
-            self._n_ready -= 1
             self._start(unit, *share)
-        for entry in postponed:
-            heapq.heappush(self._ready, entry)
+        for unit in postponed:
+            self._frontier.put_back(unit)
 
     def _share(self, unit: Unit) -> tuple[int, int] | None:
         """Return the threads and the memory for a unit; None while too much is taken by others."""
@@ -194,23 +156,23 @@ class Scheduler:
         least = self._desk.need(unit).memory_bytes
         if self._running and (threads < 1 or memory < max(least, 1)):
             return None
-        parts = max(1, min(self._slots - len(self._running), self._n_ready))
+        parts = max(1, min(self._slots - len(self._running), self._frontier.n_ready))
         return max(1, threads // parts), max(memory // parts, least)
 
     def _is_read_now(self, unit: Unit) -> bool:
         """Whether a running unit reads this one's outputs, which are about to be replaced."""
         return unit in self._repaired and any(
-            other in self._running for other in self._downstream[unit]
+            other in self._running for other in self._frontier.downstream[unit]
         )
 
     def _start(self, unit: Unit, threads: int, memory_bytes: int) -> None:
+        self._frontier.set_aside(unit, State.RUNNING)
         reasons = self._extra_reasons.get(unit) or self._plan.units[unit].reasons
         try:
             task = self._desk.prepare(unit, threads, memory_bytes)
         except OSError as error:
             self._fail(unit, Failed(describe(unit, error), 0.0, disk_full=_is_full(error)))
             return
-        self._state[unit] = _State.RUNNING
         self._running[unit] = _Running(task, reasons, _now(), threads, memory_bytes)
         self._listener(UnitStarted(unit, reasons, threads))
         try:
@@ -274,12 +236,7 @@ class Scheduler:
         status = self._desk.publish(running.task, record)
         self.tally.computed.append(unit)
         self.tally.statuses.add(status)
-        self._state[unit] = _State.DONE
-        for reader in self._downstream[unit]:
-            if reader in self._missing:
-                self._missing[reader] -= 1
-                if self._missing[reader] == 0 and self._state[reader] is _State.WAITING:
-                    self._make_ready(reader)
+        self._frontier.finish(unit)
         self._listener(
             UnitFinished(
                 unit,
@@ -306,7 +263,7 @@ class Scheduler:
         if self._retries.get(unit, 0) < 1 and not self._stop.is_asked():
             self._retries[unit] = 1
             self._listener(UnitRetried(unit, f"{cause}; again with {self._slots} at a time"))
-            self._make_ready(unit)
+            self._frontier.make_ready(unit)
             return
         failure = Failure(
             unit=unit,
@@ -330,33 +287,11 @@ class Scheduler:
             if source in fresh:
                 self._extra_reasons[source] = (damage,)
         self._repaired.update(fresh)
-        self._invalidate(sorted(fresh, key=self._place.__getitem__))
-        self._state[unit] = _State.WAITING
-        self._missing[unit] = self._count_missing(unit)
-        if self._missing[unit] == 0:
-            self._make_ready(unit)
+        self._frontier.invalidate(fresh)
+        self._frontier.wait_again(unit)
         why = "; ".join(f"{source}: {damage}" for source, damage in failed.damaged)
         self._listener(UnitRetried(unit, f"what it read was damaged and is computed again ({why})"))
         return True
-
-    def _invalidate(self, sources: list[Unit]) -> None:
-        """Have finished units computed again, and those that read them wait for it."""
-        for source in sources:
-            self._state[source] = _State.WAITING
-        for source in sources:
-            self._missing[source] = self._count_missing(source)
-            for reader in self._downstream[source]:
-                state = self._state[reader]
-                if state is _State.READY:
-                    self._state[reader] = _State.WAITING
-                    self._n_ready -= 1
-                if state in (_State.READY, _State.WAITING) and reader not in sources:
-                    self._missing[reader] = self._count_missing(reader)
-            if self._missing[source] == 0:
-                self._make_ready(source)
-
-    def _count_missing(self, unit: Unit) -> int:
-        return sum(self._state[s] is not _State.DONE for s in self._plan.graph.upstream[unit])
 
     def _fail(self, unit: Unit, failed: Failed) -> None:
         failure = failed.failure
@@ -364,27 +299,13 @@ class Scheduler:
             damage = "; ".join(f"{source}: {text}" for source, text in failed.damaged)
             hint = "A run without --from and --only computes them again; if that fails, mistrust the disk."
             failure = replace(failure, found=f"damaged results ({damage})", hint=hint)
-        self._state[unit] = _State.FAILED
         self.tally.failures.append(failure)
         self.tally.disk_full |= failed.disk_full
         with contextlib.suppress(OSError):
             self._desk.keep_failure(FailureRecord(failure, _now(), round(failed.seconds, 3)))
-        blocked = self._block_readers(unit)
+        blocked = self._frontier.fail(unit)
         self.tally.blocked += blocked
         self._listener(UnitFailed(failure, tuple(blocked)))
-
-    def _block_readers(self, unit: Unit) -> list[Unit]:
-        blocked = []
-        stack = [unit]
-        while stack:
-            for reader in self._downstream[stack.pop()]:
-                if self._state[reader] in (_State.WAITING, _State.READY):
-                    if self._state[reader] is _State.READY:
-                        self._n_ready -= 1
-                    self._state[reader] = _State.BLOCKED
-                    blocked.append(reader)
-                    stack.append(reader)
-        return sorted(blocked, key=self._place.__getitem__)
 
     def _drop_running(self) -> None:
         if self._running:
