@@ -18,6 +18,7 @@ import queue
 import signal
 import sys
 import threading
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import BrokenExecutor, Executor, Future
 from contextlib import contextmanager
@@ -43,6 +44,37 @@ class WorkerDied(BrokenExecutor):
             with contextlib.suppress(ValueError):
                 return f"the worker process was killed by {signal.Signals(-self.exit_code).name}"
         return f"the worker process ended with code {self.exit_code}"
+
+
+class WorkerLost(BrokenExecutor):
+    """A worker elsewhere is gone in the middle of a task, or what it wrote does not arrive here.
+
+    Other than `WorkerDied` this says nothing about the task: machines leave a cluster for reasons of their own.
+    """
+
+
+@dataclass(frozen=True)
+class Place:
+    """What a worker that is free has for one task."""
+
+    threads: int
+    memory_bytes: int
+
+
+class RemoteExecutor(Executor):
+    """Workers elsewhere: each takes one task at a time, with all that it has, and they come and go."""
+
+    @abstractmethod
+    def slots(self) -> int:
+        """Return how many workers there are now."""
+
+    @abstractmethod
+    def find_place(self, least_bytes: int) -> Place | None:
+        """Return what the next task would get, if it needs this much memory; None: no such worker is free."""
+
+    @abstractmethod
+    def give_up(self) -> str | None:
+        """Say why it is of no use to wait for a worker any longer, or None: asked while nothing runs."""
 
 
 @dataclass(frozen=True)
@@ -237,12 +269,19 @@ def send_message(message: Any) -> None:
 def _serve(
     connection: Connection, environment: Mapping[str, str], preload: tuple[str, ...]
 ) -> None:
+    """Be a worker of a `LocalExecutor`."""
+    _die_with_parent()
+    serve(connection, environment, preload)
+
+
+def serve(
+    connection: Connection, environment: Mapping[str, str], preload: tuple[str, ...]
+) -> None:
     """Be a worker: run tasks until the pipe is closed."""
     global _send
     # The terminal and Slurm signal whole process groups; what to do about it is the main process's to say.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    _die_with_parent()
     _adopt(environment)
     for name in preload:
         importlib.import_module(name)

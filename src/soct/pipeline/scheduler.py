@@ -25,6 +25,7 @@ from soct.pipeline.desk import Desk
 from soct.pipeline.events import (
     Failure,
     Listener,
+    Notice,
     RunStopping,
     UnitFailed,
     UnitFinished,
@@ -32,6 +33,7 @@ from soct.pipeline.events import (
     UnitRetried,
     UnitStarted,
 )
+from soct.pipeline.executors import RemoteExecutor, WorkerLost
 from soct.pipeline.frontier import Frontier, State
 from soct.pipeline.plan import Plan
 from soct.pipeline.progress import Progress, ProgressFile, RunningUnit
@@ -43,6 +45,8 @@ from soct.pipeline.worker import Done, Failed, Task, describe, execute
 from soct.steps.declaration import Unit
 
 TICK_S = 0.2
+MOST_LOSSES = 3
+"""How often a unit is tried again after its machine left: that is rarely the unit's fault."""
 
 
 @dataclass
@@ -102,6 +106,7 @@ class Scheduler:
         self._inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._running: dict[Unit, _Running] = {}
         self._retries: dict[Unit, int] = {}
+        self._losses: dict[Unit, int] = {}
         self._repaired: set[Unit] = set()
         self._extra_reasons: dict[Unit, tuple[str, ...]] = {}
         self._progress = ProgressFile(desk.run_folder)
@@ -119,7 +124,7 @@ class Scheduler:
                 elif not announced:
                     announced = True
                     self._listener(RunStopping(self._stop.reason or "disk full", dropping=False))
-                if not self._running:
+                if not self._running and (stopping or not self._awaits_workers()):
                     break
                 if stopping and self._stop.must_drop():
                     self._drop_running()
@@ -140,6 +145,8 @@ class Scheduler:
 
     def _submit_ready(self) -> None:
         postponed = []
+        if isinstance(self._executor, RemoteExecutor):
+            self._slots = self._executor.slots()
         while len(self._running) < self._slots and (unit := self._frontier.take()) is not None:
             share = self._share(unit)
             if share is None or self._is_read_now(unit):
@@ -151,6 +158,9 @@ class Scheduler:
 
     def _share(self, unit: Unit) -> tuple[int, int] | None:
         """Return the threads and the memory for a unit; None while too much is taken by others."""
+        if isinstance(self._executor, RemoteExecutor):
+            place = self._executor.find_place(self._desk.need(unit).memory_bytes)
+            return None if place is None else (place.threads, place.memory_bytes)
         threads = self._budget.cpus - sum(r.threads for r in self._running.values())
         memory = self._budget.units_bytes - sum(r.memory_bytes for r in self._running.values())
         least = self._desk.need(unit).memory_bytes
@@ -158,6 +168,15 @@ class Scheduler:
             return None
         parts = max(1, min(self._slots - len(self._running), self._frontier.n_ready))
         return max(1, threads // parts), max(memory // parts, least)
+
+    def _awaits_workers(self) -> bool:
+        """Whether units could run that no worker is there for; once there is no hope of one, ask for a stop."""
+        if not self._frontier.n_ready or not isinstance(self._executor, RemoteExecutor):
+            return False
+        reason = self._executor.give_up()
+        if reason is not None:
+            self._stop.ask(reason)
+        return True
 
     def _is_read_now(self, unit: Unit) -> bool:
         """Whether a running unit reads this one's outputs, which are about to be replaced."""
@@ -194,6 +213,8 @@ class Scheduler:
                     if message.unit in self._running:
                         self._running[message.unit].fraction = message.fraction
                         self._listener(message)
+                elif isinstance(message, Notice):
+                    self._listener(message)
                 else:
                     self._take_back(*message)
                 message = self._inbox.get_nowait()
@@ -250,31 +271,41 @@ class Scheduler:
         )
 
     def _on_broken(self, unit: Unit, running: _Running, error: BrokenExecutor) -> None:
-        """Try once more with half the concurrency, then give the unit up."""
+        """Try again, with half the concurrency where all workers share one memory; then give the unit up."""
         self._desk.discard(running.task)
-        self._slots = max(1, self._slots // 2)
-        cause = (
-            f"{error or 'a worker process died'}; the run's processes held up to "
-            f"{shown(self.tally.peak_memory_bytes)} of {shown(self._budget.memory_bytes)}"
-        )
+        if isinstance(error, WorkerLost):
+            self._on_lost(unit, error)
+            return
+        cause = f"{error or 'a worker process died'}"
+        again = "again on any worker"
+        if not isinstance(self._executor, RemoteExecutor):
+            self._slots = max(1, self._slots // 2)
+            cause += (
+                f"; the run's processes held up to {shown(self.tally.peak_memory_bytes)} "
+                f"of {shown(self._budget.memory_bytes)}"
+            )
+            again = f"again with {self._slots} at a time"
         if not hasattr(self._executor, "kill"):
             self._executor.shutdown(wait=False, cancel_futures=True)
             self._executor = self._make_executor(self._slots, self._inbox.put)
         if self._retries.get(unit, 0) < 1 and not self._stop.is_asked():
             self._retries[unit] = 1
-            self._listener(UnitRetried(unit, f"{cause}; again with {self._slots} at a time"))
+            self._listener(UnitRetried(unit, f"{cause}; {again}"))
             self._frontier.make_ready(unit)
             return
-        failure = Failure(
-            unit=unit,
-            kind="StepError",
-            message=f"The unit could not be computed: {cause}",
-            expected="a worker that lives until its unit is done",
-            found="it died twice" if self._retries.get(unit) else "it died",
-            hint="Most likely the memory ran out: give the run less --cpus or the machine more memory.",
-            mendable=True,
-        )
-        self._fail(unit, Failed(failure, 0.0))
+        found = "it died twice" if self._retries.get(unit) else "it died"
+        hint = "Most likely the memory ran out: give the run less --cpus or the machine more memory."
+        self._fail(unit, _broken(unit, cause, found, hint))
+
+    def _on_lost(self, unit: Unit, error: WorkerLost) -> None:
+        """Try on another worker; a unit whose workers leave again and again is given up."""
+        lost = self._losses[unit] = self._losses.get(unit, 0) + 1
+        if lost <= MOST_LOSSES or self._stop.is_asked():
+            self._listener(UnitRetried(unit, f"{error}; again on another worker"))
+            self._frontier.make_ready(unit)
+            return
+        hint = "See why the workers end: their logs, their memory, their time limit."
+        self._fail(unit, _broken(unit, str(error), f"it was lost {lost} times", hint))
 
     def _repair(self, unit: Unit, failed: Failed) -> bool:
         """Compute damaged inputs of a failed unit again, and then the unit; once."""
@@ -337,6 +368,19 @@ class Scheduler:
                 written=time.time(),
             )
         )
+
+
+def _broken(unit: Unit, cause: str, found: str, hint: str) -> Failed:
+    failure = Failure(
+        unit=unit,
+        kind="StepError",
+        message=f"The unit could not be computed: {cause}",
+        expected="a worker that lives until its unit is done",
+        found=found,
+        hint=hint,
+        mendable=True,
+    )
+    return Failed(failure, 0.0)
 
 
 def _resident_bytes(workers: tuple[int, ...]) -> int:
