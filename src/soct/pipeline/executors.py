@@ -274,9 +274,7 @@ def _serve(
     serve(connection, environment, preload)
 
 
-def serve(
-    connection: Connection, environment: Mapping[str, str], preload: tuple[str, ...]
-) -> None:
+def serve(connection: Connection, environment: Mapping[str, str], preload: tuple[str, ...]) -> None:
     """Be a worker: run tasks until the pipe is closed."""
     global _send
     # The terminal and Slurm signal whole process groups; what to do about it is the main process's to say.

@@ -294,7 +294,9 @@ class Scheduler:
             self._frontier.make_ready(unit)
             return
         found = "it died twice" if self._retries.get(unit) else "it died"
-        hint = "Most likely the memory ran out: give the run less --cpus or the machine more memory."
+        hint = (
+            "Most likely the memory ran out: give the run less --cpus or the machine more memory."
+        )
         self._fail(unit, _broken(unit, cause, found, hint))
 
     def _on_lost(self, unit: Unit, error: WorkerLost) -> None:
