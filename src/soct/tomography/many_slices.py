@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from soct.tomography.angles import AngleUnit, radians
+from soct.tomography.consensus import agree
 from soct.tomography.gauge import gauge_part
 from soct.tomography.horizontal import OWN_KEYWORDS, HorizontalAlignment, align_horizontal
 from soct.tomography.horizontal_settings import HorizontalSettings
@@ -28,9 +29,6 @@ Vector = NDArray[np.float64]
 Progress = Callable[[int, int], None]
 
 N_SLICES = 5
-_OUTLYING = 3.0
-_DISAGREEING = 5.0
-_ROUNDS = 20
 _REACH = 6
 """Rows beside a slice that its interpolation between rows takes."""
 
@@ -137,7 +135,7 @@ def align_horizontal_slices(
 
     with ThreadPoolExecutor(min(int(n_workers_tc), count)) as pool:
         slices = tuple(pool.map(align, sinograms))
-    horizontal, uncertainties, weights = _agree(slices, start[1], angles)
+    horizontal, uncertainties, weights = _average(slices, start[1], angles)
     return SlicesAlignment(
         np.stack([start[0], horizontal]),
         uncertainties,
@@ -222,10 +220,10 @@ def _between_rows(plane: Array, at: float) -> Array:
     return np.asarray((weights / weights.sum()) @ plane[places], np.float64)
 
 
-def _agree(
+def _average(
     slices: tuple[HorizontalAlignment, ...], start: Vector, angles: Vector
 ) -> tuple[Vector, Vector, Array]:
-    """Average shifts over slices: robustly, weighed by their precision; also say how sure, and who had a say.
+    """Average shifts over slices; also say how sure, and who had a say.
 
     The place of the axis is averaged by itself: in each slice it belongs to all projections together.
     """
@@ -233,31 +231,10 @@ def _agree(
     if len(slices) == 1:
         return slices[0].shifts[1], slices[0].uncertainties, np.ones_like(all_shifts)
     common = np.stack([gauge_part(shifts, angles) for shifts in all_shifts])
-    own = all_shifts - common
-    typical = np.median(own, axis=0)
-    # Of how far a slice lies from most: noise, and whatever else is wrong with it.
-    apart = np.sqrt(np.mean((own - typical) ** 2, axis=1))
-    floor = max(float(np.median(apart)), 1e-6)
-    precision = 1.0 / (apart**2 + floor**2)
-    precision[apart > _DISAGREEING * floor] = 0.0
-    weights = np.broadcast_to(precision[:, None], own.shape).copy()
-    average = typical
-    for _ in range(_ROUNDS):
-        distance = np.abs(own - average)
-        scale = 1.4826 * np.median(distance, axis=0) + floor
-        # Tukey's biweight: full say near the average, none beyond.
-        vote = np.clip(1.0 - (distance / (_OUTLYING * scale)) ** 2, 0.0, None) ** 2
-        weights = precision[:, None] * vote
-        total = weights.sum(axis=0)
-        average = np.where(
-            total > 0, (weights * own).sum(axis=0) / np.where(total > 0, total, 1.0), typical
-        )
-    heard = precision > 0
-    spread = (weights * (own - average) ** 2).sum(axis=0) / np.maximum(weights.sum(axis=0), 1e-300)
-    voices = weights.sum(axis=0) ** 2 / np.maximum((weights**2).sum(axis=0), 1e-300)
-    uncertainties = np.sqrt(spread / np.maximum(voices - 1.0, 0.5))
-    horizontal = start + average + np.median(common[heard], axis=0)
-    return horizontal, uncertainties, weights / max(float(weights.max()), 1e-300)
+    agreed = agree(all_shifts - common, np.stack([found.uncertainties for found in slices]), angles)
+    heard = agreed.weights.any(axis=1)
+    horizontal = start + agreed.shifts + np.median(common[heard], axis=0)
+    return horizontal, agreed.uncertainties, agreed.weights
 
 
 def _notices(

@@ -15,7 +15,7 @@ from soct.errors import InputError
 from soct.formats.tiles import shown
 from soct.space import FloatArray
 from soct.tomography import align_horizontal, compute_aligned_stack
-from soct.tomography.gauge import gauge_basis
+from soct.tomography.consensus import SURE_PX, agree
 from soct.tools.tomo_axis import axis_of_rows
 from soct.tools.tomo_blocks import aligned_rows
 from soct.tools.tomo_input import Projections
@@ -31,11 +31,6 @@ _LEAST_MASS = 0.25
 """Of the greatest mass of a row: slices with less hold too little of the object."""
 _ALIGNED_PX = 0.05
 _GAINED = 0.98
-_ROUNDS = 10
-_TUKEY = 4.685
-"""Slices this many deviations away from the others have no say (Tukey's biweight)."""
-_SURE_PX = 1e-3
-"""No slice is taken to know a shift better than this."""
 
 
 @dataclass(frozen=True)
@@ -283,28 +278,11 @@ def combine(
     slices: Sequence[SliceShifts], radians: NDArray[np.float64], failures: Sequence[str] = ()
 ) -> HorizontalPart:
     """Return what most slices say of each projection: a robust mean, weighed by how sure each is."""
-    shifts = np.stack([s.shifts for s in slices])
-    sure = np.stack([np.maximum(s.deviations, _SURE_PX) for s in slices])
-    sure = np.where(np.isfinite(sure), sure, 1e3)
-    weights = 1.0 / sure**2
-    mean = _weighted_median(shifts, weights)
-    basis = gauge_basis(radians)
-    for _ in range(_ROUNDS):
-        # Slices whose gauge was fitted to spoilt projections are moved to where the others are.
-        away = shifts - mean
-        amounts = [
-            np.linalg.lstsq(basis * w[:, None] ** 0.5, d * w**0.5, rcond=1e-10)[0]
-            for w, d in zip(weights, away, strict=True)
-        ]
-        rest = away - np.stack([basis @ a for a in amounts])
-        scale = np.maximum(1.4826 * _weighted_median(np.abs(rest), 1 / sure**2), sure)
-        votes = np.clip(1 - (rest / (_TUKEY * scale)) ** 2, 0, None) ** 2
-        weights = np.maximum(votes, 1e-6) / sure**2
-        mean = mean + (weights * rest).sum(axis=0) / weights.sum(axis=0)
-    total = weights.sum(axis=0)
-    scatter = np.sqrt((weights * rest**2).sum(axis=0) / total / max(1, len(slices) - 1))
-    noise = np.sqrt(1.0 / total)
-    part = 1.0 / np.array([np.median(s.deviations) ** 2 + _SURE_PX**2 for s in slices])
+    agreed = agree(
+        np.stack([s.shifts for s in slices]), np.stack([s.deviations for s in slices]), radians
+    )
+    mean = agreed.shifts
+    part = 1.0 / np.array([np.median(s.deviations) ** 2 + SURE_PX**2 for s in slices])
     axis = float(np.average([s.axis for s in slices], weights=part))
     before, after, expected = (
         np.sqrt(np.mean([values**2 for values in each], axis=0))
@@ -316,7 +294,7 @@ def combine(
     doubt = _doubt(mean, before, after)
     return HorizontalPart(
         np.zeros_like(mean) if doubt else mean,
-        np.maximum(scatter, noise),
+        agreed.uncertainties,
         before,
         before if doubt else after,
         expected,
@@ -325,20 +303,6 @@ def combine(
         tuple(s.row for s in slices),
         axis,
     )
-
-
-def _weighted_median(
-    values: NDArray[np.float64], weights: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Return along the first axis the value below and above which lies half of the weight."""
-    order = np.argsort(values, axis=0, kind="stable")
-    ordered = np.take_along_axis(values, order, 0)
-    summed = np.cumsum(np.take_along_axis(weights, order, 0), axis=0)
-    half = 0.5 * summed[-1]
-    low = np.argmax(summed >= half * (1 - 1e-12), axis=0)[None]
-    high = np.argmax(summed > half * (1 + 1e-12), axis=0)[None]
-    both = np.take_along_axis(ordered, low, 0) + np.take_along_axis(ordered, high, 0)
-    return np.asarray(0.5 * both[0])
 
 
 def _moved(part: HorizontalPart, constant: float, axis: float) -> HorizontalPart:
