@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
 from soct.cli import options
+from soct.cli.model_options import give_signature, keyword
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from soct.tools.tomo_input import InputOptions, Projections
 
 STACK = "The stack"
@@ -183,30 +185,48 @@ Exclude = Annotated[
 ]
 NoReport = Annotated[bool, typer.Option("--no-report", help="Write no report.")]
 
+_SHARED: dict[str, tuple[Any, Any]] = {
+    "derivatives": (Derivatives, False),
+    "dataset": (Dataset, None),
+    "angles": (AngleFile, None),
+    "angle_range": (AngleRange, None),
+    "span": (Span, None),
+    "angle_unit": (AngleUnit, "auto"),
+    "line_integrals": (LineIntegrals, False),
+    "transmission": (Transmission, False),
+    "sinogram_axes": (SinogramAxes, "auto"),
+    "rows": (Rows, None),
+    "flats": (Flats, None),
+    "darks": (Darks, None),
+    "exclude": (Exclude, None),
+}
 
-def input_options(
-    *,
-    dataset: str | None,
-    angles: Path | None,
-    angle_range: tuple[float, float] | None,
-    span: float | None,
-    angle_unit: str,
-    line_integrals: bool,
-    transmission: bool,
-    sinogram_axes: str,
-    rows: tuple[int | None, int | None] | None,
-    flats: Path | None = None,
-    darks: Path | None = None,
-    exclude: tuple[int, ...] | None = None,
-    derivatives: bool = False,
-) -> InputOptions:
-    """Put the shared options together.
 
-    Raises
-    ------
-    UsageError
-        Two of them contradict each other.
+def with_input_options(command: Callable[..., int]) -> Callable[..., int]:
+    """Give a command the options that say how a stack is to be understood, in the place of its parameter `chosen`.
+
+    It gets them as one `InputOptions`.
     """
+
+    @functools.wraps(command)
+    def with_options(*args: Any, **given: Any) -> int:
+        shared = {name: given.pop(name) for name in _SHARED}
+        return command(*args, chosen=_input_options(**shared), **given)
+
+    hints = get_type_hints(command, include_extras=True)
+    parameters = []
+    for name, parameter in inspect.signature(command).parameters.items():
+        if name == "chosen":
+            parameters += [keyword(n, kind, default) for n, (kind, default) in _SHARED.items()]
+        else:
+            parameters.append(
+                parameter.replace(annotation=hints[name], kind=inspect.Parameter.KEYWORD_ONLY)
+            )
+    made: Callable[..., int] = give_signature(with_options, parameters)
+    return made
+
+
+def _input_options(*, line_integrals: bool, transmission: bool, **others: Any) -> InputOptions:
     from soct.errors import UsageError
     from soct.tools.tomo_input import InputOptions
 
@@ -215,20 +235,9 @@ def input_options(
             "--line-integrals and --transmission both say what the values are",
             expected="one of them",
         )
-    return InputOptions(
-        dataset=dataset,
-        angles=angles,
-        angle_range=angle_range,
-        span=span,
-        angle_unit=angle_unit,  # type: ignore[arg-type]
-        values="line-integrals" if line_integrals else "transmission" if transmission else "auto",
-        sinogram_axes=sinogram_axes,  # type: ignore[arg-type]
-        rows=rows,
-        flats=flats,
-        darks=darks,
-        exclude=tuple(exclude or ()),
-        derivatives=derivatives,
-    )
+    values = "line-integrals" if line_integrals else "transmission" if transmission else "auto"
+    others["exclude"] = tuple(others["exclude"] or ())
+    return InputOptions(values=values, **others)  # type: ignore[arg-type]
 
 
 def opened(stack: Path, chosen: InputOptions) -> Projections:

@@ -18,24 +18,14 @@ import numpy as np
 import scipy.fft
 from numpy.typing import ArrayLike, NDArray
 
+from soct.tomography.projections import real_floating
+
 Array = NDArray[Any]
 FilterName = Literal["ram-lak", "shepp-logan", "cosine", "hamming", "hann", "none"]
 
 FILTERS: tuple[FilterName, ...] = ("ram-lak", "shepp-logan", "cosine", "hamming", "hann", "none")
 
 _ALIASES = {"ramp": "ram-lak", "ramlak": "ram-lak", "hanning": "hann"}
-
-
-def floating(array: ArrayLike) -> Array:
-    """Return an array as float32 if that holds all values of its type, else as float64."""
-    values = np.asarray(array)
-    if values.dtype.kind == "c":
-        raise ValueError(
-            f"projections must be real, not {values.dtype}: of complex ones, give the phase (unwrapped) or minus the logarithm of the "
-            "amplitude"
-        )
-    single = np.can_cast(values.dtype, np.float32)
-    return values.astype(np.float32 if single else np.float64, copy=False)
 
 
 def filter_name(name: str | None) -> FilterName:
@@ -145,7 +135,7 @@ def filter_sinogram(
         Of the shape of the sinogram; float32 if that holds its type, else float64.
     """
     name = filter_name(filtertype)
-    values = floating(sinogram)
+    values = real_floating(sinogram)
     if name == "none" and derivatives:
         return low_pass(integrate_derivatives(values, axis=axis), freqcutoff, axis=axis)
     response = partial(transfer_function, name=name, freqcutoff=freqcutoff, derivatives=derivatives)
@@ -171,7 +161,7 @@ def integrate_derivatives(sinogram: ArrayLike, *, axis: int = -2) -> Array:
     Each projection is summed by trapezia; what its sum leaves at the far end, from noise or an offset, is taken as a constant of its
     derivative and removed.
     """
-    values = np.moveaxis(floating(sinogram), axis, -1)
+    values = np.moveaxis(real_floating(sinogram), axis, -1)
     slopes = values - values.mean(axis=-1, keepdims=True, dtype=np.float64)
     sums = np.cumsum(slopes, axis=-1) - 0.5 * slopes
     return np.moveaxis(sums.astype(values.dtype), -1, axis)
@@ -192,7 +182,7 @@ def low_pass(
     taper : float
         Share of the pass band over which it falls, as a raised cosine, to nothing at the cut-off; a sharp edge would ring.
     """
-    values = floating(sinogram)
+    values = real_floating(sinogram)
     if check_cutoff(freqcutoff) == 1.0:
         return values
 

@@ -110,6 +110,17 @@ def as_floating(array: NDArray[Any]) -> NDArray[Any]:
     return array.astype(floating_dtype(array.dtype), copy=False)
 
 
+def real_floating(array: ArrayLike) -> NDArray[Any]:
+    """Return an array of real numbers as floats (`as_floating`)."""
+    values = np.asarray(array)
+    if values.dtype.kind == "c":
+        raise ValueError(
+            f"projections must be real, not {values.dtype}: of complex ones, give the phase (unwrapped) or minus the logarithm of the "
+            "amplitude"
+        )
+    return as_floating(values)
+
+
 def floating_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """Return float32 for float32 and whole numbers of up to 16 bits, float64 for longer ones, complex for complex."""
     if dtype.kind not in "buifc":

@@ -24,7 +24,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from soct.compute.backend import CPU, Backend
 from soct.tomography import radon_arrays, radon_kernels
-from soct.tomography.filters import floating
+from soct.tomography.projections import real_floating
 
 Array = NDArray[Any]
 Kernel = Literal["cubic", "linear"]
@@ -99,7 +99,7 @@ def project(
     >>> project(image, [0.0, np.pi / 2, np.pi]).argmax(axis=0)
     array([6, 4, 2])
     """
-    values = floating(image)
+    values = real_floating(image)
     if values.ndim not in (2, 3) or 0 in values.shape:
         raise ValueError(
             f"project takes an image (rows, columns) or several of one shape, not {values.shape}"
@@ -173,7 +173,7 @@ def back_project(
     -------
     array (rows, columns) or (slices, rows, columns)
     """
-    values = floating(sinogram)
+    values = real_floating(sinogram)
     if values.ndim not in (2, 3) or 0 in values.shape:
         raise ValueError(
             f"back_project takes a sinogram (detectors, n) or several of one shape, not {values.shape}"

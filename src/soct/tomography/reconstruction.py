@@ -28,10 +28,10 @@ from soct.tomography.filters import (
     check_cutoff,
     filter_name,
     filter_sinogram,
-    floating,
     integrate_derivatives,
     low_pass,
 )
+from soct.tomography.projections import real_floating
 from soct.tomography.radon import Kernel, back_project_slices, is_cubic
 from soct.tomography.sart import ITERATIONS, RELAXATION, reconstruct_sart
 
@@ -163,7 +163,7 @@ def reconstruct_slice(
         float32 if that holds the sinogram's type, else float64.
     """
     chosen = slice_settings("reconstruct_slice", settings)
-    values = floating(sinogram)
+    values = real_floating(sinogram)
     if values.ndim not in (2, 3) or 0 in values.shape:
         raise ValueError(
             f"a sinogram is (detectors, n), or several of one shape, not {values.shape}"
@@ -334,7 +334,7 @@ def reconstruct_stack(
         raise ValueError(f"rows must lie within 0 and {height}, in order, not {rows}")
     geometry = Geometry.of(theta, theta_unit, axis, shifts, columns, n)
     size = _slice_size(chosen, geometry, columns)
-    dtype = floating(np.empty(0, stack.dtype)).dtype
+    dtype = real_floating(np.empty(0, stack.dtype)).dtype
     if out is None:
         out = np.empty((stop - first, size, size), dtype)
     elif tuple(out.shape) != (stop - first, size, size):
@@ -344,7 +344,7 @@ def reconstruct_stack(
     a = first
     while a < stop:
         b = min(a + step, stop)
-        block = floating(stack[:, a:b, :])
+        block = real_floating(stack[:, a:b, :])
         projections = np.ascontiguousarray(block.transpose(1, 0, 2))
         try:
             slices = reconstruct_projections(projections, geometry, chosen, device.backend)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -13,6 +13,7 @@ _HOW = "How they are aligned"
 _OUT = "What is written"
 
 
+@tomo_options.with_input_options
 def command(
     stack: tomo_options.Stack,
     out: Annotated[
@@ -62,7 +63,6 @@ def command(
             rich_help_panel=_HOW,
         ),
     ] = None,
-    derivatives: tomo_options.Derivatives = False,
     axis: Annotated[
         float | None,
         typer.Option(
@@ -113,18 +113,7 @@ def command(
         ),
     ] = "spline",
     no_report: tomo_options.NoReport = False,
-    dataset: tomo_options.Dataset = None,
-    angles: tomo_options.AngleFile = None,
-    angle_range: tomo_options.AngleRange = None,
-    span: tomo_options.Span = None,
-    angle_unit: tomo_options.AngleUnit = "auto",
-    line_integrals: tomo_options.LineIntegrals = False,
-    transmission: tomo_options.Transmission = False,
-    sinogram_axes: tomo_options.SinogramAxes = "auto",
-    rows: tomo_options.Rows = None,
-    flats: tomo_options.Flats = None,
-    darks: tomo_options.Darks = None,
-    exclude: tomo_options.Exclude = None,
+    chosen: Any = None,
     as_json: options.Json = False,
 ) -> int:
     """Align tomographic projections, vertically and horizontally, and say how well they fit each other.
@@ -140,21 +129,6 @@ def command(
     tell_first_run("radon_kernels")
     from soct.tools.tomo_align import AlignOptions, align
 
-    chosen = tomo_options.input_options(
-        dataset=dataset,
-        angles=angles,
-        angle_range=angle_range,
-        span=span,
-        angle_unit=angle_unit,
-        line_integrals=line_integrals,
-        transmission=transmission,
-        sinogram_axes=sinogram_axes,
-        rows=rows,
-        flats=flats,
-        darks=darks,
-        exclude=exclude,
-        derivatives=derivatives,
-    )
     opened = tomo_options.opened(stack, chosen)
     made = align(
         opened,
@@ -164,7 +138,7 @@ def command(
             horizontal=not no_horizontal,
             slices=slices,
             max_shift=max_shift,
-            derivatives=derivatives,
+            derivatives=chosen.derivatives,
             axis=axis,
             freqcutoff=cutoff,
             maxit=maxit,

@@ -22,6 +22,7 @@ def _axis(text: str) -> float | None:
         raise ValueError(f"{text!r} is not a detector coordinate in pixels, nor auto") from None
 
 
+@tomo_options.with_input_options
 def command(
     stack: tomo_options.Stack,
     out: Annotated[
@@ -78,7 +79,6 @@ def command(
             rich_help_panel=_HOW,
         ),
     ] = 1.0,
-    derivatives: tomo_options.Derivatives = False,
     whole_square: Annotated[
         bool,
         typer.Option(
@@ -105,6 +105,7 @@ def command(
             rich_help_panel=_HOW,
         ),
     ] = False,
+    chosen: Any = None,
     memory: Annotated[
         Any,
         typer.Option(
@@ -126,18 +127,6 @@ def command(
         ),
     ] = "auto",
     no_report: tomo_options.NoReport = False,
-    dataset: tomo_options.Dataset = None,
-    angles: tomo_options.AngleFile = None,
-    angle_range: tomo_options.AngleRange = None,
-    span: tomo_options.Span = None,
-    angle_unit: tomo_options.AngleUnit = "auto",
-    line_integrals: tomo_options.LineIntegrals = False,
-    transmission: tomo_options.Transmission = False,
-    sinogram_axes: tomo_options.SinogramAxes = "auto",
-    rows: tomo_options.Rows = None,
-    flats: tomo_options.Flats = None,
-    darks: tomo_options.Darks = None,
-    exclude: tomo_options.Exclude = None,
     as_json: options.Json = False,
 ) -> int:
     """Reconstruct slices from tomographic projections, with the shifts that `soct tomo align` measured.
@@ -153,21 +142,6 @@ def command(
     from soct.tools.tomo_reconstruct import ReconstructOptions, reconstruct
     from soct.tools.tomo_work import read_json
 
-    chosen = tomo_options.input_options(
-        dataset=dataset,
-        angles=angles,
-        angle_range=angle_range,
-        span=span,
-        angle_unit=angle_unit,
-        line_integrals=line_integrals,
-        transmission=transmission,
-        sinogram_axes=sinogram_axes,
-        rows=rows,
-        flats=flats,
-        darks=darks,
-        exclude=exclude,
-        derivatives=derivatives,
-    )
     opened = tomo_options.opened(stack, chosen)
     made = reconstruct(
         opened,
@@ -179,7 +153,7 @@ def command(
             filtertype=filtertype,
             iterations=iterations,
             freqcutoff=cutoff,
-            derivatives=derivatives,
+            derivatives=chosen.derivatives,
             circle=not whole_square,
             padding=padding,  # type: ignore[arg-type]
             extended=extended,
