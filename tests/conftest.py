@@ -7,6 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from soct.compute import instruction_set
+
+# Before any test imports numpy: what tests compute themselves must equal what the commands that they start do.
+instruction_set.fix()
+
 
 @pytest.fixture(scope="session")
 def shared() -> Path:

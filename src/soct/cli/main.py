@@ -16,6 +16,7 @@ from soct.cli.terminal import (
     words,
     words_of_error,
 )
+from soct.compute import instruction_set
 from soct.errors import ExitCode, UserError
 
 _SECOND_CHANCE_S = 0.02
@@ -51,6 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     respect_environment()
     # Threads that wait for others sleep, as in workers: spinning takes the processor from those that they wait for.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Before anything imports numpy, in this process and in all that it starts.
+    instruction_set.fix()
     given = list(sys.argv[1:] if arguments is None else arguments)
     sys.exit(int(run_guarded(lambda: _run_app(given), given)))
 
