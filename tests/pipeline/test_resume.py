@@ -123,7 +123,7 @@ def test_workers_die_with_the_process_that_started_them(undisturbed, tmp_path):
         cwd=ROOT,
     )
     end = time.monotonic() + 20
-    while not (folder / "state/progress.json").exists() and time.monotonic() < end:
+    while not list(folder.glob("state/progress/*.json")) and time.monotonic() < end:
         time.sleep(0.02)
     children = psutil.Process(process.pid).children(recursive=True)
     assert children

@@ -378,10 +378,10 @@ def start(source, folder, changes, **options):
     )
 
 
-def wait_for(path, seconds=20.0):
+def wait_for(folder, pattern, seconds=20.0):
     end = time.monotonic() + seconds
-    while not path.exists():
-        assert time.monotonic() < end, f"{path} did not come"
+    while not list(folder.glob(pattern)):
+        assert time.monotonic() < end, f"{pattern} did not come"
         time.sleep(0.02)
 
 
@@ -395,7 +395,7 @@ def test_a_signal_ends_a_run_soon_and_the_same_command_goes_on(
 ):
     folder = tmp_path / "out"
     process = start(source, folder, {"read.pause_s": 2})
-    wait_for(folder / "state/progress.json")
+    wait_for(folder / "state/progress", "*.json")
     process.send_signal(number)
     assert process.wait(20) == code, process.stderr.read()
     process.stderr.close()
@@ -409,7 +409,7 @@ def test_a_signal_ends_a_run_soon_and_the_same_command_goes_on(
 def test_a_second_interrupt_drops_what_runs(source, tmp_path):
     folder = tmp_path / "out"
     process = start(source, folder, {"read.pause_s": 60})
-    wait_for(folder / "state/progress.json")
+    wait_for(folder / "state/progress", "*.json")
     process.send_signal(signal.SIGINT)
     time.sleep(0.3)
     asked = time.monotonic()
@@ -444,7 +444,7 @@ def test_status_of_a_run_at_work_is_consistent_and_takes_no_lock(source, tmp_pat
     thread = threading.Thread(target=run_fake, args=(source, folder, {"read.pause_s": 1.5}))
     thread.start()
     try:
-        wait_for(folder / "state/progress.json")
+        wait_for(folder / "state/progress", "*.json")
         seen = 0
         # Between two units none is at work for a moment.
         while not seen and thread.is_alive():

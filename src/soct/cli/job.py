@@ -32,6 +32,7 @@ def run(
     memory: options.Memory = None,
     gpu: options.Gpu = None,
     max_runtime: options.MaxRuntime = None,
+    join: options.Join = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would run, and stop.")
     ] = False,
@@ -55,6 +56,7 @@ def run(
         slices=slices,
         site=site,
         machine={"cpus": cpus, "memory": memory, "gpu": gpu, "max_runtime": max_runtime},
+        join=join,
     )
     if dry_run:
         return job_run.tell_plan(asked, as_json=False)

@@ -8,7 +8,7 @@ import sys
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +41,7 @@ class Asked:
     slices: tuple[int, ...] | None = None
     site: str | None = None
     machine: Mapping[str, Any] | None = None
+    join: bool = False
 
 
 def load(asked: Asked) -> Profile:
@@ -67,13 +68,14 @@ def prepare(asked: Asked, profile: Profile) -> RunRequest:
     if profile.site.scratch is not None:
         os.environ["TMPDIR"] = str(profile.site.scratch)
     caches.prepare()
-    return request_run(
+    request = request_run(
         profile,
         asked.input,
         asked.output,
         selection=Selection(asked.first, asked.until, asked.only, asked.unit, asked.slices),
         command=shlex.join(["soct", *sys.argv[1:]]),
     )
+    return replace(request, join=asked.join)
 
 
 def run_job(asked: Asked, *, fail_on_quality: bool = False) -> int:
@@ -98,7 +100,7 @@ def run_job(asked: Asked, *, fail_on_quality: bool = False) -> int:
     _start_workers(request)
     with follow(profile.site.log_level) as listener:
         outcome = run(request, listener)
-    report = make_report(asked.output)
+    report = make_report(asked.output) if outcome.reports else None
     _tell_outcome(outcome, request.command)
     tell_results(asked.output, report)
     if outcome.exit_code == ExitCode.OK and fail_on_quality and outcome.worst_status == "error":
@@ -156,10 +158,12 @@ def _tell_outcome(outcome: RunOutcome, command: str) -> None:
         words(f"... and {len(outcome.failures) - _MOST_LISTED} more failures, in the report")
     if outcome.blocked:
         words(f"{len(outcome.blocked)} units could not run because of that")
+    elsewhere = f"{outcome.elsewhere} by other processes, " if outcome.elsewhere else ""
     peak = outcome.peak_memory_bytes
     memory = f", peak memory {format_size(peak)}" if peak else ""
     words(
         f"{outcome.state}: {len(outcome.computed)} units computed, {outcome.reused} reused, "
+        f"{elsewhere}"
         f"{format_duration(outcome.seconds)}{memory}"
     )
     if outcome.state == "stopped":

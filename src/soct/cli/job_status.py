@@ -10,7 +10,7 @@ from soct.errors import ExitCode
 from soct.pipeline.quantities import format_duration, format_size
 
 if TYPE_CHECKING:
-    from soct.pipeline.status import RunStatus, StepStatus
+    from soct.pipeline.status import ProcessStatus, RunStatus, StepStatus
 
 
 def tell_status(folder: Path, question: str | None, *, as_json: bool) -> int:
@@ -34,8 +34,8 @@ def tell_status(folder: Path, question: str | None, *, as_json: bool) -> int:
 
 def _tell(status: RunStatus) -> None:
     data(f"{status.state}: {status.document.subject} in {status.folder}")
-    if status.holder is not None:
-        data(f"held by {status.holder}, {format_size(status.resident_bytes)} of memory")
+    for process in status.processes:
+        _tell_process(process, alone=len(status.processes) == 1)
     width = max((len(step.step) for step in status.steps), default=0)
     for step in status.steps:
         data(f"  {step.step:<{width}}  {_progress(step)}")
@@ -44,6 +44,20 @@ def _tell(status: RunStatus) -> None:
             data(f"  {unit.unit} is at {unit.fraction:.0%}")
     for failure in status.failures:
         data(f"  FAILED {failure.unit}: {failure.message}")
+
+
+def _tell_process(process: ProcessStatus, *, alone: bool) -> None:
+    progress = process.progress
+    memory = format_size(progress.resident_bytes if progress else 0)
+    if alone:
+        data(f"held by {process.holder}, {memory} of memory")
+        return
+    data(f"{process.holder}")
+    at_work = (
+        [f"{u.step}:{u.unit} ({u.fraction:.0%})" for u in progress.running] if progress else []
+    )
+    computed = progress.computed if progress else 0
+    data(f"    {', '.join(at_work) or 'waiting'}; {computed} units so far, {memory} of memory")
 
 
 def _progress(step: StepStatus) -> str:

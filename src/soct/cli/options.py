@@ -154,6 +154,15 @@ MaxRuntime = Annotated[
         rich_help_panel=PANEL_MACHINE,
     ),
 ]
+Join = Annotated[
+    bool,
+    typer.Option(
+        "--join",
+        help="Work on the run folder together with other processes that have this option, here or on "
+        "other machines; each takes what nobody else has.",
+        rich_help_panel=PANEL_MACHINE,
+    ),
+]
 GridAxes = Annotated[
     str,
     typer.Option(

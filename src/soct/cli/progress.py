@@ -99,6 +99,12 @@ class _Tallies:
             tally.done += 1
             tally.seconds += event.seconds
             tally.bytes += event.output_bytes
+        elif isinstance(event, events.UnitAdopted):
+            tally = self.of(event.unit)
+            tally.noun = ("", "slices", "pairs")[min(len(event.unit.slices), 2)]
+            tally.started = tally.started or self.clock()
+            tally.done += 1
+            tally.bytes += event.output_bytes
         elif isinstance(event, events.UnitFailed):
             for unit in (event.failure.unit, *event.blocked):
                 self.of(unit).fractions.pop(unit, None)
@@ -135,6 +141,8 @@ def remarks(event: events.Event) -> Iterator[tuple[str, str]]:
             yield "warning", f"{event.unit}: {text}"
         peak = format_size(event.peak_memory_bytes)
         yield "debug", f"{event.unit}: {format_duration(event.seconds)}, peak {peak}"
+    elif isinstance(event, events.UnitAdopted):
+        yield "debug", f"{event.unit}: computed on {event.host}"
     elif isinstance(event, events.UnitFailed):
         yield "error", f"FAILED {event.failure.unit}: {event.failure.message}"
     elif isinstance(event, events.RunStopping):

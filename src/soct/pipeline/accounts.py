@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 
 from soct import __version__
 from soct.errors import ExitCode
+from soct.pipeline.holder import myself
 from soct.pipeline.ledger import write_ledger
-from soct.pipeline.lock import myself
 from soct.pipeline.plan import Plan
 from soct.pipeline.preparation import Prepared
 from soct.pipeline.records import Record
@@ -86,6 +86,7 @@ def outcome_of(
         pending=pending,
         seconds=seconds,
         peak_memory_bytes=tally.peak_memory_bytes,
+        elsewhere=len(tally.elsewhere),
         worst_status=status,
     )
 

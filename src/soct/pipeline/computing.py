@@ -7,6 +7,7 @@ from concurrent.futures import Executor
 from typing import Any
 
 from soct.compute.threads import worker_environment
+from soct.pipeline.cooperation import Others
 from soct.pipeline.desk import Desk, Surroundings
 from soct.pipeline.events import Listener
 from soct.pipeline.executors import LocalExecutor
@@ -18,7 +19,13 @@ from soct.pipeline.stopping import StopControl
 
 
 def compute(
-    prepared: Prepared, planned: Plan, budget: Budget, stop: StopControl, listener: Listener
+    prepared: Prepared,
+    planned: Plan,
+    budget: Budget,
+    stop: StopControl,
+    listener: Listener,
+    others: Others | None = None,
+    process: str = "run",
 ) -> Scheduler:
     """Compute the units of a plan; what came of them is in the scheduler that is returned."""
     request = prepared.request
@@ -48,6 +55,6 @@ def compute(
             on_message,
         )
 
-    scheduler = Scheduler(planned, desk, budget, make_executor, stop, listener)
+    scheduler = Scheduler(planned, desk, budget, make_executor, stop, listener, others, process)
     scheduler.run()
     return scheduler

@@ -121,9 +121,13 @@ class Desk:
         publish(task.partial, self.run_folder / unit.step, task.names, written)
         write_metrics(self.run_folder, record, self._around.assess)
         self._store.write(record)
-        self._published[unit] = {output.name: output.path for output in record.outputs}
+        self.adopt(record)
         self.discard(task)
         return overall_status(unit.step, record.result.metrics, self._around.assess)
+
+    def adopt(self, record: Record) -> None:
+        """Know the outputs of a unit that another process published."""
+        self._published[record.unit] = {output.name: output.path for output in record.outputs}
 
     def keep_failure(self, failed: FailureRecord) -> None:
         """Store a failure until the unit succeeds."""

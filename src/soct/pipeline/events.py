@@ -86,6 +86,16 @@ class UnitFinished:
 
 
 @dataclass(frozen=True)
+class UnitAdopted:
+    """Another process computed a unit and published it."""
+
+    unit: Unit
+    seconds: float
+    output_bytes: int
+    host: str
+
+
+@dataclass(frozen=True)
 class UnitRetried:
     """A unit will run once more, because its worker died or an input of it turned out damaged."""
 
@@ -134,6 +144,7 @@ Event: TypeAlias = (
     | UnitStarted
     | UnitProgress
     | UnitFinished
+    | UnitAdopted
     | UnitRetried
     | UnitFailed
     | RunStopping

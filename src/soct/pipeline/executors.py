@@ -232,7 +232,7 @@ def prepare_workers(environment: Mapping[str, str], preload: tuple[str, ...]) ->
     from multiprocessing import forkserver
 
     # Signals to the whole group must not end the server, and with it every worker; a mask is inherited.
-    blocked = {signal.SIGTERM, signal.SIGINT}
+    blocked = {signal.SIGTERM, signal.SIGINT, signal.SIGUSR1}
     with _ENVIRONMENT_LOCK, _environment(raised_for_any_worker(environment)):
         before = signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
         try:
@@ -280,6 +280,7 @@ def serve(connection: Connection, environment: Mapping[str, str], preload: tuple
     # The terminal and Slurm signal whole process groups; what to do about it is the main process's to say.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     _adopt(environment)
     for name in preload:
         importlib.import_module(name)

@@ -16,12 +16,14 @@ class State(Enum):
     WAITING = auto()
     READY = auto()
     RUNNING = auto()
+    ELSEWHERE = auto()
+    """Another process has it."""
     DONE = auto()
     FAILED = auto()
     BLOCKED = auto()
 
 
-_OPEN = frozenset({State.WAITING, State.READY, State.RUNNING})
+_OPEN = frozenset({State.WAITING, State.READY, State.RUNNING, State.ELSEWHERE})
 
 
 class Frontier:
@@ -50,6 +52,8 @@ class Frontier:
             if state is State.WAITING
         }
         self._ready: list[tuple[int, int, Unit]] = []
+        self.elsewhere: dict[Unit, None] = {}
+        """Units that other processes have."""
         self.n_ready = 0
         for unit, missing in self._missing.items():
             if missing == 0:
@@ -57,6 +61,11 @@ class Frontier:
 
     def __getitem__(self, unit: Unit) -> State:
         return self._state[unit]
+
+    @property
+    def is_awaiting(self) -> bool:
+        """Whether there are units that another process has, or that can start here."""
+        return bool(self.elsewhere) or self.n_ready > 0
 
     @property
     def pending(self) -> int:
@@ -69,7 +78,7 @@ class Frontier:
 
     def make_ready(self, unit: Unit) -> None:
         """Put a unit among those that can start."""
-        self._state[unit] = State.READY
+        self.set_state(unit, State.READY)
         self.n_ready += 1
         # Later steps first: what was just written is still in the page cache, and results come early.
         heapq.heappush(self._ready, (-self._step_place[unit.step], self._turn(unit), unit))
@@ -88,12 +97,19 @@ class Frontier:
 
     def set_aside(self, unit: Unit, state: State) -> None:
         """Give a taken unit, which was ready, another state."""
-        self._state[unit] = state
         self.n_ready -= 1
+        self.set_state(unit, state)
+
+    def set_state(self, unit: Unit, state: State) -> None:
+        """Give a unit that is neither ready nor waiting another state."""
+        self.elsewhere.pop(unit, None)
+        if state is State.ELSEWHERE:
+            self.elsewhere[unit] = None
+        self._state[unit] = state
 
     def finish(self, unit: Unit) -> None:
         """Make those units ready that waited for nothing but this one."""
-        self._state[unit] = State.DONE
+        self.set_state(unit, State.DONE)
         for reader in self.downstream[unit]:
             if reader in self._missing:
                 self._missing[reader] -= 1
@@ -102,7 +118,7 @@ class Frontier:
 
     def fail(self, unit: Unit) -> list[Unit]:
         """Return the units that cannot run because this one failed, in pipeline order."""
-        self._state[unit] = State.FAILED
+        self.set_state(unit, State.FAILED)
         blocked = []
         stack = [unit]
         while stack:

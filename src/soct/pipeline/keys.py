@@ -146,6 +146,20 @@ class KeyMaker:
         self._raw_digests = {slice_id: digest_of(dict(files)) for slice_id, files in raw.items()}
         self._params = {name: keyed_values(params[name]) for name in graph.steps}
 
+    @property
+    def all_components(self) -> dict[str, Any]:
+        """Everything that keys are made of; two makers with the same make the same keys."""
+        return {
+            "versions": {name: step.version for name, step in self._graph.steps.items()},
+            "params": self._params,
+            "slices": list(self._graph.slices),
+            "subject": self._subject,
+            "raw": self._raw_digests,
+            "session": dict(self._session),
+            "tables": dict(self._tables),
+            "files": {name: dict(files) for name, files in self._files.items()},
+        }
+
     def key(self, unit: Unit, upstream: Mapping[Unit, str]) -> Key:
         """Return the key of a unit, given the key digests of the units that it reads."""
         step = self._graph.steps[unit.step]

@@ -1,85 +1,35 @@
-"""One process at a time writes into a run folder.
+"""Who may write into a run folder: one process alone, or several that cooperate.
 
-The lock is a `flock`, which the kernel frees however its holder dies; the file's content only tells the next
-one who it is. The file stays when the lock is released, because removing it would race with the next holder.
+The lock is a `flock`, which the kernel frees however its holder dies. A plain run holds it exclusively, and
+the file's content only tells the next one who it is; processes that cooperate (`soct.pipeline.claims`) hold it
+shared, and each has a file of its own that says who it is (`soct.pipeline.members`). The lock file stays when
+the lock is released, because removing it would race with the next holder.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
-import getpass
 import json
 import os
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from dataclasses import asdict
 from pathlib import Path
 
-import psutil
-
-from soct.errors import LockedError
+from soct.errors import InputError, LockedError
+from soct.pipeline.holder import Holder, myself
+from soct.pipeline.members import live_members
 from soct.pipeline.run_folder import telling_of_writes
 
 LOCK_NAME = ".soct.lock"
-
-
-@dataclass(frozen=True)
-class Holder:
-    """Who works in a run folder."""
-
-    host: str
-    pid: int
-    started: str
-    """ISO time, UTC."""
-    process_started: float
-    """The kernel's start time of the process, so that a number given out again is not taken for it."""
-    user: str
-    slurm_job: str
-    command: str
-
-    def __str__(self) -> str:
-        job = f", Slurm job {self.slurm_job}" if self.slurm_job else ""
-        return f"process {self.pid} on {self.host} by {self.user} since {self.started}{job}: {self.command}"
-
-    @property
-    def is_here(self) -> bool:
-        """Whether it is on this machine, so that `is_alive` can know."""
-        return self.host == socket.gethostname()
-
-    @property
-    def is_alive(self) -> bool:
-        """Whether the process is there, as far as this machine can tell."""
-        if not self.is_here:
-            return True
-        try:
-            return abs(psutil.Process(self.pid).create_time() - self.process_started) < 1.0
-        except psutil.Error:
-            return False
-
-
-def myself(command: str) -> Holder:
-    """Describe this process."""
-    try:
-        user = getpass.getuser()
-    except (OSError, KeyError):
-        user = str(os.getuid())
-    return Holder(
-        host=socket.gethostname(),
-        pid=os.getpid(),
-        started=datetime.now(UTC).isoformat(timespec="seconds"),
-        process_started=psutil.Process().create_time(),
-        user=user,
-        slurm_job=os.environ.get("SLURM_JOB_ID", ""),
-        command=command,
-    )
+_NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
 
 
 @contextmanager
-def hold(run_folder: Path, command: str) -> Iterator[None]:
-    """Hold the run folder's lock within the block.
+def hold(run_folder: Path, command: str) -> Iterator[Holder]:
+    """Hold the run folder's lock alone within the block; yields how others see this process.
 
     Parameters
     ----------
@@ -92,22 +42,71 @@ def hold(run_folder: Path, command: str) -> Iterator[None]:
     ------
     LockedError
         Somebody else holds it; the message names them.
+    InputError
+        The file system has no locks.
     """
-    with telling_of_writes(run_folder):
-        descriptor = os.open(run_folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    try:
+    with _open(run_folder) as descriptor:
+        if not _lock(descriptor, fcntl.LOCK_EX, run_folder):
+            raise InputError(
+                "The file system of the run folder has no file locks",
+                file=run_folder,
+                expected="one whose mount options allow flock",
+                hint="Choose a run folder elsewhere, have it mounted with locks (Lustre: -o flock), or add "
+                "--join, which works without.",
+            )
+        me = myself(command)
+        _write(descriptor, json.dumps(asdict(me)))
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise _locked(run_folder) from None
-        _write(descriptor, json.dumps(asdict(myself(command))))
-        try:
-            yield
+            yield me
         finally:
             with contextlib.suppress(OSError):
                 _write(descriptor, "")
+
+
+@contextmanager
+def hold_together(run_folder: Path) -> Iterator[bool]:
+    """Hold the run folder's lock together with others that do so.
+
+    Yields
+    ------
+    bool
+        False where the file system has no locks: then nothing keeps a plain run on another machine away, but
+        neither can a plain run start on a file system without locks.
+
+    Raises
+    ------
+    LockedError
+        Somebody holds it alone; the message names them.
+    """
+    with _open(run_folder) as descriptor:
+        locked = _lock(descriptor, fcntl.LOCK_SH, run_folder)
+        if locked:
+            # What the file says is of one that held it alone and was killed.
+            with contextlib.suppress(OSError):
+                _write(descriptor, "")
+        yield locked
+
+
+@contextmanager
+def _open(run_folder: Path) -> Iterator[int]:
+    with telling_of_writes(run_folder):
+        descriptor = os.open(run_folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _lock(descriptor: int, kind: int, run_folder: Path) -> bool:
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise _locked(run_folder) from None
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        return False
+    return True
 
 
 def _write(descriptor: int, text: str) -> None:
@@ -116,7 +115,7 @@ def _write(descriptor: int, text: str) -> None:
 
 
 def read_holder(run_folder: Path) -> Holder | None:
-    """Return who works in a run folder, without locking it; None where nobody says so."""
+    """Return who works alone in a run folder, without locking it; None where nobody says so."""
     try:
         return Holder(**json.loads((run_folder / LOCK_NAME).read_bytes()))
     except (OSError, ValueError, TypeError):
@@ -124,10 +123,20 @@ def read_holder(run_folder: Path) -> Holder | None:
 
 
 def _locked(run_folder: Path) -> LockedError:
-    holder = read_holder(run_folder)
+    members = live_members(run_folder)
+    holder = None if members else read_holder(run_folder)
+    if members:
+        found = f"{len(members)} that cooperate: " + "; ".join(str(m) for m in members[:4])
+        found += f"; and {len(members) - 4} more" if len(members) > 4 else ""
+        hint = (
+            "Add --join to work with them, wait for them or stop them, or use another run folder. "
+        )
+    else:
+        found = str(holder) if holder else "a holder that did not say who it is"
+        hint = "Wait for it or stop it, or use another run folder. "
     return LockedError(
         "Another soct works in this run folder",
         file=run_folder,
-        found=str(holder) if holder else "a holder that did not say who it is",
-        hint="Wait for it or stop it, or use another run folder. `soct status` can be used meanwhile.",
+        found=found,
+        hint=f"{hint}`soct status` can be used meanwhile.",
     )

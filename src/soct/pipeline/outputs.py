@@ -19,6 +19,7 @@ from typing import Any
 
 from soct.errors import StepError
 from soct.formats.atomic import fsync_folder
+from soct.pipeline.holder import Holder
 from soct.steps.declaration import Step, Unit
 
 PARTIAL = ".partial."
@@ -88,10 +89,26 @@ def output_paths(step: Step[Any], unit: Unit, subject: str) -> dict[str, str]:
 
 def make_partial_folder(step_folder: Path, unit: Unit) -> Path:
     """Make the hidden folder that a unit writes into."""
-    host = "".join(c if c.isalnum() else "-" for c in socket.gethostname())[:60]
-    folder = step_folder / f"{PARTIAL}{unit.name}.{host}.{os.getpid()}.{secrets.token_hex(3)}"
+    start = _partial_start(unit.name, socket.gethostname(), os.getpid())
+    folder = step_folder / f"{start}{secrets.token_hex(3)}"
     folder.mkdir(parents=True)
     return folder
+
+
+def _partial_start(unit_name: str, host: str, pid: int) -> str:
+    readable = "".join(c if c.isalnum() else "-" for c in host)[:60]
+    return f"{PARTIAL}{unit_name}.{readable}.{pid}."
+
+
+def remove_orphans(step_folder: Path, unit_name: str, dead: Holder) -> None:
+    """Remove the hidden folder of a unit that a dead process had at work."""
+    start = _partial_start(unit_name, dead.host, dead.pid)
+    try:
+        names = [entry.name for entry in os.scandir(step_folder) if entry.name.startswith(start)]
+    except FileNotFoundError:
+        return
+    for name in names:
+        shutil.rmtree(step_folder / name, ignore_errors=True)
 
 
 def sweep_partial_folders(run_folder: Path) -> int:

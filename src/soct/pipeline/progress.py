@@ -1,4 +1,4 @@
-"""``state/progress.json``: what a run is doing right now, for those who look on without locking."""
+"""``state/progress/<process>.json``: what a process is doing right now, for those who look on without locking."""
 
 from __future__ import annotations
 
@@ -40,10 +40,12 @@ class ProgressFile:
     Parameters
     ----------
     run_folder : Path
+    process : str
+        The id of the process (`soct.pipeline.holder.Holder`).
     """
 
-    def __init__(self, run_folder: Path) -> None:
-        self._path = _path(run_folder)
+    def __init__(self, run_folder: Path, process: str) -> None:
+        self._path = _path(run_folder, process)
         self._next = 0.0
 
     def is_due(self) -> bool:
@@ -53,9 +55,9 @@ class ProgressFile:
     def write(self, progress: Progress) -> None:
         """Replace the snapshot; one that cannot be written is of no consequence."""
         self._next = time.monotonic() + INTERVAL_S
-        temporary = self._path.with_name(".progress.partial")
+        temporary = self._path.with_name(f".{self._path.stem}.partial")
         with suppress(OSError):
-            self._path.parent.mkdir(exist_ok=True)
+            self._path.parent.mkdir(parents=True, exist_ok=True)
             temporary.write_text(json.dumps(asdict(progress)))
             temporary.replace(self._path)
 
@@ -64,15 +66,20 @@ class ProgressFile:
         self._path.unlink(missing_ok=True)
 
 
-def read_progress(run_folder: Path) -> Progress | None:
-    """Return the last snapshot of a run at work; None where nothing runs or ran until it was killed."""
+def read_progress(run_folder: Path, process: str) -> Progress | None:
+    """Return the last snapshot of a process at work; None where there is none."""
     try:
-        document = json.loads(_path(run_folder).read_text())
+        document = json.loads(_path(run_folder, process).read_text())
         running = tuple(RunningUnit(**unit) for unit in document.pop("running"))
         return Progress(**document, running=running)
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
 
 
-def _path(run_folder: Path) -> Path:
-    return run_folder / "state" / "progress.json"
+def forget_progress(run_folder: Path, process: str) -> None:
+    """Remove the snapshot of a process that is dead."""
+    _path(run_folder, process).unlink(missing_ok=True)
+
+
+def _path(run_folder: Path, process: str) -> Path:
+    return run_folder / "state" / "progress" / f"{process}.json"

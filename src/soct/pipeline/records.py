@@ -65,6 +65,8 @@ class FailureRecord:
     failure: Failure
     ended: str
     seconds: float
+    session: str = ""
+    """Of the processes that worked together when it failed; empty for one that worked alone."""
 
 
 class RecordStore:
@@ -112,7 +114,10 @@ class RecordStore:
         try:
             document = json.loads(self._failure_path(unit).read_bytes())
             return FailureRecord(
-                Failure(unit=unit, **document["failure"]), document["ended"], document["seconds"]
+                Failure(unit=unit, **document["failure"]),
+                document["ended"],
+                document["seconds"],
+                document.get("session", ""),
             )
         except (OSError, ValueError, KeyError, TypeError):
             return None
@@ -129,7 +134,12 @@ class RecordStore:
         path.parent.mkdir(parents=True, exist_ok=True)
         parts = asdict(failed.failure)
         del parts["unit"]
-        document = {"failure": parts, "ended": failed.ended, "seconds": failed.seconds}
+        document = {
+            "failure": parts,
+            "ended": failed.ended,
+            "seconds": failed.seconds,
+            "session": failed.session,
+        }
         write_bytes(path, json.dumps(document, indent=1).encode())
 
     def forget(self, unit: Unit) -> None:

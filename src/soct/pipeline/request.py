@@ -86,6 +86,8 @@ class RunRequest:
     """The command line, for the history and for whoever finds the folder locked."""
     acquisition: Acquisition | None = None
     """The opened input; None: `soct.formats.acquisition.open_acquisition` is called."""
+    join: bool = False
+    """Whether other processes may work in the run folder at the same time, as this one does."""
     fingerprint: Fingerprint | None = None
     """None: `soct.formats.acquisition.fingerprint_slice`."""
 
@@ -110,3 +112,7 @@ class RunOutcome:
     """Largest resident memory seen over all processes of the run, sampled."""
     worst_status: Status
     """Over the metrics of all finished units; ``error`` is what ``--fail-on-quality`` looks at."""
+    reports: bool = True
+    """Whether the report is this process's to write: of several that work together, one does."""
+    elsewhere: int = 0
+    """How many units other processes computed meanwhile."""

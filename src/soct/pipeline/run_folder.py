@@ -75,6 +75,11 @@ class RunDocument:
         """Return the document with its last invocation replaced."""
         return replace(self, history=(*self.history[:-1], invocation))
 
+    def with_ended(self, begun: Invocation, ended: Invocation) -> RunDocument:
+        """Return the document with an invocation that ended; it is then the last of those that did."""
+        others = tuple(entry for entry in self.history if entry != begun)
+        return replace(self, history=(*others, ended))
+
 
 def read_run(folder: Path) -> RunDocument | None:
     """Return what ``run.json`` says, or None where there is none that can be read.

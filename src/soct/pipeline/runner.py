@@ -9,7 +9,9 @@ from soct.pipeline.accounts import document_of, ended, outcome_of, write_tables
 from soct.pipeline.computing import compute
 from soct.pipeline.events import Listener, Notice, RunEnded, RunPlanned, ignore
 from soct.pipeline.findings import write_findings
-from soct.pipeline.lock import hold
+from soct.pipeline.joined_run import run_joined
+from soct.pipeline.lock import hold, hold_together
+from soct.pipeline.members import sweep_processes
 from soct.pipeline.outputs import sweep_partial_folders
 from soct.pipeline.plan import Plan
 from soct.pipeline.preparation import Prepared, prepare
@@ -73,22 +75,35 @@ def run(request: RunRequest, listener: Listener = ignore) -> RunOutcome:
     """
     started = time.monotonic()
     check_place(request.folder, request.input, tuple(request.steps))
-    with StopControl(request.resources.max_runtime_s) as stop, ExitStack() as stack:
+    with (
+        StopControl(request.resources.max_runtime_s, again=request.join) as stop,
+        ExitStack() as stack,
+    ):
         # A folder that is in use is refused before the input is looked through, and a new one is made only
         # when the input turned out to be good.
         if request.folder.exists():
-            stack.enter_context(hold(request.folder, request.command))
+            me = _hold(request, stack)
             prepared = prepare(request)
         else:
             prepared = prepare(request)
             with telling_of_writes(request.folder):
                 request.folder.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(hold(request.folder, request.command))
-        return _run_locked(prepared, stop, listener, started)
+            me = _hold(request, stack)
+        if request.join:
+            return run_joined(prepared, stop, listener, started)
+        return _run_alone(prepared, me, stop, listener, started)
 
 
-def _run_locked(
-    prepared: Prepared, stop: StopControl, listener: Listener, started: float
+def _hold(request: RunRequest, stack: ExitStack) -> str:
+    """Hold the folder as the request wants it; return the name of this process's progress."""
+    if not request.join:
+        return stack.enter_context(hold(request.folder, request.command)).id
+    stack.enter_context(hold_together(request.folder))
+    return ""
+
+
+def _run_alone(
+    prepared: Prepared, me: str, stop: StopControl, listener: Listener, started: float
 ) -> RunOutcome:
     request = prepared.request
     before = read_run(request.folder)
@@ -100,6 +115,7 @@ def _run_locked(
     )
     check_disk(request.folder, planned.cost.disk_bytes)
     # From here on the folder is written to.
+    sweep_processes(request.folder)
     sweep_partial_folders(request.folder)
     document = document_of(prepared, planned, budget, before)
     write_run(request.folder, document)
@@ -107,7 +123,7 @@ def _run_locked(
     listener(RunPlanned(planned.counts, planned.cost.raw_bytes, budget.workers))
     for text in planned.notices:
         listener(Notice("warning", text))
-    scheduler = compute(prepared, planned, budget, stop, listener)
+    scheduler = compute(prepared, planned, budget, stop, listener, process=me)
     # Again: an orphan of a killed run may have lived on for a moment.
     sweep_partial_folders(request.folder)
     limits_changed = before is not None and before.assess_digest != request.assess_digest

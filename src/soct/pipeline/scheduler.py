@@ -21,12 +21,14 @@ from typing import Any
 import psutil
 
 from soct import __version__
+from soct.pipeline.cooperation import LOOK_S, Claimed, Nobody, Others
 from soct.pipeline.desk import Desk
 from soct.pipeline.events import (
     Failure,
     Listener,
     Notice,
     RunStopping,
+    UnitAdopted,
     UnitFailed,
     UnitFinished,
     UnitProgress,
@@ -66,6 +68,8 @@ class Tally:
     computed: list[Unit] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     blocked: list[Unit] = field(default_factory=list)
+    elsewhere: list[Unit] = field(default_factory=list)
+    """Computed by other processes meanwhile."""
     statuses: set[Status] = field(default_factory=set)
     peak_memory_bytes: int = 0
     disk_full: bool = False
@@ -84,6 +88,10 @@ class Scheduler:
         ``(workers, on_message) -> Executor``; called again with fewer workers after one broke.
     stop : StopControl
     listener : callable
+    others : Others, optional
+        Other processes that compute units of the same run; None: there are none.
+    process : str
+        Names this process's progress file.
     """
 
     def __init__(
@@ -94,6 +102,8 @@ class Scheduler:
         make_executor: Callable[[int, Callable[[Any], None]], Executor],
         stop: StopControl,
         listener: Listener,
+        others: Others | None = None,
+        process: str = "run",
     ) -> None:
         self.tally = Tally()
         self._plan = plan
@@ -109,8 +119,9 @@ class Scheduler:
         self._losses: dict[Unit, int] = {}
         self._repaired: set[Unit] = set()
         self._extra_reasons: dict[Unit, tuple[str, ...]] = {}
-        self._progress = ProgressFile(desk.run_folder)
-        self._frontier = Frontier(plan)
+        self._progress = ProgressFile(desk.run_folder, process)
+        self._others = others or Nobody(plan)
+        self._frontier = Frontier(plan, self._others.turn)
 
     def run(self) -> None:
         """Compute until nothing is left to do, or a stop was asked for."""
@@ -120,11 +131,12 @@ class Scheduler:
             while True:
                 stopping = self._stop.is_asked() or self.tally.disk_full
                 if not stopping:
+                    self._hear_of_others()
                     self._submit_ready()
                 elif not announced:
                     announced = True
                     self._listener(RunStopping(self._stop.reason or "disk full", dropping=False))
-                if not self._running and (stopping or not self._awaits_workers()):
+                if not self._running and (stopping or not self._may_go_on()):
                     break
                 if stopping and self._stop.must_drop():
                     self._drop_running()
@@ -143,16 +155,43 @@ class Scheduler:
         """How many units were neither computed nor failed nor blocked."""
         return self._frontier.pending
 
+    def _hear_of_others(self) -> None:
+        for unit, found in self._others.look(tuple(self._frontier.elsewhere)):
+            self._take_over(unit, found)
+
+    def _take_over(self, unit: Unit, found: Claimed | Record | FailureRecord | None) -> None:
+        """Have become of a unit here what became of it elsewhere."""
+        if isinstance(found, Record):
+            self._desk.adopt(found)
+            self.tally.elsewhere.append(unit)
+            self._frontier.finish(unit)
+            self._listener(UnitAdopted(unit, found.seconds, found.output_bytes, found.host))
+        elif isinstance(found, FailureRecord):
+            self._tell_failure(unit, found.failure)
+        elif found is None:
+            self._frontier.make_ready(unit)
+
     def _submit_ready(self) -> None:
         postponed = []
         if isinstance(self._executor, RemoteExecutor):
             self._slots = self._executor.slots()
-        while len(self._running) < self._slots and (unit := self._frontier.take()) is not None:
+        # Units that others finished are found by claiming them; the inbox must not wait for all of them.
+        until = time.monotonic() + LOOK_S
+        while (
+            time.monotonic() < until
+            and len(self._running) < self._slots
+            and (unit := self._frontier.take()) is not None
+        ):
             share = self._share(unit)
             if share is None or self._is_read_now(unit):
                 postponed.append(unit)
                 continue
-            self._start(unit, *share)
+            claimed = self._others.claim(unit)
+            if claimed is Claimed.HERE:
+                self._start(unit, *share)
+            else:
+                self._frontier.set_aside(unit, State.ELSEWHERE)
+                self._take_over(unit, claimed)
         for unit in postponed:
             self._frontier.put_back(unit)
 
@@ -177,6 +216,10 @@ class Scheduler:
         if reason is not None:
             self._stop.ask(reason)
         return True
+
+    def _may_go_on(self) -> bool:
+        """Whether something will come though nothing runs: workers, or news of units that others have."""
+        return self._awaits_workers() or self._frontier.is_awaiting
 
     def _is_read_now(self, unit: Unit) -> bool:
         """Whether a running unit reads this one's outputs, which are about to be replaced."""
@@ -227,16 +270,32 @@ class Scheduler:
         if isinstance(error, BrokenExecutor):
             self._on_broken(unit, running, error)
             return
+        if not self._others.holds(unit):
+            self._give_up(unit, running)
+            return
         outcome = Failed(describe(unit, error), 0.0) if error else future.result()
         if isinstance(outcome, Done):
             try:
                 self._publish(unit, running, outcome)
                 return
             except OSError as failed:
+                if not self._others.holds(unit):
+                    self._give_up(unit, running)
+                    return
                 outcome = Failed(describe(unit, failed), outcome.seconds, (), _is_full(failed))
         self._desk.discard(running.task)
         if not self._repair(unit, outcome):
             self._fail(unit, outcome)
+
+    def _give_up(self, unit: Unit, running: _Running) -> None:
+        """Leave a unit to those who took this process for dead, and the unit with it."""
+        self._desk.discard(running.task)
+        self._frontier.set_state(unit, State.ELSEWHERE)
+        self._listener(
+            Notice(
+                "warning", f"{unit} was taken over by another process; its result here is dropped"
+            )
+        )
 
     def _publish(self, unit: Unit, running: _Running, done: Done) -> None:
         record = Record(
@@ -255,6 +314,7 @@ class Scheduler:
             soct_version=__version__,
         )
         status = self._desk.publish(running.task, record)
+        self._others.release(unit)
         self.tally.computed.append(unit)
         self.tally.statuses.add(status)
         self._frontier.finish(unit)
@@ -274,7 +334,7 @@ class Scheduler:
         """Try again, with half the concurrency where all workers share one memory; then give the unit up."""
         self._desk.discard(running.task)
         if isinstance(error, WorkerLost):
-            self._on_lost(unit, error)
+            self._on_lost(unit, running, error)
             return
         cause = f"{error or 'a worker process died'}"
         again = "again on any worker"
@@ -290,6 +350,7 @@ class Scheduler:
             self._executor = self._make_executor(self._slots, self._inbox.put)
         if self._retries.get(unit, 0) < 1 and not self._stop.is_asked():
             self._retries[unit] = 1
+            self._others.release(unit)
             self._listener(UnitRetried(unit, f"{cause}; {again}"))
             self._frontier.make_ready(unit)
             return
@@ -297,17 +358,25 @@ class Scheduler:
         hint = (
             "Most likely the memory ran out: give the run less --cpus or the machine more memory."
         )
-        self._fail(unit, _broken(unit, cause, found, hint))
+        self._fail_or_give_up(unit, running, _broken(unit, cause, found, hint))
 
-    def _on_lost(self, unit: Unit, error: WorkerLost) -> None:
+    def _on_lost(self, unit: Unit, running: _Running, error: WorkerLost) -> None:
         """Try on another worker; a unit whose workers leave again and again is given up."""
         lost = self._losses[unit] = self._losses.get(unit, 0) + 1
         if lost <= MOST_LOSSES or self._stop.is_asked():
+            self._others.release(unit)
             self._listener(UnitRetried(unit, f"{error}; again on another worker"))
             self._frontier.make_ready(unit)
             return
         hint = "See why the workers end: their logs, their memory, their time limit."
-        self._fail(unit, _broken(unit, str(error), f"it was lost {lost} times", hint))
+        found = f"it was lost {lost} times"
+        self._fail_or_give_up(unit, running, _broken(unit, str(error), found, hint))
+
+    def _fail_or_give_up(self, unit: Unit, running: _Running, failed: Failed) -> None:
+        if self._others.holds(unit):
+            self._fail(unit, failed)
+        else:
+            self._give_up(unit, running)
 
     def _repair(self, unit: Unit, failed: Failed) -> bool:
         """Compute damaged inputs of a failed unit again, and then the unit; once."""
@@ -320,6 +389,8 @@ class Scheduler:
             if source in fresh:
                 self._extra_reasons[source] = (damage,)
         self._repaired.update(fresh)
+        self._others.distrust(fresh)
+        self._others.release(unit)
         self._frontier.invalidate(fresh)
         self._frontier.wait_again(unit)
         why = "; ".join(f"{source}: {damage}" for source, damage in failed.damaged)
@@ -332,10 +403,15 @@ class Scheduler:
             damage = "; ".join(f"{source}: {text}" for source, text in failed.damaged)
             hint = "A run without --from and --only computes them again; if that fails, mistrust the disk."
             failure = replace(failure, found=f"damaged results ({damage})", hint=hint)
-        self.tally.failures.append(failure)
         self.tally.disk_full |= failed.disk_full
         with contextlib.suppress(OSError):
-            self._desk.keep_failure(FailureRecord(failure, _now(), round(failed.seconds, 3)))
+            kept = FailureRecord(failure, _now(), round(failed.seconds, 3), self._others.session)
+            self._desk.keep_failure(kept)
+        self._others.release(unit)
+        self._tell_failure(unit, failure)
+
+    def _tell_failure(self, unit: Unit, failure: Failure) -> None:
+        self.tally.failures.append(failure)
         blocked = self._frontier.fail(unit)
         self.tally.blocked += blocked
         self._listener(UnitFailed(failure, tuple(blocked)))
@@ -348,8 +424,9 @@ class Scheduler:
             kill()
         else:
             self._executor.shutdown(wait=False, cancel_futures=True)
-        for running in self._running.values():
+        for unit, running in self._running.items():
             self._desk.discard(running.task)
+            self._others.release(unit)
 
     def _look_around(self) -> None:
         """Once per second, see how much memory is taken and tell those who look on."""

@@ -14,7 +14,9 @@ from typing import Any
 from soct.errors import InputError, UsageError
 from soct.pipeline.events import Failure
 from soct.pipeline.graph import sources_of, step_named, unit_named
-from soct.pipeline.lock import Holder, hold, read_holder
+from soct.pipeline.holder import Holder
+from soct.pipeline.lock import hold, read_holder
+from soct.pipeline.members import live_members
 from soct.pipeline.outputs import find_damage
 from soct.pipeline.progress import Progress, read_progress
 from soct.pipeline.records import FailureRecord, Record, RecordStore, Unusable
@@ -65,6 +67,25 @@ class StepStatus:
 
 
 @dataclass(frozen=True)
+class ProcessStatus:
+    """One of the processes that work in a run folder, and what it does now."""
+
+    holder: Holder
+    progress: Progress | None
+    """None before it has started a unit."""
+
+    def as_document(self) -> dict[str, Any]:
+        """Return it as JSON-able values."""
+        progress = self.progress
+        return {
+            **vars(self.holder),
+            "computed": progress.computed if progress else 0,
+            "resident_bytes": progress.resident_bytes if progress else 0,
+            "running": [vars(unit) for unit in progress.running] if progress else [],
+        }
+
+
+@dataclass(frozen=True)
 class RunStatus:
     """A consistent picture of a run folder.
 
@@ -80,10 +101,18 @@ class RunStatus:
     steps: tuple[StepStatus, ...]
     units: tuple[UnitStatus, ...]
     """In pipeline order."""
-    holder: Holder | None
+    processes: tuple[ProcessStatus, ...] = ()
     """Who works in the folder now."""
-    resident_bytes: int = 0
-    """Memory that the run holds now."""
+
+    @property
+    def holder(self) -> Holder | None:
+        """The first of those who work in the folder now."""
+        return self.processes[0].holder if self.processes else None
+
+    @property
+    def resident_bytes(self) -> int:
+        """Memory that the run holds now, over all machines."""
+        return sum(p.progress.resident_bytes for p in self.processes if p.progress is not None)
 
     @property
     def last(self) -> Invocation | None:
@@ -104,6 +133,7 @@ class RunStatus:
             "input": self.document.input,
             "holder": None if self.holder is None else vars(self.holder),
             "resident_bytes": self.resident_bytes,
+            "processes": [process.as_document() for process in self.processes],
             "last": None if self.last is None else vars(self.last),
             "steps": [vars(step) for step in self.steps],
             "running": [
@@ -126,17 +156,15 @@ def read_status(folder: Path) -> RunStatus:
         A newer soct wrote it.
     """
     document = _require_run(folder)
-    holder = _live_holder(folder)
-    progress = read_progress(folder) if holder is not None else None
-    units = tuple(_unit_statuses(folder, document, progress))
+    processes = _processes(folder)
+    units = tuple(_unit_statuses(folder, document, processes))
     return RunStatus(
         folder=folder,
-        state=_run_state(document, holder),
+        state=_run_state(document, processes),
         document=document,
         steps=tuple(_step_status(step, units) for step in document.units),
         units=units,
-        holder=holder,
-        resident_bytes=progress.resident_bytes if progress else 0,
+        processes=processes,
     )
 
 
@@ -161,7 +189,7 @@ def why(folder: Path, text: str) -> tuple[tuple[Unit, tuple[str, ...]], ...]:
     wanted = unit_named(step, name).name if name else None
     if wanted is not None and wanted not in document.units[step]:
         raise UsageError(f"{step} has no unit {name!r} in this run")
-    statuses = _unit_statuses(folder, document, read_progress(folder), only=step)
+    statuses = _unit_statuses(folder, document, _processes(folder), only=step)
     return tuple((s.unit, _reasons(s)) for s in statuses if wanted in (None, s.unit.name))
 
 
@@ -230,19 +258,26 @@ def _require_run(folder: Path) -> RunDocument:
     return document
 
 
+def _processes(folder: Path) -> tuple[ProcessStatus, ...]:
+    """Return who works in the folder now: one alone, or several together."""
+    holder = _live_holder(folder)
+    holders = live_members(folder) if holder is None else (holder,)
+    return tuple(ProcessStatus(h, read_progress(folder, h.id)) for h in holders)
+
+
 def _live_holder(folder: Path) -> Holder | None:
     holder = read_holder(folder)
     if holder is None or not holder.is_alive:
         return None
     if not holder.is_here:
-        progress = read_progress(folder)
+        progress = read_progress(folder, holder.id)
         if progress is not None and time.time() - progress.written > STALE_S:
             return None
     return holder
 
 
-def _run_state(document: RunDocument, holder: Holder | None) -> str:
-    if holder is not None:
+def _run_state(document: RunDocument, processes: tuple[ProcessStatus, ...]) -> str:
+    if processes:
         return "running"
     last = document.history[-1].state if document.history else "stopped"
     return "killed" if last == "running" else last
@@ -255,10 +290,17 @@ def _units(document: RunDocument) -> Iterator[Unit]:
 
 
 def _unit_statuses(
-    folder: Path, document: RunDocument, progress: Progress | None, only: str | None = None
+    folder: Path,
+    document: RunDocument,
+    processes: tuple[ProcessStatus, ...],
+    only: str | None = None,
 ) -> Iterator[UnitStatus]:
     store = RecordStore(folder)
-    running = {(u.step, u.unit): u.fraction for u in progress.running} if progress else {}
+    running = {
+        (unit.step, unit.unit): unit.fraction
+        for process in processes
+        for unit in (process.progress.running if process.progress else ())
+    }
     units = {step: [unit_named(step, n) for n in names] for step, names in document.units.items()}
     stopped: set[Unit] = set()
     for step, own in units.items():

@@ -18,17 +18,20 @@ SLURM_MARGIN_S = 60.0
 
 
 class StopControl:
-    """Listens to SIGINT, SIGTERM and the clock while its block runs.
+    """Listens to SIGINT, SIGTERM, SIGUSR1 and the clock while its block runs.
 
     Parameters
     ----------
     max_runtime_s : float, optional
         Counted from the construction.
+    again : bool
+        SIGTERM, too, ends with the code that says "call me again", as batch systems take it.
     """
 
-    def __init__(self, max_runtime_s: float | None = None) -> None:
+    def __init__(self, max_runtime_s: float | None = None, *, again: bool = False) -> None:
         self.reason: str | None = None
-        """What asked for the stop: ``SIGINT``, ``SIGTERM``, ``time limit``, or None."""
+        """What asked for the stop: ``SIGINT``, ``SIGTERM``, ``SIGUSR1``, ``time limit``, or None."""
+        self._again = again
         self._asked_at = 0.0
         self._drop_now = False
         self._deadline = _deadline(max_runtime_s)
@@ -36,7 +39,7 @@ class StopControl:
 
     def __enter__(self) -> StopControl:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
                 self._previous[number] = signal.signal(number, self._on_signal)
         return self
 
@@ -77,7 +80,9 @@ class StopControl:
         """The exit code that belongs to the reason."""
         return {
             "SIGINT": ExitCode.INTERRUPTED,
-            "SIGTERM": ExitCode.TERMINATED,
+            "SIGTERM": ExitCode.TIME_LIMIT if self._again else ExitCode.TERMINATED,
+            # What batch systems send some time before the end of a job.
+            "SIGUSR1": ExitCode.TIME_LIMIT,
             "time limit": ExitCode.TIME_LIMIT,
         }.get(self.reason or "", ExitCode.RESOURCES)
 

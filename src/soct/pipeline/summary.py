@@ -121,9 +121,10 @@ def _state(status: RunStatus) -> RunState:
 
 
 def _invocations(history: tuple[Invocation, ...], status: RunStatus) -> Iterator[InvocationView]:
-    for place, call in enumerate(history):
+    alive = {(p.holder.host, p.holder.pid) for p in status.processes}
+    for call in history:
         outcome = call.reason or call.state
-        if call.state == "running" and (place < len(history) - 1 or status.holder is None):
+        if call.state == "running" and (call.host, call.pid) not in alive:
             outcome = "killed"
         yield InvocationView(
             command=call.command,

@@ -178,6 +178,9 @@ def _damaged_sources(run_folder: Path, units: tuple[Unit, ...]) -> Iterator[tupl
             damage = find_damage(run_folder, record.outputs, deep=True)
             if damage:
                 yield unit, damage
+        elif record is None:
+            # Another process found it damaged, and computes it again.
+            yield unit, "its record is gone"
 
 
 def _is_disk_full(error: BaseException) -> bool:

@@ -1,0 +1,148 @@
+"""``state/claims/<step>/<unit>.json``: which of several processes computes a unit.
+
+A claim is a hard link to the file of the process that has it (`soct.pipeline.members`): making it fails where
+there is one already, it is never seen empty, and it shares the heartbeat of its process. It is removed after the
+unit's record was published, so the folders hold the units that are at work now and nothing else.
+
+Where the file system makes no hard links, the claim is created with O_EXCL and says the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+from soct.pipeline.members import Membership, read_member
+from soct.pipeline.outputs import remove_orphans
+from soct.pipeline.progress import forget_progress
+from soct.steps.declaration import Unit
+
+_NO_LINKS = {
+    errno.EPERM,
+    errno.EOPNOTSUPP,
+    errno.ENOSYS,
+    errno.EXDEV,
+    errno.EMLINK,
+    errno.EINVAL,
+}
+_ALONE = "alone"
+
+
+class Claims:
+    """The claims of one process, and what it knows of those of others.
+
+    Parameters
+    ----------
+    members : Membership
+    """
+
+    def __init__(self, members: Membership) -> None:
+        self.members = members
+        self.root = members.run_folder / "state" / "claims"
+        self._links = True
+
+    def _path(self, unit: Unit) -> Path:
+        return self.root / unit.step / f"{unit.name}.json"
+
+    def take(self, unit: Unit) -> bool:
+        """Claim a unit; False where another process has it."""
+        return self._take(self._path(unit))
+
+    def holds(self, unit: Unit) -> bool:
+        """Whether the claim is still this process's: it is not after others took this process for dead."""
+        return self._is_mine(self._path(unit))
+
+    def release(self, unit: Unit) -> None:
+        """Give a unit back that this process has."""
+        self._release(self._path(unit))
+
+    def taken(self, step: str) -> frozenset[str]:
+        """Return the names of a step's units that are claimed now, by one listing."""
+        try:
+            with os.scandir(self.root / step) as entries:
+                return frozenset(entry.name.removesuffix(".json") for entry in entries)
+        except FileNotFoundError:
+            return frozenset()
+
+    def bury_dead(self) -> int:
+        """Free what dead processes had claimed; return how many processes were found dead."""
+        return self.members.bury_dead(self._free)
+
+    @contextmanager
+    def alone(self, give_up: Callable[[], bool] = lambda: False) -> Iterator[bool]:
+        """Do what only one of all processes may do at a time, within the block.
+
+        Parameters
+        ----------
+        give_up : callable
+            Asked while another process is at it.
+
+        Yields
+        ------
+        bool
+            False after giving up.
+        """
+        path = self.root / _ALONE / "run.json"
+        pause = 0.01
+        while not (got := self._take(path)) and not give_up():
+            self.bury_dead()
+            time.sleep(pause)
+            pause = min(0.5, 2 * pause)
+        try:
+            yield got
+        finally:
+            if got:
+                self._release(path)
+
+    def _take(self, path: Path) -> bool:
+        while True:
+            try:
+                self._make(path)
+                return True
+            except FileExistsError:
+                # A server's answer may be lost and the request sent again: then the claim is there, and ours.
+                return self._is_mine(path)
+            except FileNotFoundError:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                self.members.renew()
+
+    def _make(self, path: Path) -> None:
+        if self._links:
+            try:
+                os.link(self.members.path, path)
+                return
+            except OSError as error:
+                if error.errno not in _NO_LINKS:
+                    raise
+                self._links = False
+        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o666)
+        try:
+            os.write(descriptor, json.dumps(asdict(self.members.me)).encode())
+        finally:
+            os.close(descriptor)
+
+    def _is_mine(self, path: Path) -> bool:
+        holder = read_member(path)
+        return holder is not None and holder.id == self.members.me.id
+
+    def _release(self, path: Path) -> None:
+        with contextlib.suppress(OSError):
+            if self._is_mine(path):
+                path.unlink()
+
+    def _free(self, dead: str) -> None:
+        """Remove all claims of a dead process; nobody else does, and nobody takes them before."""
+        forget_progress(self.members.run_folder, dead)
+        for folder in self.root.iterdir() if self.root.is_dir() else ():
+            for path in folder.iterdir():
+                holder = read_member(path)
+                if holder is not None and holder.id == dead:
+                    remove_orphans(self.members.run_folder / folder.name, path.stem, holder)
+                    path.unlink(missing_ok=True)

@@ -1,0 +1,162 @@
+"""One process of several that bring a run folder up to date together.
+
+Every process plans by itself, then takes units that nobody else has. What only one may do is done under a
+claim of its own: agreeing on a session, ``run.json``, and deciding who writes tables and report when
+everything is over. That one is the first to find it so, or the last to stop; the others leave at once.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+
+from soct.pipeline.accounts import document_of, ended, outcome_of, write_tables
+from soct.pipeline.claims import Claims
+from soct.pipeline.computing import compute
+from soct.pipeline.cooperation import Together
+from soct.pipeline.events import Listener, Notice, RunEnded, RunPlanned
+from soct.pipeline.findings import write_findings
+from soct.pipeline.holder import myself
+from soct.pipeline.members import Membership, sweep_processes
+from soct.pipeline.outputs import sweep_partial_folders
+from soct.pipeline.plan import Plan
+from soct.pipeline.preparation import Prepared
+from soct.pipeline.request import RunOutcome
+from soct.pipeline.resources import Budget, check_disk, share_out
+from soct.pipeline.run_folder import Invocation, check_same_input, read_run, write_run
+from soct.pipeline.scheduler import Scheduler
+from soct.pipeline.session import (
+    Session,
+    at_work,
+    joined_by,
+    left_by,
+    new_session,
+    read_session,
+    refuse,
+    wanted_by,
+    write_session,
+)
+from soct.pipeline.stopping import StopControl
+from soct.pipeline.unit_metrics import worst
+
+LEAVING_S = 5.0
+"""How long a process that was asked to stop waits for its turn to say how it ended."""
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What this process brings along, and what it agreed to."""
+
+    prepared: Prepared
+    planned: Plan
+    budget: Budget
+    session: Session
+    invocation: Invocation
+
+
+def run_joined(
+    prepared: Prepared, stop: StopControl, listener: Listener, started: float
+) -> RunOutcome:
+    """Work on a run folder whose lock is held together with others.
+
+    Raises
+    ------
+    LockedError
+        Others are at work, with other settings.
+    """
+    request = prepared.request
+    with Membership(request.folder, myself(request.command)) as members:
+        claims = Claims(members)
+        planned = prepared.plan()
+        budget = share_out(
+            request.resources, planned.cost.largest_unit_bytes, max(1, len(planned.to_compute))
+        )
+        check_disk(request.folder, planned.cost.disk_bytes)
+        with claims.alone():
+            part = _join(prepared, planned, budget, claims)
+        listener(RunPlanned(planned.counts, planned.cost.raw_bytes, budget.workers))
+        for text in (*planned.notices, *_company(members, request.resources.memory_bytes)):
+            listener(Notice("warning", text))
+        others = Together(claims, prepared.store, planned, part.session.id, part.session.joined - 1)
+        scheduler = compute(prepared, planned, budget, stop, listener, others, members.me.id)
+        outcome = _leave(part, claims, scheduler, stop, started)
+    listener(
+        RunEnded(
+            outcome.state, outcome.reason, len(outcome.computed), outcome.reused, outcome.seconds
+        )
+    )
+    return outcome
+
+
+def _company(members: Membership, memory_bytes: int | None) -> list[str]:
+    here = sum(other.is_here for other in members.others())
+    if not here or memory_bytes is not None:
+        return []
+    count = "another process works" if here == 1 else f"{here} other processes work"
+    return [f"{count} on this run on this machine: give each its share with --cpus and --memory"]
+
+
+def _join(prepared: Prepared, planned: Plan, budget: Budget, claims: Claims) -> _Part:
+    """Agree with those who are at work, or begin a session."""
+    request, folder = prepared.request, prepared.request.folder
+    claims.bury_dead()
+    me, others = claims.members.me, claims.members.others()
+    before, session = read_run(folder), read_session(folder)
+    if before is not None:
+        check_same_input(folder, request.input, before, prepared.slice_digests)
+    wanted = wanted_by(prepared, planned)
+    working = at_work(session, others)
+    if working and session is not None:
+        if session.wanted != wanted:
+            refuse(request, before, working)
+    else:
+        if session is None or not session.closed_by:
+            sweep_processes(folder, keep=frozenset(p.id for p in (me, *others)))
+            sweep_partial_folders(folder)
+        changed = before is not None and before.assess_digest != request.assess_digest
+        session = new_session(wanted, limits_changed=changed)
+        write_findings(folder, prepared.acquisition)
+    session = joined_by(session, me)
+    write_session(folder, session)
+    document = document_of(prepared, planned, budget, before)
+    write_run(folder, document)
+    return _Part(prepared, planned, budget, session, document.history[-1])
+
+
+def _leave(
+    part: _Part, claims: Claims, scheduler: Scheduler, stop: StopControl, started: float
+) -> RunOutcome:
+    """Say how this process ended; write the tables, too, where nobody else will."""
+    prepared, planned = part.prepared, part.planned
+    status = worst(scheduler.tally.statuses)
+    outcome = outcome_of(planned, scheduler, stop, status, time.monotonic() - started)
+    patience = time.monotonic() + LEAVING_S
+    with claims.alone(lambda: stop.is_asked() and time.monotonic() > patience) as got:
+        if not got:
+            return replace(outcome, reports=False)
+        closes = _closes(part, claims, is_over=not outcome.pending)
+    if closes:
+        changed = part.session.limits_changed
+        status = write_tables(prepared, planned, limits_changed=changed)
+        outcome = replace(outcome, worst_status=status)
+    with claims.alone(lambda: stop.is_asked() and time.monotonic() > patience) as got:
+        document = read_run(prepared.request.folder)
+        if got and document is not None:
+            entry = ended(part.invocation, outcome)
+            write_run(prepared.request.folder, document.with_ended(part.invocation, entry))
+    return replace(outcome, reports=closes)
+
+
+def _closes(part: _Part, claims: Claims, *, is_over: bool) -> bool:
+    """Whether it falls to this process to close the session."""
+    folder = part.prepared.request.folder
+    session = read_session(folder)
+    if session is None or session.id != part.session.id or session.closed_by:
+        return False
+    claims.bury_dead()
+    session = left_by(session, claims.members.me)
+    closes = is_over or not at_work(session, claims.members.others())
+    if closes:
+        session = replace(session, closed_by=claims.members.me.id)
+    write_session(folder, session)
+    return closes
