@@ -293,10 +293,14 @@ def data_bytes(folder: Path) -> dict[str, bytes]:
 
 
 def main() -> int:
-    source, folder, changes, options = (*sys.argv[1:], "{}", "{}")[:4]
+    join = sys.argv[-1] == "--join"
+    arguments = sys.argv[1 : -1 if join else None]
+    source, folder, changes, options = (*arguments, "{}", "{}")[:4]
     resources = Resources(**{"cpus": 2, "preload": (), **json.loads(options)})
     try:
-        outcome = run_fake(Path(source), Path(folder), json.loads(changes), resources=resources)
+        outcome = run_fake(
+            Path(source), Path(folder), json.loads(changes), resources=resources, join=join
+        )
     except UserError as error:
         print(error, file=sys.stderr)
         return int(error.exit_code)

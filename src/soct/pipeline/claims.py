@@ -63,6 +63,10 @@ class Claims:
         """Give a unit back that this process has."""
         self._release(self._path(unit))
 
+    def release_all(self) -> None:
+        """Give everything back that this process still has; called before it leaves."""
+        self._free(self.members.me.id)
+
     def taken(self, step: str) -> frozenset[str]:
         """Return the names of a step's units that are claimed now, by one listing."""
         try:
@@ -138,7 +142,7 @@ class Claims:
                 path.unlink()
 
     def _free(self, dead: str) -> None:
-        """Remove all claims of a dead process; nobody else does, and nobody takes them before."""
+        """Remove all claims of a process that is dead, or is about to leave; nobody else removes them."""
         forget_progress(self.members.run_folder, dead)
         for folder in self.root.iterdir() if self.root.is_dir() else ():
             for path in folder.iterdir():

@@ -67,25 +67,35 @@ def run_joined(
     request = prepared.request
     with Membership(request.folder, myself(request.command)) as members:
         claims = Claims(members)
-        planned = prepared.plan()
-        budget = share_out(
-            request.resources, planned.cost.largest_unit_bytes, max(1, len(planned.to_compute))
-        )
-        check_disk(request.folder, planned.cost.disk_bytes)
-        with claims.alone():
-            part = _join(prepared, planned, budget, claims)
-        listener(RunPlanned(planned.counts, planned.cost.raw_bytes, budget.workers))
-        for text in (*planned.notices, *_company(members, request.resources.memory_bytes)):
-            listener(Notice("warning", text))
-        others = Together(claims, prepared.store, planned, part.session.id, part.session.joined - 1)
-        scheduler = compute(prepared, planned, budget, stop, listener, others, members.me.id)
-        outcome = _leave(part, claims, scheduler, stop, started)
+        try:
+            outcome = _work(prepared, claims, stop, listener, started)
+        finally:
+            claims.release_all()
     listener(
         RunEnded(
             outcome.state, outcome.reason, len(outcome.computed), outcome.reused, outcome.seconds
         )
     )
     return outcome
+
+
+def _work(
+    prepared: Prepared, claims: Claims, stop: StopControl, listener: Listener, started: float
+) -> RunOutcome:
+    request, members = prepared.request, claims.members
+    planned = prepared.plan()
+    budget = share_out(
+        request.resources, planned.cost.largest_unit_bytes, max(1, len(planned.to_compute))
+    )
+    check_disk(request.folder, planned.cost.disk_bytes)
+    with claims.alone():
+        part = _join(prepared, planned, budget, claims)
+    listener(RunPlanned(planned.counts, planned.cost.raw_bytes, budget.workers))
+    for text in (*planned.notices, *_company(members, request.resources.memory_bytes)):
+        listener(Notice("warning", text))
+    others = Together(claims, prepared.store, planned, part.session.id, part.session.joined - 1)
+    scheduler = compute(prepared, planned, budget, stop, listener, others, members.me.id)
+    return _leave(part, claims, scheduler, stop, started)
 
 
 def _company(members: Membership, memory_bytes: int | None) -> list[str]:

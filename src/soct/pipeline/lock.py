@@ -21,9 +21,8 @@ from pathlib import Path
 from soct.errors import InputError, LockedError
 from soct.pipeline.holder import Holder, myself
 from soct.pipeline.members import live_members
-from soct.pipeline.run_folder import telling_of_writes
+from soct.pipeline.run_folder import LOCK_NAME, telling_of_writes
 
-LOCK_NAME = ".soct.lock"
 _NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
 
 

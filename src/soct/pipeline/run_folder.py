@@ -15,6 +15,8 @@ from soct.formats.atomic import write_bytes
 from soct.pipeline.records import STATE_FORMAT, check_format
 
 FILE_NAME = "run.json"
+LOCK_NAME = ".soct.lock"
+"""Made first of all, before anything of a run."""
 HISTORY_LENGTH = 200
 
 
@@ -139,7 +141,7 @@ def check_place(folder: Path, source: Path, step_names: tuple[str, ...]) -> None
             expected="a new folder, or one with run.json",
             hint="Choose another run folder.",
         )
-    if not folder.exists() or (folder / FILE_NAME).exists():
+    if not folder.exists() or any((folder / name).exists() for name in (FILE_NAME, LOCK_NAME)):
         return
     others = sorted(path.name for path in folder.iterdir() if not _is_harmless(path.name))
     if others:

@@ -279,13 +279,10 @@ class Scheduler:
                 self._publish(unit, running, outcome)
                 return
             except OSError as failed:
-                if not self._others.holds(unit):
-                    self._give_up(unit, running)
-                    return
                 outcome = Failed(describe(unit, failed), outcome.seconds, (), _is_full(failed))
         self._desk.discard(running.task)
         if not self._repair(unit, outcome):
-            self._fail(unit, outcome)
+            self._fail_or_give_up(unit, running, outcome)
 
     def _give_up(self, unit: Unit, running: _Running) -> None:
         """Leave a unit to those who took this process for dead, and the unit with it."""

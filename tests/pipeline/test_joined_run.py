@@ -1,0 +1,330 @@
+"""Several processes bring one run folder up to date: each unit once, the same bytes, whatever becomes of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from soct.errors import LockedError
+from soct.pipeline import members
+from soct.pipeline.claims import Claims
+from soct.pipeline.events import Notice, UnitAdopted, UnitFailed
+from soct.pipeline.holder import myself
+from soct.pipeline.lock import hold_together
+from soct.pipeline.members import Membership
+from soct.pipeline.records import RecordStore
+from soct.pipeline.request import Resources
+from soct.pipeline.status import UnitState, read_status
+from soct.steps.declaration import Unit
+from tests.pipeline.fake_pipeline import N_UNITS, data_bytes, make_input, run_fake
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("alone")
+    source = make_input(folder / "in")
+    run_fake(source, folder / "out")
+    return source, data_bytes(folder / "out")
+
+
+@pytest.fixture
+def often(monkeypatch):
+    """Look at the others more often than once per second."""
+    monkeypatch.setattr("soct.pipeline.cooperation.LOOK_S", 0.05)
+    monkeypatch.setattr("soct.pipeline.scheduler.TICK_S", 0.05)
+
+
+def join(number, source, folder, changes=None, **other):
+    """Run in that many threads, each of which is a process to the others; return outcomes or errors."""
+    found = []
+
+    def work():
+        try:
+            found.append(run_fake(source, folder, changes, join=True, **other))
+        except LockedError as error:
+            found.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(number)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return found
+
+
+def start(source, folder, changes=None, resources=None, **environment):
+    arguments = [json.dumps(changes or {}), json.dumps(resources or {"cpus": 1}), "--join"]
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.pipeline.fake_pipeline", source, folder, *arguments],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        stderr=subprocess.PIPE,
+    )
+
+
+def ended(processes, seconds=60):
+    codes = [process.wait(seconds) for process in processes]
+    texts = [process.stderr.read().decode() for process in processes]
+    for process in processes:
+        process.stderr.close()
+    return codes, texts
+
+
+def wait_until(condition, seconds=30.0):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def left_over(folder):
+    """Return what processes should have taken away."""
+    state = folder / "state"
+    found = [p for p in folder.rglob("*") if ".partial" in p.name]
+    return found + [
+        p for name in ("claims", "processes", "progress") for p in (state / name).rglob("*.json")
+    ]
+
+
+@pytest.mark.usefixtures("often")
+def test_each_unit_is_computed_once_and_all_have_the_bytes_of_one_process(alone, tmp_path):
+    source, expected = alone
+    folder = tmp_path / "out"
+    outcomes = join(4, source, folder, {"read.pause_s": 0.1})
+    assert {(o.state, o.exit_code, o.pending) for o in outcomes} == {("complete", 0, 0)}
+    computed = Counter(unit for o in outcomes for unit in o.computed)
+    assert len(computed) == N_UNITS
+    assert set(computed.values()) == {1}
+    for o in outcomes:
+        assert len(o.computed) + o.elsewhere + o.reused == N_UNITS
+    assert [o.reports for o in outcomes].count(True) == 1
+    assert data_bytes(folder) == expected
+    assert not left_over(folder)
+    status = read_status(folder)
+    assert (status.state, len(status.document.history)) == ("complete", 4)
+    assert {call.state for call in status.document.history} == {"complete"}
+
+
+def test_a_process_that_joins_a_finished_run_computes_nothing(alone, tmp_path):
+    source, expected = alone
+    run_fake(source, tmp_path / "out", join=True)
+    outcome = run_fake(source, tmp_path / "out", join=True)
+    assert (outcome.state, outcome.computed, outcome.reused) == ("complete", (), N_UNITS)
+    assert run_fake(source, tmp_path / "out").computed == ()
+    assert data_bytes(tmp_path / "out") == expected
+
+
+def test_a_plain_run_is_refused_while_processes_cooperate_and_the_other_way_round(alone, tmp_path):
+    source, _ = alone
+    folder = tmp_path / "out"
+    folder.mkdir()
+    me = replace(myself("soct run --join"), host="node7", slurm_job="12", slurm_task="3")
+    with hold_together(folder), Membership(folder, me):
+        with pytest.raises(LockedError, match=r"on node7 by .* Slurm job 12, task 3") as caught:
+            run_fake(source, folder)
+        assert "--join" in caught.value.hint
+        assert read_status_of_nothing(folder)
+    from soct.pipeline.lock import hold
+
+    with hold(folder, "soct run --plain"), pytest.raises(LockedError, match="soct run --plain"):
+        run_fake(source, folder, join=True)
+
+
+def read_status_of_nothing(folder):
+    return not (folder / "run.json").exists()
+
+
+@pytest.mark.usefixtures("often")
+def test_other_settings_are_refused_while_others_work_and_named(alone, tmp_path):
+    source, _ = alone
+    folder = tmp_path / "out"
+    first = threading.Thread(
+        target=run_fake, args=(source, folder, {"read.pause_s": 0.3}), kwargs={"join": True}
+    )
+    first.start()
+    wait_until(lambda: (folder / "run.json").exists())
+    with pytest.raises(LockedError, match=r"cut\.amount is 2 instead of 1"):
+        run_fake(source, folder, {"cut.amount": 2}, join=True)
+    # What changes no byte may differ.
+    outcome = run_fake(source, folder, {"read.pause_s": 0.0, "read.chatter": 7}, join=True)
+    assert outcome.state == "complete"
+    first.join()
+    assert run_fake(source, folder, {"cut.amount": 2}, join=True).state == "complete"
+
+
+@pytest.mark.usefixtures("often")
+def test_a_unit_that_fails_in_one_process_fails_in_all_and_is_tried_again_by_the_next_call(
+    alone, tmp_path
+):
+    source, expected = alone
+    folder = tmp_path / "out"
+    seen = []
+    changes = {"read.fail_slice": 5, "read.pause_s": 0.2}
+    outcomes = join(3, source, folder, changes, listener=seen.append)
+    assert {(o.state, o.exit_code) for o in outcomes} == {("failed", 5)}
+    assert {f.unit for o in outcomes for f in o.failures} == {Unit("read", (5,))}
+    assert {len(o.blocked) for o in outcomes} == {4}
+    assert len([e for e in seen if isinstance(e, UnitFailed)]) == 3
+    assert Counter(u for o in outcomes for u in o.computed).most_common(1)[0][1] == 1
+    assert {u.state for u in read_status(folder).units} == {
+        UnitState.DONE,
+        UnitState.FAILED,
+        UnitState.BLOCKED,
+    }
+    assert {o.state for o in join(2, source, folder)} == {"complete"}
+    assert data_bytes(folder) == expected
+
+
+@pytest.mark.usefixtures("often")
+def test_damage_that_one_process_finds_is_mended_once(alone, tmp_path):
+    source, expected = alone
+    folder = tmp_path / "out"
+    run_fake(source, folder)
+    for unit in ("z02", "z04"):
+        (folder / f"state/cut/{unit}.json").unlink()
+    chunk = folder / "read/grid_z04.zarr/c/1"
+    before = chunk.stat()
+    chunk.write_bytes(b"x" * before.st_size)
+    os.utime(chunk, ns=(before.st_atime_ns, before.st_mtime_ns))
+    outcomes = join(2, source, folder)
+    assert {o.state for o in outcomes} == {"complete"}
+    computed = Counter(u for o in outcomes for u in o.computed)
+    assert computed[Unit("read", (4,))] == 1
+    assert data_bytes(folder) == expected
+
+
+def test_who_lost_its_claim_does_not_publish(alone, tmp_path, monkeypatch):
+    source, expected = alone
+    folder = tmp_path / "out"
+    holds = Claims.holds
+    lost = Unit("read", (2,))
+    other = Membership(folder, replace(myself("the other"), host="node7", machine="another"))
+    stolen = []
+
+    def lose_one(self, unit):
+        if unit == lost and not stolen:
+            # Taken for dead, its claim goes to another process, which is still at work.
+            stolen.append(unit)
+            other.__enter__()
+            self._path(unit).unlink()
+            assert Claims(other).take(unit)
+            timer = threading.Timer(1.5, give_back)
+            timer.start()
+        return holds(self, unit)
+
+    def give_back():
+        assert RecordStore(folder).read(lost) is None
+        Claims(other).release_all()
+        other.__exit__(None, None, None)
+
+    monkeypatch.setattr(Claims, "holds", lose_one)
+    seen = []
+    outcome = run_fake(source, folder, listener=seen.append, join=True)
+    assert outcome.state == "complete"
+    assert any("taken over" in e.text for e in seen if isinstance(e, Notice))
+    assert data_bytes(folder) == expected
+    assert not left_over(folder)
+
+
+@pytest.mark.slow
+def test_a_process_that_is_killed_leaves_its_units_to_the_others(alone, tmp_path):
+    source, expected = alone
+    folder = tmp_path / "out"
+    processes = [start(source, folder, {"read.pause_s": 1.5}) for _ in range(4)]
+    victim = processes[0]
+    wait_until(lambda: list((folder / "state/claims/read").glob("*.json")))
+    wait_until(lambda: has_claim(folder, victim.pid) or victim.poll() is not None)
+    victim.send_signal(signal.SIGKILL)
+    codes, texts = ended(processes)
+    assert codes == [-9, 0, 0, 0], texts
+    assert data_bytes(folder) == expected
+    assert not left_over(folder)
+    history = read_status(folder).document.history
+    assert sorted(call.state for call in history) == ["complete"] * 3 + ["running"]
+    # Every unit of the three that lived is theirs once.
+    assert sum(call.computed for call in history) <= N_UNITS
+
+
+def has_claim(folder, pid):
+    claims = (folder / "state/claims/read").glob("*.json")
+    return pid in {h.pid for h in map(members.read_member, claims) if h is not None}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_stopped_processes_say_call_me_again_and_the_next_ones_finish(alone, tmp_path, number):
+    source, expected = alone
+    folder = tmp_path / "out"
+    processes = [start(source, folder, {"read.pause_s": 1}) for _ in range(2)]
+    wait_until(lambda: list((folder / "state/claims/read").glob("*.json")))
+    for process in processes:
+        process.send_signal(number)
+    codes, texts = ended(processes)
+    assert set(codes) == {75}, texts
+    assert not left_over(folder)
+    assert read_status(folder).state == "stopped"
+    outcomes = join(2, source, folder)
+    assert {o.state for o in outcomes} == {"complete"}
+    assert data_bytes(folder) == expected
+
+
+def test_a_time_limit_ends_with_75_also_where_others_have_the_rest(alone, tmp_path):
+    source, _ = alone
+    folder = tmp_path / "out"
+    folder.mkdir()
+    me = replace(myself("soct run --join"), host="node7", machine="another")
+    with hold_together(folder), Membership(folder, me) as other:
+        for number in (1, 2, 4, 5):
+            assert Claims(other).take(Unit("read", (number,)))
+        resources = Resources(cpus=1, preload=(), max_runtime_s=1.0)
+        outcome = run_fake(source, folder, resources=resources, join=True)
+        assert (outcome.exit_code, outcome.state) == (75, "stopped")
+        assert {unit.step for unit in outcome.computed} == {"shifts", "generate_slice_config"}
+        assert read_status(folder).processes[0].holder == other.me
+
+
+@pytest.mark.usefixtures("often")
+def test_status_tells_who_works_and_on_what(alone, tmp_path, monkeypatch):
+    source, _ = alone
+    folder = tmp_path / "out"
+    monkeypatch.setattr("soct.pipeline.progress.INTERVAL_S", 0.05)
+    seen = []
+    threads = threading.Thread(
+        target=join, args=(2, source, folder, {"read.pause_s": 0.6}), kwargs={"cpus": 1}
+    )
+    threads.start()
+    wait_until(lambda: (folder / "run.json").exists())
+    while threads.is_alive():
+        status = read_status(folder)
+        busy = [p for p in status.processes if p.progress is not None and p.progress.running]
+        if len(busy) == 2:
+            seen.append(status)
+        time.sleep(0.02)
+    threads.join()
+    document = seen[0].as_document()
+    assert document["state"] == "running"
+    running = [u["unit"] for p in document["processes"] for u in p["running"]]
+    assert len(running) == len(set(running)) == 2
+    assert {p["pid"] for p in document["processes"]} == {os.getpid()}
+    json.dumps(document)
+    assert read_status(folder).processes == ()
+
+
+def test_a_unit_that_another_process_finished_is_told(alone, tmp_path, often):
+    source, _ = alone
+    seen = []
+    outcomes = join(2, source, tmp_path / "out", {"read.pause_s": 0.2}, listener=seen.append)
+    told = [e for e in seen if isinstance(e, UnitAdopted)]
+    assert len(told) == sum(o.elsewhere for o in outcomes) > 0
