@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -288,7 +289,7 @@ def test_a_time_limit_ends_with_75_also_where_others_have_the_rest(alone, tmp_pa
     with hold_together(folder), Membership(folder, me) as other:
         for number in (1, 2, 4, 5):
             assert Claims(other).take(Unit("read", (number,)))
-        resources = Resources(cpus=1, preload=(), max_runtime_s=1.0)
+        resources = Resources(cpus=1, executor=ThreadPoolExecutor, max_runtime_s=1.5)
         outcome = run_fake(source, folder, resources=resources, join=True)
         assert (outcome.exit_code, outcome.state) == (75, "stopped")
         assert {unit.step for unit in outcome.computed} == {"shifts", "generate_slice_config"}
