@@ -24,7 +24,7 @@ from soct.pipeline.holder import myself
 from soct.pipeline.lock import hold_together
 from soct.pipeline.members import Membership
 from soct.pipeline.records import RecordStore
-from soct.pipeline.request import Resources
+from soct.pipeline.request import Resources, Selection
 from soct.pipeline.status import UnitState, read_status
 from soct.steps.declaration import Unit
 from tests.pipeline.fake_pipeline import N_UNITS, data_bytes, make_input, run_fake
@@ -329,3 +329,30 @@ def test_a_unit_that_another_process_finished_is_told(alone, tmp_path, often):
     outcomes = join(2, source, tmp_path / "out", {"read.pause_s": 0.2}, listener=seen.append)
     told = [e for e in seen if isinstance(e, UnitAdopted)]
     assert len(told) == sum(o.elsewhere for o in outcomes) > 0
+
+
+@pytest.mark.usefixtures("often")
+def test_who_does_only_a_part_leaves_tables_and_report_to_those_who_do_the_rest(alone, tmp_path):
+    source, expected = alone
+    folder = tmp_path / "out"
+    whole = []
+    changes = {"read.pause_s": 0.3}
+    thread = threading.Thread(target=lambda: whole.extend(join(1, source, folder, changes)))
+    thread.start()
+    wait_until(lambda: (folder / "run.json").exists())
+    part = run_fake(source, folder, changes, selection=Selection(last="read"), join=True)
+    assert (part.exit_code, part.reports) == (0, False)
+    thread.join()
+    assert (whole[0].exit_code, whole[0].reports) == (0, True)
+    assert data_bytes(folder) == expected
+
+
+def test_many_that_join_a_finished_run_write_no_second_report(alone, tmp_path):
+    source, _ = alone
+    folder = tmp_path / "out"
+    assert run_fake(source, folder, join=True).reports
+    # Killed before it wrote the report: the next one does.
+    assert run_fake(source, folder, join=True).reports
+    (folder / "sub-01_quality_report.html").touch()
+    assert not run_fake(source, folder, join=True).reports
+    assert run_fake(source, folder, join=True, assess_digest="other").reports

@@ -102,6 +102,8 @@ def run_job(asked: Asked, *, fail_on_quality: bool = False) -> int:
         outcome = run(request, listener)
     report = make_report(asked.output) if outcome.reports else None
     _tell_outcome(outcome, request.command)
+    if not outcome.reports:
+        words("Of the processes that work together another one writes the report.")
     tell_results(asked.output, report)
     if outcome.exit_code == ExitCode.OK and fail_on_quality and outcome.worst_status == "error":
         raise QualityError(

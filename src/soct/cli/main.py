@@ -26,6 +26,14 @@ class Terminated(BaseException):
     """SIGTERM arrived. Not an `Exception`, so that no step takes it for a failure of its own."""
 
 
+class OutOfTime(Terminated):
+    """SIGUSR1 arrived: a batch system says that the end of the job is near."""
+
+
+def _on_sigusr1(number: int, frame: FrameType | None) -> NoReturn:
+    raise OutOfTime
+
+
 def _on_sigterm(number: int, frame: FrameType | None) -> NoReturn:
     raise Terminated
 
@@ -47,6 +55,7 @@ def _on_lost_signal(lost: sys.UnraisableHookArgs) -> None:
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and end the process with an exit code of `soct.errors.ExitCode`."""
     signal.signal(signal.SIGTERM, _on_sigterm)
+    signal.signal(signal.SIGUSR1, _on_sigusr1)
     sys.unraisablehook = _on_lost_signal
     open_missing_streams()
     respect_environment()
@@ -83,6 +92,9 @@ def run_guarded(work: Callable[[], int], arguments: list[str]) -> int:
     except KeyboardInterrupt:
         words("interrupted")
         return ExitCode.INTERRUPTED
+    except OutOfTime:
+        words("stopped by SIGUSR1; the same command continues")
+        return ExitCode.TIME_LIMIT
     except Terminated:
         words("terminated")
         return ExitCode.TERMINATED

@@ -16,10 +16,11 @@ from soct.pipeline.computing import compute
 from soct.pipeline.cooperation import Together
 from soct.pipeline.events import Listener, Notice, RunEnded, RunPlanned
 from soct.pipeline.findings import write_findings
-from soct.pipeline.holder import myself
+from soct.pipeline.holder import Holder, myself
+from soct.pipeline.ledger import FILE_NAME
 from soct.pipeline.members import Membership, sweep_processes
 from soct.pipeline.outputs import sweep_partial_folders
-from soct.pipeline.plan import Plan
+from soct.pipeline.plan import Action, Plan
 from soct.pipeline.preparation import Prepared
 from soct.pipeline.request import RunOutcome
 from soct.pipeline.resources import Budget, check_disk, share_out
@@ -119,18 +120,46 @@ def _join(prepared: Prepared, planned: Plan, budget: Budget, claims: Claims) -> 
     if working and session is not None:
         if session.wanted != wanted:
             refuse(request, before, working)
-    else:
-        if session is None or not session.closed_by:
+    elif session is None or not _is_finished(session, wanted, prepared, planned, others):
+        if session is None or not _is_closing(session, others):
             sweep_processes(folder, keep=frozenset(p.id for p in (me, *others)))
             sweep_partial_folders(folder)
-        changed = before is not None and before.assess_digest != request.assess_digest
-        session = new_session(wanted, limits_changed=changed)
+        session = new_session(wanted, limits_changed=_limits_changed(prepared))
         write_findings(folder, prepared.acquisition)
     session = joined_by(session, me)
     write_session(folder, session)
     document = document_of(prepared, planned, budget, before)
     write_run(folder, document)
     return _Part(prepared, planned, budget, session, document.history[-1])
+
+
+def _is_finished(
+    session: Session,
+    wanted: str,
+    prepared: Prepared,
+    planned: Plan,
+    others: tuple[Holder, ...],
+) -> bool:
+    """Whether there is nothing to do: no unit, and the report is there or is being written."""
+    from soct.report.rendering import report_name
+
+    if session.wanted != wanted or not session.closed_by or planned.to_compute:
+        return False
+    folder, request = prepared.request.folder, prepared.request
+    written = (folder / FILE_NAME, folder / report_name(request.subject))
+    if _is_closing(session, others):
+        return True
+    return not _limits_changed(prepared) and all(path.exists() for path in written)
+
+
+def _is_closing(session: Session, others: tuple[Holder, ...]) -> bool:
+    """Whether the process that closed the session still writes its tables."""
+    return any(other.id == session.closed_by for other in others)
+
+
+def _limits_changed(prepared: Prepared) -> bool:
+    before = read_run(prepared.request.folder)
+    return before is not None and before.assess_digest != prepared.request.assess_digest
 
 
 def _leave(
@@ -144,7 +173,9 @@ def _leave(
     with claims.alone(lambda: stop.is_asked() and time.monotonic() > patience) as got:
         if not got:
             return replace(outcome, reports=False)
-        closes = _closes(part, claims, is_over=not outcome.pending)
+        # Who does only a part of the run cannot know whether it is over for the others, too.
+        whole = all(u.action in (Action.COMPUTE, Action.REUSE) for u in planned.units.values())
+        closes = _closes(part, claims, is_over=whole and not outcome.pending)
     if closes:
         changed = part.session.limits_changed
         status = write_tables(prepared, planned, limits_changed=changed)
@@ -165,7 +196,11 @@ def _closes(part: _Part, claims: Claims, *, is_over: bool) -> bool:
         return False
     claims.bury_dead()
     session = left_by(session, claims.members.me)
-    closes = is_over or not at_work(session, claims.members.others())
+    working = at_work(session, claims.members.others())
+    if not working:
+        # Again: an orphan of a killed process may have lived on for a moment.
+        sweep_partial_folders(folder)
+    closes = is_over or not working
     if closes:
         session = replace(session, closed_by=claims.members.me.id)
     write_session(folder, session)
