@@ -10,11 +10,13 @@ from soct.errors import ExitCode
 from soct.pipeline.quantities import format_duration, format_size
 
 if TYPE_CHECKING:
+    from soct.pipeline.slurm_jobs import SlurmView
     from soct.pipeline.status import ProcessStatus, RunStatus, StepStatus
 
 
 def tell_status(folder: Path, question: str | None, *, as_json: bool) -> int:
     """Print how far a run is, or why units ran."""
+    from soct.pipeline.slurm_jobs import look_at_jobs
     from soct.pipeline.status import read_status, why
 
     if question is not None:
@@ -25,10 +27,12 @@ def tell_status(folder: Path, question: str | None, *, as_json: bool) -> int:
             data(f"{unit}: {'; '.join(texts)}")
         return ExitCode.OK
     status = read_status(folder)
+    jobs = look_at_jobs(folder)
     if as_json:
-        data_json(status.as_document())
+        data_json({**status.as_document(), "slurm": None if jobs is None else jobs.as_document()})
     else:
         _tell(status)
+        _tell_jobs(jobs, is_complete=status.state == "complete")
     return ExitCode.OK
 
 
@@ -58,6 +62,21 @@ def _tell_process(process: ProcessStatus, *, alone: bool) -> None:
     )
     computed = progress.computed if progress else 0
     data(f"    {', '.join(at_work) or 'waiting'}; {computed} units so far, {memory} of memory")
+
+
+def _tell_jobs(jobs: SlurmView | None, *, is_complete: bool) -> None:
+    """Print what Slurm does for the run."""
+    if jobs is None:
+        return
+    if jobs.phases is None:
+        data(f"  Slurm: last submitted {jobs.last_submitted}; it cannot be asked from this machine")
+    for phase in jobs.phases or ():
+        parts = [f"{phase.running} tasks running"] if phase.running else []
+        why = f" ({', '.join(phase.reasons)})" if phase.reasons else ""
+        parts += [f"{phase.waiting} waiting{why}"] if phase.waiting else []
+        data(f"  Slurm: {phase.phase}: {', '.join(parts)}, job {phase.job}")
+    if jobs.phases == () and not is_complete:
+        data("  Slurm: no job of this run is in the queue; submit its script again to continue")
 
 
 def _progress(step: StepStatus) -> str:

@@ -18,6 +18,8 @@ FILE_NAME = "run.json"
 LOCK_NAME = ".soct.lock"
 """Made first of all, before anything of a run."""
 HISTORY_LENGTH = 200
+SLURM_FOLDER = "slurm"
+"""Logs and numbers of batch jobs; it is there before the first of them starts."""
 
 
 @dataclass(frozen=True)
@@ -156,8 +158,8 @@ def check_place(folder: Path, source: Path, step_names: tuple[str, ...]) -> None
 
 
 def _is_harmless(name: str) -> bool:
-    """Whether a file may lie in a folder that becomes a run folder: hidden ones, and logs of a batch system."""
-    return name.startswith(".") or name.endswith((".log", ".out", ".err"))
+    """Whether a file may lie in a folder that becomes a run folder: hidden ones, and what a batch system leaves."""
+    return name == SLURM_FOLDER or name.startswith(".") or name.endswith((".log", ".out", ".err"))
 
 
 @contextmanager

@@ -14,6 +14,7 @@ TOOLS: tuple[str, ...] = (
     "simulate",
     "evaluate",
     "sweep-illumination",
+    "slurm",
     "doctor",
     "convert",
     "fix-galvo-shift",

@@ -1,0 +1,287 @@
+"""What ``soct slurm`` does: check as ``soct run`` would, share the plan out, print the batch script."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from soct.cli.job_run import Asked, load
+from soct.cli.terminal import data, words
+from soct.errors import ConfigurationError, ExitCode
+from soct.pipeline.profile_layers import SETTING_PREFIX, SITE_PREFIX
+from soct.pipeline.quantities import format_duration
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from soct.pipeline.graph import Graph
+    from soct.pipeline.phases import Node, Phase, Wishes
+    from soct.pipeline.profile import Profile
+    from soct.pipeline.request import RunRequest
+    from soct.pipeline.site import Site
+    from soct.pipeline.site_slurm import SlurmSite
+    from soct.pipeline.slurm_script import JobScript
+    from soct.steps.declaration import Scope
+
+_STOP_MARGIN_S = 120.0
+"""A job is asked for so much more time than ``--max-runtime``, after which soct stops."""
+_LOCAL = frozenset(("tmpfs", "ramfs", "ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "overlay"))
+_ADDRESS = re.compile(r"[a-z]+://.+")
+
+
+def print_script(asked: Asked, *, tasks: int | None = None, fail_on_quality: bool = False) -> int:
+    """Print the script to stdout, and what it will ask for to stderr.
+
+    Raises
+    ------
+    InputError, ConfigurationError, UsageError, ResourceError, NewerStateError
+        As ``soct run`` does; and where the partition cannot run it.
+    """
+    from soct.pipeline.estimates import estimate_steps
+    from soct.pipeline.phases import make_phases
+    from soct.pipeline.resources import check_disk
+    from soct.pipeline.runner import plan
+    from soct.pipeline.slurm_cluster import ask_node
+    from soct.pipeline.slurm_script import told
+
+    profile = load(asked)
+    request = _request(asked, profile)
+    planned = plan(request)
+    check_disk(_nearest_existing(asked.output), planned.cost.disk_bytes)
+    site = profile.site
+    node = ask_node(site.slurm.partition)
+    wishes = _wishes(asked, site, node, tasks)
+    uses_gpu = site.gpu != "off" and (site.slurm.gpus is not None or site.gpu == "require")
+    phases = make_phases(
+        _selected_scopes(planned.graph),
+        estimate_steps(planned),
+        wishes,
+        node,
+        (name for name, step in planned.graph.steps.items() if step.uses_gpu and uses_gpu),
+    )
+    _check_time(phases, wishes.time_s or node.time_s)
+    script = _script(asked, profile, request, phases, fail_on_quality=fail_on_quality)
+    data(*script.text().splitlines())
+    for phase in phases:
+        words(told(phase))
+    _warn(asked, planned.notices, nothing=not planned.to_compute)
+    return ExitCode.OK
+
+
+def _request(asked: Asked, profile: Profile) -> RunRequest:
+    """Return the request without a look at this machine's GPU and caches: it will not do the work."""
+    from soct.pipeline.asked_run import request_run
+    from soct.pipeline.request import Selection
+
+    selection = Selection(asked.first, asked.until, asked.only, asked.unit, asked.slices)
+    return request_run(profile, asked.input, asked.output, selection=selection)
+
+
+def _selected_scopes(graph: Graph) -> dict[str, Scope]:
+    """Return the scopes of the steps that may run, in pipeline order."""
+    selected = {chosen if isinstance(chosen, str) else chosen.step for chosen in graph.selected}
+    return {name: step.scope for name, step in graph.steps.items() if name in selected}
+
+
+def _wishes(asked: Asked, site: Site, node: Node, tasks: int | None) -> Wishes:
+    """Return what is wanted of a task: the command line over the section ``slurm`` over the rest of the site."""
+    from soct.pipeline.phases import Wishes
+
+    typed = asked.machine or {}
+    time_s = site.slurm.time
+    if site.max_runtime is not None and (typed.get("max_runtime") is not None or time_s is None):
+        time_s = site.max_runtime + _STOP_MARGIN_S
+    return Wishes(
+        cpus=typed.get("cpus") or site.slurm.cpus or site.cpus,
+        memory_bytes=typed.get("memory") or site.slurm.memory or site.memory,
+        time_s=time_s,
+        tasks=tasks or site.slurm.tasks,
+    )
+
+
+def _check_time(phases: Sequence[Phase], limit_s: float | None) -> None:
+    """Raise ConfigurationError where a unit alone is estimated to take longer than a job may run."""
+    if limit_s is None:
+        return
+    for phase in phases:
+        if phase.longest_unit_s > limit_s:
+            raise ConfigurationError(
+                f"A job's time is too short for the longest unit of the phase {phase.name!r}: "
+                "it would be begun again and again",
+                expected=f"more than {format_duration(phase.longest_unit_s)} by the estimate",
+                found=format_duration(limit_s),
+                hint="Raise slurm.time in the site file (or --max-runtime), or choose another partition.",
+            )
+        if 2 * phase.longest_unit_s > limit_s:
+            words(
+                f"note: the longest unit of the phase {phase.name!r} is estimated to take "
+                f"{format_duration(phase.longest_unit_s)}, and a job has {format_duration(limit_s)}"
+            )
+
+
+def _script(
+    asked: Asked,
+    profile: Profile,
+    request: RunRequest,
+    phases: tuple[Phase, ...],
+    *,
+    fail_on_quality: bool,
+) -> JobScript:
+    from soct.pipeline.slurm_script import JobScript
+
+    site = profile.site
+    plain, on_gpu = _soct(asked, site, request)
+    slurm = site.slurm
+    if site.gpu == "require" and slurm.gpus is None:
+        slurm = slurm.model_copy(update={"gpus": "1"})
+    prefixes = (SETTING_PREFIX, SITE_PREFIX, "SOCT_CACHE_DIR")
+    return JobScript(
+        subject=profile.subject,
+        folder=asked.output.absolute(),
+        here=Path.cwd(),
+        arguments=_arguments(asked, site, fail_on_quality=fail_on_quality),
+        phases=phases,
+        site=slurm,
+        soct=plain,
+        soct_on_gpu=on_gpu,
+        gpu=site.gpu,
+        until=asked.until,
+        environment={k: v for k, v in os.environ.items() if k.startswith(prefixes)},
+    )
+
+
+def _arguments(asked: Asked, site: Site, *, fail_on_quality: bool) -> tuple[str, ...]:
+    """Return the arguments of ``soct run`` that every task is given, with absolute paths."""
+    typed = asked.machine or {}
+    given: list[tuple[str, str | None]] = [
+        ("profile", _by_path(asked.profile)),
+        *(("set", text) for text in asked.sets),
+        ("subject", asked.subject),
+        ("from", asked.first),
+        ("only", asked.only),
+        ("unit", _numbers(asked.unit, "run")),
+        ("slices", _numbers(asked.slices)),
+        ("site", None if asked.site is None else _by_path(asked.site)),
+        ("max-runtime", f"{typed['max_runtime']:.0f}s" if typed.get("max_runtime") else None),
+    ]
+    # With "=", so that a value that begins with a dash is no option.
+    options = [f"--{name}={text}" for name, text in given if text is not None]
+    flags = ["--fail-on-quality"] if fail_on_quality else []
+    return (str(asked.input.absolute()), str(asked.output.absolute()), *options, *flags)
+
+
+def _by_path(name: str) -> str:
+    """Return a profile or site as typed, or its absolute path if it is a file of the user's."""
+    path = Path(name)
+    is_file = path.name != name or path.suffix in (".yaml", ".yml")
+    return str(path.absolute()) if is_file else name
+
+
+def _numbers(numbers: tuple[int, ...] | None, nothing: str | None = None) -> str | None:
+    if numbers is None:
+        return None
+    return ",".join(map(str, numbers)) or nothing
+
+
+def _soct(
+    asked: Asked, site: Site, request: RunRequest
+) -> tuple[tuple[str, ...], tuple[str, ...] | None]:
+    """Return how soct is started on a node, and how where there is a GPU if that differs."""
+    from soct.pipeline.slurm_script import container_command
+
+    image, inherited = _image(site.slurm)
+    if image is None:
+        return _this_soct(), None
+    binds = [*inherited, *site.slurm.binds, *_binds(asked, site, request)]
+    return (
+        container_command(image, binds),
+        container_command(image, binds, with_gpu=True),
+    )
+
+
+def _image(site: SlurmSite) -> tuple[str | None, list[str]]:
+    """Return the image that holds soct, and binds: of the site, or of the container that this runs in."""
+    if site.container is None:
+        around = next(
+            (
+                os.environ[n]
+                for n in ("APPTAINER_CONTAINER", "SINGULARITY_CONTAINER")
+                if os.environ.get(n)
+            ),
+            None,
+        )
+        binds = os.environ.get("APPTAINER_BIND", os.environ.get("SINGULARITY_BIND", ""))
+        return around, [binds] if around and binds else []
+    if _ADDRESS.fullmatch(site.container):
+        return site.container, []
+    path = Path(site.container).expanduser().absolute()
+    if not path.exists():
+        raise ConfigurationError(
+            "There is no such container image",
+            file=path,
+            expected="slurm.container: a file, or an address such as docker://...",
+            hint="Correct slurm.container in the site file, or build the image.",
+        )
+    return str(path), []
+
+
+def _this_soct() -> tuple[str, ...]:
+    """Return the program that is running, so that a node needs no activated environment."""
+    started = Path(sys.argv[0])
+    if started.name == "soct" and started.exists():
+        return (str(started.absolute()),)
+    found = shutil.which("soct")
+    if found is not None:
+        return (found,)
+    return (sys.executable, "-c", "from soct.cli.main import main; main()")
+
+
+def _binds(asked: Asked, site: Site, request: RunRequest) -> list[str]:
+    """Return what the container must see: input, run folder, and the files that are named anywhere."""
+    from soct.pipeline.slurm_script import bind_path
+
+    files: Mapping[Path, bool] = {
+        asked.input.absolute(): True,
+        asked.output.absolute(): False,
+        **{path.absolute(): True for path in _named_files(asked, request)},
+        **{path.absolute(): False for path in (site.scratch, site.cache) if path is not None},
+    }
+    return [bind_path(path, read_only=read_only) for path, read_only in files.items()]
+
+
+def _named_files(asked: Asked, request: RunRequest) -> list[Path]:
+    named = [Path(_by_path(name)) for name in (asked.profile, asked.site) if name is not None]
+    for name, step in request.steps.items():
+        if step.files is not None:
+            named += step.files(request.params[name])
+    return [path for path in named if path.exists()]
+
+
+def _nearest_existing(folder: Path) -> Path:
+    return next(path for path in (folder, *folder.absolute().parents) if path.exists())
+
+
+def _warn(asked: Asked, notices: Sequence[str], *, nothing: bool) -> None:
+    for notice in notices:
+        words(f"note: {notice}")
+    if nothing:
+        words("note: nothing is left to compute")
+    kind = _file_system(_nearest_existing(asked.output.absolute()))
+    if kind in _LOCAL:
+        words(
+            f"note: {asked.output} lies on a disk of this machine ({kind}); on a cluster of more than "
+            "one node it must lie on a file system that all of them share"
+        )
+
+
+def _file_system(folder: Path) -> str:
+    """Return the kind of file system that a folder lies on."""
+    import psutil
+
+    place = folder.resolve()
+    mounts = [m for m in psutil.disk_partitions(all=True) if place.is_relative_to(m.mountpoint)]
+    return max(mounts, key=lambda mount: len(mount.mountpoint)).fstype if mounts else ""
