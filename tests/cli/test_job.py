@@ -30,7 +30,7 @@ def soct(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Soct:
         monkeypatch.setattr(f"{module}.load_steps", lambda: STEPS)
     for name in ("plan", "run"):
         real = getattr(runner, name)
-        monkeypatch.setattr(runner, name, _on_fake_input(real))
+        monkeypatch.setattr(runner, name, on_fake_input(real))
     monkeypatch.setattr("soct.cli.job_status.render", lambda folder, **_: folder / "report.html")
 
     def call(*arguments: str) -> int:
@@ -40,7 +40,7 @@ def soct(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Soct:
     return call
 
 
-def _on_fake_input(work: Callable[..., Any]) -> Callable[..., Any]:
+def on_fake_input(work: Callable[..., Any]) -> Callable[..., Any]:
     def worker(request: RunRequest, *more: Any) -> Any:
         resources = replace(request.resources, preload=(), cpus=1)
         acquisition = open_fake(request.input)

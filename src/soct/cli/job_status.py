@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 def tell_status(folder: Path, question: str | None, *, as_json: bool) -> int:
     """Print how far a run is, or why units ran."""
+    from soct.pipeline.run_folder import FILE_NAME
     from soct.pipeline.slurm_jobs import look_at_jobs
     from soct.pipeline.status import read_status, why
 
@@ -26,8 +27,10 @@ def tell_status(folder: Path, question: str | None, *, as_json: bool) -> int:
         for unit, texts in () if as_json else answers:
             data(f"{unit}: {'; '.join(texts)}")
         return ExitCode.OK
-    status = read_status(folder)
     jobs = look_at_jobs(folder)
+    if jobs is not None and not (folder / FILE_NAME).exists():
+        return _tell_before_start(folder, jobs, as_json=as_json)
+    status = read_status(folder)
     if as_json:
         data_json({**status.as_document(), "slurm": None if jobs is None else jobs.as_document()})
     else:
@@ -64,6 +67,16 @@ def _tell_process(process: ProcessStatus, *, alone: bool) -> None:
     data(f"    {', '.join(at_work) or 'waiting'}; {computed} units so far, {memory} of memory")
 
 
+def _tell_before_start(folder: Path, jobs: SlurmView, *, as_json: bool) -> int:
+    """Print what Slurm does for a run of which no task has begun."""
+    if as_json:
+        data_json({"folder": str(folder), "state": "submitted", "slurm": jobs.as_document()})
+    else:
+        data(f"submitted: nothing has begun in {folder}")
+        _tell_jobs(jobs, is_complete=False)
+    return ExitCode.OK
+
+
 def _tell_jobs(jobs: SlurmView | None, *, is_complete: bool) -> None:
     """Print what Slurm does for the run."""
     if jobs is None:
@@ -71,10 +84,10 @@ def _tell_jobs(jobs: SlurmView | None, *, is_complete: bool) -> None:
     if jobs.phases is None:
         data(f"  Slurm: last submitted {jobs.last_submitted}; it cannot be asked from this machine")
     for phase in jobs.phases or ():
-        parts = [f"{phase.running} tasks running"] if phase.running else []
+        parts = [f"{phase.running} running"] if phase.running else []
         why = f" ({', '.join(phase.reasons)})" if phase.reasons else ""
         parts += [f"{phase.waiting} waiting{why}"] if phase.waiting else []
-        data(f"  Slurm: {phase.phase}: {', '.join(parts)}, job {phase.job}")
+        data(f"  Slurm job {phase.job}, tasks of {phase.phase}: {', '.join(parts)}")
     if jobs.phases == () and not is_complete:
         data("  Slurm: no job of this run is in the queue; submit its script again to continue")
 

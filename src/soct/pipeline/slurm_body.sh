@@ -60,6 +60,9 @@ work() {
     machine+=(--gpu "$gpu_use")
     [[ -z ${soct_command_gpu+set} ]] || soct=("${soct_command_gpu[@]}")
   fi
+  if [[ ${soct[0]} == apptainer ]] && ! command -v apptainer >/dev/null; then
+    soct[0]=singularity
+  fi
   # A tenth of the job's memory is left to the system's own: Slurm counts the file cache, too.
   [[ -z ${SLURM_MEM_PER_NODE:-} ]] || machine+=(--memory "$((SLURM_MEM_PER_NODE * 9 / 10))MiB")
   local part=()
@@ -68,7 +71,8 @@ work() {
   marker="$run/slurm/.started-${SLURM_JOB_ID:-$$}"
   printf '' >"$marker"
   # scancel and the end of the time send SIGTERM to soct as well: this shell waits until it has written its records.
-  trap ':' TERM
+  terminated=no
+  trap 'terminated=yes' TERM
   "${soct[@]}" run "${arguments[@]}" "${part[@]}" "${machine[@]}" --join
   code=$?
   [[ $code != 75 ]] || again "$marker"
@@ -88,7 +92,11 @@ tell_end_of_job() {
 # The time was too short for all the work: put the task into the queue again, unless that would lead nowhere.
 again() {
   local task=${SLURM_JOB_ID:-}
-  if [[ -z $(find "$run/state" -mindepth 2 -maxdepth 2 -name '*.json' -newer "$1" -print -quit) ]]; then
+  if [[ $terminated == yes ]]; then
+    say "stopped by Slurm; submit the script again, and it continues"
+    return
+  fi
+  if ! finished_something "$1"; then
     say "no unit was finished since this task started: the time limit is too short for the longest unit."
     say "Ask for more time (site file: slurm.time), and submit again; what is finished is kept."
     return
@@ -101,6 +109,12 @@ again() {
     say "Slurm does not let it"
   fi
   say "out of time; submit the script again, and it continues"
+}
+
+# Whether any task published the record of a unit since a file was made.
+finished_something() {
+  [[ -n $(find "$run/state" -mindepth 1 \( -name claims -o -name processes -o -name progress \) -prune \
+    -o -name '*.json' ! -name session.json -newer "$1" -print -quit 2>/dev/null) ]]
 }
 
 if [[ $# -eq 0 ]]; then submit; else work "$1"; fi

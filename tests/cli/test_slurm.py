@@ -1,0 +1,477 @@
+"""`soct slurm`: what the script says, and what it does under a Slurm that runs tasks one after the other."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from soct.cli.app import run_app
+from soct.cli.main import run_guarded
+from soct.errors import ExitCode
+from soct.pipeline import runner
+from tests.cli import fake_slurm
+from tests.cli.test_job import on_fake_input
+from tests.pipeline.fake_pipeline import STEPS, make_input
+
+Soct = Callable[..., int]
+
+# Notes its arguments, one per line after a count, and ends as the file `ends` says, line by line; then with 0.
+FAKE_SOCT = """#!/bin/bash
+{ printf '%s\\0' "$@"; printf '\\n'; } >>"$FAKE_SLURM/calls"
+printf '%s\\n' "$PWD" >>"$FAKE_SLURM/places"
+end=0
+if [[ -s $FAKE_SLURM/ends ]]; then
+  read -r end progress <"$FAKE_SLURM/ends"
+  sed -i 1d "$FAKE_SLURM/ends"
+  if [[ $progress == progress ]]; then
+    sleep 0.05
+    mkdir -p "$2/state/cut" "$3/state/cut"
+    touch "$3/state/cut/z$RANDOM.json"
+  fi
+fi
+exit "$end"
+"""
+
+
+@dataclass
+class Cluster:
+    """The folder of a fake Slurm and what went on in it."""
+
+    folder: Path
+    environment: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def jobs(self) -> list[dict]:
+        return [json.loads(p.read_text()) for p in sorted(self.folder.glob("job-*.json"))]
+
+    @property
+    def calls(self) -> list[list[str]]:
+        """Arguments of every start of soct."""
+        path = self.folder / "calls"
+        text = path.read_text() if path.exists() else ""
+        return [call.split("\0") for call in text.split("\0\n") if call]
+
+    def say(self, name: str, text: str) -> None:
+        (self.folder / name).write_text(text)
+
+    def start(self, *command: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command,
+            env={**os.environ, **self.environment},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cluster:
+    """A fake Slurm and a fake soct on the PATH."""
+    state = tmp_path / "fake slurm"
+    programs = fake_slurm.install(state / "bin")
+    (programs / "soct").write_text(FAKE_SOCT)
+    (programs / "soct").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("FAKE_SLURM", str(state))
+    for name in [name for name in os.environ if name.startswith("SLURM_")]:
+        monkeypatch.delenv(name)
+    return Cluster(state)
+
+
+@pytest.fixture
+def soct(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Soct:
+    """Call the command line in this process, with a small pipeline of text files."""
+    monkeypatch.chdir(tmp_path)
+    for module in ("soct.pipeline.profile", "soct.pipeline.asked_run"):
+        monkeypatch.setattr(f"{module}.load_steps", lambda: STEPS)
+    monkeypatch.setattr(runner, "plan", on_fake_input(runner.plan))
+
+    def call(*arguments: str) -> int:
+        monkeypatch.setattr(sys, "argv", ["soct", *arguments])
+        return run_guarded(lambda: run_app(list(arguments)), list(arguments))
+
+    return call
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> str:
+    return str(make_input(tmp_path / "in", (1, 2, 4, 5)))
+
+
+@pytest.fixture
+def write(soct: Soct, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., Path]:
+    """Write the script of a run, as the shell's ``>`` does."""
+
+    def written(*arguments: str) -> Path:
+        capsys.readouterr()
+        assert soct("slurm", *arguments) == ExitCode.OK
+        path = tmp_path / "job.sbatch"
+        path.write_text(capsys.readouterr().out)
+        return path
+
+    return written
+
+
+def table_of(script: Path) -> list[list[str]]:
+    lines = script.read_text().splitlines()
+    start = lines.index("phases=(")
+    return [shlex.split(line)[0].split() for line in lines[start + 1 : lines.index(")", start)]]
+
+
+def site(tmp_path: Path, *lines: str) -> str:
+    path = tmp_path / "site file.yaml"
+    path.write_text("name: here\nslurm:\n" + "".join(f"  {line}\n" for line in lines))
+    return f"--site={path}"
+
+
+def test_the_phases_are_slices_pairs_and_the_whole_run(write, source, cluster) -> None:
+    script = write(source, "out", "--cpus", "1", "--memory", "3GiB")
+    assert table_of(script) == [
+        ["slices", "cut", "1-4", "1", "3072M", "00:30:00", "-"],
+        ["pairs", "register", "1-5", "1", "3072M", "00:30:00", "-"],
+        ["whole", "-", "1-1", "1", "3072M", "00:30:00", "-"],
+    ]
+
+
+def test_a_script_is_good_bash(write, source, cluster, tmp_path) -> None:
+    script = write(source, "out 'x", site(tmp_path, "before: [module load apptainer]", "gpus: 1"))
+    assert subprocess.run(["bash", "-n", str(script)], check=False).returncode == 0
+    if shutil.which("shellcheck") is None:
+        pytest.skip("shellcheck is not on this machine")
+    done = subprocess.run(["shellcheck", str(script)], capture_output=True, text=True, check=False)
+    assert not done.stdout
+
+
+def test_every_phase_is_an_array_that_waits_for_the_one_before(write, source, cluster) -> None:
+    script = write(source, "out", "--cpus", "2", "--tasks", "3")
+    done = cluster.start("bash", str(script))
+    assert done.returncode == 0, done.stderr
+    assert [job["arguments"] for job in cluster.jobs] == [["slices"], ["pairs"], ["whole"]]
+    options = [job["options"] for job in cluster.jobs]
+    assert [o.get("dependency") for o in options] == [None, "afterany:100", "afterany:101"]
+    assert [o["array"] for o in options] == ["1-2", "1-3", "1-1"]
+    assert {o["cpus-per-task"] for o in options} == {"2"}
+    assert [len(job["tasks"]) for job in cluster.jobs] == [2, 3, 1]
+    assert "submitted slices     job 100" in done.stdout
+    assert "soct status" in done.stdout
+
+
+def test_the_same_file_given_to_sbatch_submits_the_same_phases(write, source, cluster) -> None:
+    script = write(source, "out", "--cpus", "2")
+    done = cluster.start("sbatch", str(script))
+    assert done.returncode == 0, done.stderr
+    launcher, *phases = cluster.jobs
+    assert launcher["arguments"] == []
+    assert launcher["options"]["cpus-per-task"] == "1"
+    assert [job["arguments"] for job in phases] == [["slices"], ["pairs"], ["whole"]]
+
+
+def test_a_task_runs_soct_with_what_was_asked_and_what_the_job_has(write, source, cluster) -> None:
+    arguments = ["--set", "cut.amount=3", "--slices", "1,2,4", "--subject", "S 1", "--from", "read"]
+    script = write(source, "out", "--cpus", "2", "--memory", "4000MiB", *arguments)
+    assert cluster.start("bash", str(script)).returncode == 0
+    first, *_, last = cluster.calls
+    run = str(Path("out").absolute())
+    assert first[:3] == ["run", source, run]
+    options = [word for word in first if word.startswith("--")]
+    for wanted in ("--profile=default", "--set=cut.amount=3", "--slices=1,2,4", "--subject=S 1"):
+        assert wanted in options
+    assert "--from=read" in options
+    assert first[first.index("--until") + 1] == "cut"
+    assert first[first.index("--cpus") + 1] == "2"
+    assert first[first.index("--memory") + 1] == "3600MiB"
+    assert first[-1] == "--join"
+    assert "--until" not in last
+
+
+def test_one_step_is_one_phase(write, source, cluster) -> None:
+    script = write(source, "out", "--only", "read", "--unit", "2")
+    assert [row[:3] for row in table_of(script)] == [["slices", "-", "1-1"]]
+    assert "--only=read --unit=2)" in script.read_text()
+
+
+def test_the_last_phase_ends_where_it_was_asked_to(write, source, cluster) -> None:
+    script = write(source, "out", "--until", "register")
+    assert [row[:2] for row in table_of(script)] == [["slices", "cut"], ["pairs", "register"]]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["with space", "it's", 'a"b', "$(touch hit)", "a;b&c", "-x", "ünï", "line\nfeed", "%j\\x"],
+)
+def test_paths_arrive_as_they_are(write, cluster, tmp_path, name) -> None:
+    source = make_input(tmp_path / name / "in")
+    script = write(str(source), str(tmp_path / name / "out"))
+    done = cluster.start("bash", str(script))
+    assert done.returncode == 0, done.stderr
+    assert cluster.calls[0][1:3] == [str(source), str(tmp_path / name / "out")]
+    assert (tmp_path / name / "out" / "slurm" / "slices-100_1.log").exists()
+    assert not list(tmp_path.rglob("hit"))
+
+
+def test_tasks_work_where_the_command_was_typed(write, source, cluster, tmp_path) -> None:
+    script = write(source, "out")
+    assert cluster.start("bash", str(script)).returncode == 0
+    assert set((cluster.folder / "places").read_text().splitlines()) == {str(tmp_path)}
+
+
+def test_a_task_that_ran_out_of_time_goes_back_into_the_queue(write, source, cluster) -> None:
+    script = write(source, "out", "--cpus", "4")
+    cluster.say("ends", "75 progress\n75 progress\n0\n")
+    assert cluster.start("bash", str(script)).returncode == 0
+    assert cluster.jobs[0]["tasks"] == [75, 75, 0]
+    assert cluster.jobs[1]["tasks"] == [0, 0]
+    assert "goes back into the queue" in Path("out/slurm/slices-100_1.log").read_text()
+    assert not list(Path("out/slurm").glob(".started*"))
+
+
+def test_a_task_that_finished_nothing_is_not_started_for_ever(write, source, cluster) -> None:
+    script = write(source, "out", "--cpus", "4")
+    cluster.say("ends", "75 progress\n75\n75\n")
+    assert cluster.start("bash", str(script)).returncode == 0
+    assert cluster.jobs[0]["tasks"] == [75, 75]
+    told = Path("out/slurm/slices-100_1.log").read_text()
+    assert "the time limit is too short for the longest unit" in told
+
+
+def test_without_requeue_a_task_says_how_to_continue(write, source, cluster, tmp_path) -> None:
+    script = write(source, "out", "--cpus", "4", site(tmp_path, "requeue: false"))
+    cluster.say("ends", "75 progress\n")
+    assert cluster.start("bash", str(script)).returncode == 0
+    assert cluster.jobs[0]["tasks"] == [75]
+    assert "no-requeue" in cluster.jobs[0]["options"]
+    assert "submit the script again" in Path("out/slurm/slices-100_1.log").read_text()
+
+
+def test_a_cluster_that_refuses_to_requeue_is_told_of(write, source, cluster) -> None:
+    script = write(source, "out", "--cpus", "4")
+    cluster.say("ends", "75 progress\n")
+    cluster.say("no-requeue", "")
+    assert cluster.start("bash", str(script)).returncode == 0
+    assert cluster.jobs[0]["tasks"] == [75]
+    told = Path("out/slurm/slices-100_1.log").read_text()
+    assert "Slurm does not let it" in told
+    assert "submit the script again" in told
+
+
+@pytest.mark.parametrize("code", [3, 5, 143])
+def test_a_task_that_failed_ends_with_the_code_of_soct(write, source, cluster, code) -> None:
+    script = write(source, "out", "--cpus", "4")
+    cluster.say("ends", f"{code}\n")
+    assert cluster.start("bash", str(script)).returncode == 0
+    assert [job["tasks"] for job in cluster.jobs] == [[code], [0, 0], [0]]
+
+
+def test_without_sbatch_the_script_says_where_it_belongs(write, source, cluster) -> None:
+    script = write(source, "out")
+    (cluster.folder / "bin" / "sbatch").unlink()
+    for name in ("sbatch",):
+        if shutil.which(name):
+            cluster.environment["PATH"] = f"{cluster.folder}/bin:/nowhere"
+    done = cluster.start("/bin/bash", str(script))
+    assert done.returncode == 2
+    assert "there is no sbatch here" in done.stderr
+
+
+def test_a_run_folder_that_a_node_does_not_see_is_told_of(write, source, cluster) -> None:
+    script = write(source, "out")
+    done = cluster.start("bash", str(script), "slices")
+    assert done.returncode == ExitCode.INPUT
+    assert "a file system that all nodes share" in done.stderr
+    assert not cluster.calls
+
+
+def test_the_site_decides_where_jobs_go(write, source, cluster, tmp_path) -> None:
+    option = site(
+        tmp_path,
+        "partition: long",
+        "account: lab",
+        "qos: low",
+        "time: 90m",
+        "cpus: 2",
+        "memory: 6GiB",
+        "tasks: 2",
+        "at_once: 1",
+        "sbatch: ['#SBATCH --constraint=avx2', '--mail-type=END']",
+        "before: ['export FROM_SITE=yes', 'touch before-ran']",
+    )
+    script = write(source, "out", option)
+    directives = fake_slurm.read_directives(script.read_text())
+    for wanted in ("partition=long", "account=lab", "qos=low", "constraint=avx2", "mail-type=END"):
+        assert f"--{wanted}" in directives
+    assert table_of(script)[0][2:6] == ["1-2%1", "2", "6144M", "01:30:00"]
+    assert cluster.start("bash", str(script)).returncode == 0
+    assert Path("before-ran").exists()
+
+
+def test_what_was_typed_wins_over_the_site(write, source, cluster, tmp_path) -> None:
+    option = site(tmp_path, "cpus: 8", "memory: 64GiB", "time: 12h", "tasks: 9")
+    typed = ["--cpus", "1", "--memory", "2GiB", "--max-runtime", "58m", "--tasks", "2"]
+    script = write(source, "out", option, *typed)
+    assert table_of(script)[0][2:6] == ["1-2", "1", "2048M", "01:00:00"]
+    assert "--max-runtime=3480s" in script.read_text()
+
+
+def test_jobs_are_no_larger_than_the_nodes(write, source, cluster) -> None:
+    cluster.say("sinfo", "debug|1|800|5:00\nmain*|2|1500|20:00\nmain*|2+|1400|20:00\n")
+    assert table_of(write(source, "out"))[0][2:6] == ["1-2", "2", "1500M", "00:20:00"]
+
+
+def test_settings_of_the_environment_reach_the_nodes(
+    write, source, cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOCT_SET__cut__amount", "4")
+    assert "export SOCT_SET__cut__amount=4\n" in write(source, "out").read_text()
+
+
+def test_a_container_sees_input_run_folder_and_named_files(
+    write, source, cluster, tmp_path
+) -> None:
+    image = tmp_path / "soct image.sif"
+    image.touch()
+    option = site(tmp_path, f"container: {image}", "binds: [/scratch]")
+    script = write(source, "out", option)
+    apptainer = cluster.folder / "bin" / "apptainer"
+    apptainer.write_text(
+        '#!/bin/bash\nwhile [[ $1 != soct ]]; do printf "%s\\n" "$1"; shift; done\n"$@"\n'
+    )
+    apptainer.chmod(0o755)
+    assert cluster.start("bash", str(script)).returncode == 0
+    told = Path("out/slurm/slices-100_1.log").read_text().splitlines()
+    assert told[0] == "exec"
+    assert told[-1] == str(image)
+    binds = told[2:-1:2]
+    assert f"{source}:{source}:ro" in binds
+    assert str(tmp_path / "out") in binds
+    assert "/scratch" in binds
+    assert any("site file.yaml" in bind for bind in binds)
+    assert len(cluster.calls) == 5 or cluster.calls
+
+
+def test_written_inside_a_container_the_jobs_use_it(
+    write, source, cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("APPTAINER_CONTAINER", "/images/soct.sif")
+    monkeypatch.setenv("APPTAINER_BIND", "/data")
+    text = write(source, "out").read_text()
+    assert "soct_command=(apptainer exec --bind /data --bind" in text
+    assert "/images/soct.sif soct)" in text
+
+
+def test_gpus_are_asked_for_where_steps_use_them(
+    write, source, cluster, tmp_path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dataclasses import replace
+
+    steps = {**STEPS, "stack": replace(STEPS["stack"], uses_gpu=True)}
+    for module in ("soct.pipeline.profile", "soct.pipeline.asked_run"):
+        monkeypatch.setattr(f"{module}.load_steps", lambda: steps)
+    option = site(tmp_path, "gpus: a100:1", "gpu_partition: gpu")
+    script = write(source, "out", option)
+    assert [row[-1] for row in table_of(script)] == ["-", "-", "a100:1"]
+    assert cluster.start("bash", str(script)).returncode == 0
+    assert cluster.jobs[-1]["options"]["gres"] == "gpu:a100:1"
+    assert cluster.jobs[-1]["options"]["partition"] == "gpu"
+    assert "gres" not in cluster.jobs[0]["options"]
+    uses = [call[call.index("--gpu") + 1] for call in cluster.calls]
+    assert uses[0] == "off"
+    assert uses[-1] == "auto"
+    assert [row[-1] for row in table_of(write(source, "out", option, "--gpu", "off"))] == ["-"] * 3
+    script = write(source, "out", "--gpu", "require")
+    assert [row[-1] for row in table_of(script)] == ["-", "-", "1"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (("IN", "IN/out"), ExitCode.INPUT, "The run folder lies inside the input"),
+        (("IN", "out", "--profile", "nope"), ExitCode.CONFIGURATION, "no profile named 'nope'"),
+        (("IN", "out", "--set", "cut.amuont=3"), ExitCode.CONFIGURATION, "did you mean amount?"),
+        (("IN", "out", "--only", "nope"), ExitCode.USAGE, "nope"),
+        (("IN", "out", "--memory", "600MiB"), ExitCode.RESOURCES, "too small for the phase"),
+    ],
+)
+def test_what_soct_run_would_refuse_is_refused_before_anything_is_written(
+    soct, source, cluster, capsys, arguments, code, told
+) -> None:
+    given = [word.replace("IN", source) for word in arguments]
+    assert soct("slurm", *given) == code
+    captured = capsys.readouterr()
+    assert not captured.out
+    assert told in captured.err
+    assert not Path("out").exists()
+
+
+def test_an_acquisition_that_is_not_there_is_told_before_anything_is_written(
+    cluster, capsys, tmp_path
+) -> None:
+    arguments = ["slurm", str(tmp_path / "nowhere"), str(tmp_path / "out")]
+    assert run_guarded(lambda: run_app(arguments), arguments) == ExitCode.INPUT
+    captured = capsys.readouterr()
+    assert not captured.out
+    assert "nowhere" in captured.err
+
+
+def test_an_image_that_is_not_there_is_told_when_the_script_is_written(
+    soct, source, cluster, capsys, tmp_path
+) -> None:
+    option = site(tmp_path, "container: /nowhere/soct.sif")
+    assert soct("slurm", source, "out", option) == ExitCode.CONFIGURATION
+    told = capsys.readouterr()
+    assert "There is no such container image" in told.err
+    assert "/nowhere/soct.sif" in told.err
+    assert not told.out
+    assert soct("slurm", source, "out", site(tmp_path, "container: docker://lab/soct")) == 0
+
+
+def test_a_time_that_is_too_short_for_a_unit_is_told_when_the_script_is_written(
+    soct, source, cluster, capsys, tmp_path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dataclasses import replace
+
+    from soct.steps.declaration import Cost
+
+    steps = {**STEPS, "stack": replace(STEPS["stack"], cost=Cost(unit=7200.0))}
+    for module in ("soct.pipeline.profile", "soct.pipeline.asked_run"):
+        monkeypatch.setattr(f"{module}.load_steps", lambda: steps)
+    assert soct("slurm", source, "out", site(tmp_path, "time: 1h")) == ExitCode.CONFIGURATION
+    told = capsys.readouterr()
+    assert "too short for the longest unit of the phase 'whole'" in told.err
+    assert not told.out
+    assert soct("slurm", source, "out", site(tmp_path, "time: 3h")) == ExitCode.OK
+    assert "is estimated to take" in capsys.readouterr().err
+
+
+def test_status_says_what_slurm_does_for_a_run(write, soct, source, cluster, capsys) -> None:
+    script = write(source, "out")
+    assert cluster.start("bash", str(script)).returncode == 0
+    capsys.readouterr()
+    cluster.say(
+        "squeue",
+        "100|RUNNING|None\n101|PENDING|(Dependency)\n101|PENDING|(Dependency)\n7|RUNNING|\n",
+    )
+    assert soct("status", "out") == ExitCode.OK
+    assert capsys.readouterr().out.splitlines() == [
+        "submitted: nothing has begun in out",
+        "  Slurm job 100, tasks of slices: 1 running",
+        "  Slurm job 101, tasks of pairs: 2 waiting (Dependency)",
+    ]
+    assert soct("status", "out", "--json") == ExitCode.OK
+    document = json.loads(capsys.readouterr().out)
+    assert document["slurm"]["phases"][1]["waiting"] == 2
+    cluster.say("squeue", "")
+    assert soct("status", "out") == ExitCode.OK
+    assert "no job of this run is in the queue" in capsys.readouterr().out
+    (cluster.folder / "squeue").unlink()
+    assert soct("status", "out") == ExitCode.OK
+    assert "cannot be asked from this machine" in capsys.readouterr().out
