@@ -23,9 +23,6 @@ class State(Enum):
     BLOCKED = auto()
 
 
-_OPEN = frozenset({State.WAITING, State.READY, State.RUNNING, State.ELSEWHERE})
-
-
 class Frontier:
     """The states of all units, kept consistent with what depends on what.
 
@@ -70,7 +67,14 @@ class Frontier:
     @property
     def pending(self) -> int:
         """How many units were neither computed nor failed nor blocked."""
-        return sum(state in _OPEN for state in self._state.values())
+        # By identity: the hash of an enumeration's member is computed in Python, every time.
+        return sum(
+            state is State.WAITING
+            or state is State.READY
+            or state is State.RUNNING
+            or state is State.ELSEWHERE
+            for state in self._state.values()
+        )
 
     def in_order(self, units: Iterable[Unit]) -> list[Unit]:
         """Return units in pipeline order."""

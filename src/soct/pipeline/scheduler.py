@@ -16,7 +16,7 @@ from concurrent.futures import BrokenExecutor, Executor, Future
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import psutil
 
@@ -47,6 +47,9 @@ from soct.pipeline.worker import Done, Failed, Task, describe, execute
 from soct.steps.declaration import Unit
 
 TICK_S = 0.2
+LOOK_AHEAD = 16
+"""How many units that have no room are passed over for one that has: with all that are ready, every unit that
+ends would cost a look at all of them."""
 MOST_LOSSES = 3
 """How often a unit is tried again after its machine left: that is rarely the unit's fault."""
 
@@ -75,6 +78,19 @@ class Tally:
     disk_full: bool = False
 
 
+class Inbox(Protocol):
+    """Where what happens outside of the scheduler's thread is told to it."""
+
+    def put(self, message: Any, /) -> None:
+        """Tell something, from any thread."""
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:
+        """Return the next message; raises `queue.Empty` when none came in time."""
+
+    def get_nowait(self) -> Any:
+        """Return the next message if there is one; else raises `queue.Empty`."""
+
+
 class Scheduler:
     """Computes the units of a plan.
 
@@ -92,6 +108,8 @@ class Scheduler:
         Other processes that compute units of the same run; None: there are none.
     process : str
         Names this process's progress file.
+    inbox : Inbox, optional
+        Another one than a queue of its own, for a simulated clock.
     """
 
     def __init__(
@@ -104,6 +122,7 @@ class Scheduler:
         listener: Listener,
         others: Others | None = None,
         process: str = "run",
+        inbox: Inbox | None = None,
     ) -> None:
         self.tally = Tally()
         self._plan = plan
@@ -113,8 +132,10 @@ class Scheduler:
         self._stop = stop
         self._listener = listener
         self._slots = budget.workers
-        self._inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._inbox: Inbox = inbox or queue.SimpleQueue()
         self._running: dict[Unit, _Running] = {}
+        self._taken_threads = 0
+        self._taken_memory = 0
         self._retries: dict[Unit, int] = {}
         self._losses: dict[Unit, int] = {}
         self._repaired: set[Unit] = set()
@@ -172,14 +193,14 @@ class Scheduler:
             self._frontier.make_ready(unit)
 
     def _submit_ready(self) -> None:
-        postponed = []
+        postponed: list[Unit] = []
         if isinstance(self._executor, RemoteExecutor):
             self._slots = self._executor.slots()
         # Units that others finished are found by claiming them; the inbox must not wait for all of them.
         until = time.monotonic() + LOOK_S
         while (
             time.monotonic() < until
-            and len(self._running) < self._slots
+            and self._has_room(len(postponed))
             and (unit := self._frontier.take()) is not None
         ):
             share = self._share(unit)
@@ -195,13 +216,21 @@ class Scheduler:
         for unit in postponed:
             self._frontier.put_back(unit)
 
+    def _has_room(self, passed_over: int) -> bool:
+        """Whether another unit should be looked at: any could start, and not too many were passed over."""
+        if len(self._running) >= self._slots or passed_over >= LOOK_AHEAD:
+            return False
+        if not self._running or isinstance(self._executor, RemoteExecutor):
+            return True
+        return self._taken_threads < self._budget.cpus
+
     def _share(self, unit: Unit) -> tuple[int, int] | None:
         """Return the threads and the memory for a unit; None while too much is taken by others."""
         if isinstance(self._executor, RemoteExecutor):
             place = self._executor.find_place(self._desk.need(unit).memory_bytes)
             return None if place is None else (place.threads, place.memory_bytes)
-        threads = self._budget.cpus - sum(r.threads for r in self._running.values())
-        memory = self._budget.units_bytes - sum(r.memory_bytes for r in self._running.values())
+        threads = self._budget.cpus - self._taken_threads
+        memory = self._budget.units_bytes - self._taken_memory
         least = self._desk.need(unit).memory_bytes
         if self._running and (threads < 1 or memory < max(least, 1)):
             return None
@@ -236,6 +265,8 @@ class Scheduler:
             self._fail(unit, Failed(describe(unit, error), 0.0, disk_full=_is_full(error)))
             return
         self._running[unit] = _Running(task, reasons, _now(), threads, memory_bytes)
+        self._taken_threads += threads
+        self._taken_memory += memory_bytes
         self._listener(UnitStarted(unit, reasons, threads))
         try:
             future = self._executor.submit(execute, task)
@@ -266,6 +297,8 @@ class Scheduler:
         running = self._running.pop(unit, None)
         if running is None:
             return
+        self._taken_threads -= running.threads
+        self._taken_memory -= running.memory_bytes
         error = future.exception()
         if isinstance(error, BrokenExecutor):
             self._on_broken(unit, running, error)

@@ -113,8 +113,9 @@ def measure_slice(
         shape = native
     elif record.tiles:
         tiles, info = record.tiles, record.tiles[0].info
-        rows = max(t.row for t in tiles) - min(t.row for t in tiles) + 1
-        cols = max(t.col for t in tiles) - min(t.col for t in tiles) + 1
+        columns = [tile.col for tile in tiles]
+        rows = tiles[-1].row - tiles[0].row + 1  # they come row by row
+        cols = max(columns) - min(columns) + 1
         axial = info.axial_resolution_um or (create.axial_resolution_um if create else 1.0)
         count, grid, voxel = len(tiles), (rows, cols), (axial, *info.pixel_um)
         shape, native = (info.n_z, info.ny, info.nx), info.shape
