@@ -5,20 +5,17 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from soct.cli.terminal import data, data_json, tell_first_run, words
+from soct.cli.terminal import data, tell_first_run, words
 from soct.errors import ExitCode, InputError, QualityError
 from soct.pipeline.quantities import format_size
-from soct.pipeline.resources import least_memory
 
 if TYPE_CHECKING:
-    from soct.pipeline.plan import Plan
     from soct.pipeline.profile import Profile
     from soct.pipeline.request import RunOutcome, RunRequest
 
@@ -171,77 +168,3 @@ def _tell_outcome(outcome: RunOutcome, command: str) -> None:
     if outcome.state == "stopped":
         words(f"stopped by {outcome.reason}; the same command continues:")
         words(f"  {command}")
-
-
-def tell_plan(asked: Asked, *, as_json: bool) -> int:
-    """Print what a run would do."""
-    from soct.pipeline.runner import plan
-
-    request = prepare(asked, load(asked))
-    planned = plan(request)
-    if as_json:
-        data_json(_plan_document(planned))
-    else:
-        _tell_plan(planned)
-    return ExitCode.OK
-
-
-def _tell_plan(planned: Plan) -> None:
-    width = max((len(count.step) for count in planned.counts), default=0)
-    for count in planned.counts:
-        reasons = Counter(
-            reason
-            for unit in planned.to_compute
-            if unit.unit.step == count.step
-            for reason in unit.reasons
-        )
-        why = "; ".join(
-            f"{reason} ({times})" if times > 1 else reason
-            for reason, times in reasons.most_common(3)
-        )
-        data(f"{count.step:<{width}}  {count.to_run:>4} of {count.units:<4} {why}".rstrip())
-    cost = planned.cost
-    # Steps that declare no estimate leave these at 0, which would read as "nothing".
-    needs = [
-        f"{format_size(size)} of {what}"
-        for size, what in (
-            (cost.raw_bytes, "input"),
-            (cost.disk_bytes, "disk"),
-        )
-        if size
-    ]
-    if planned.to_compute:
-        needs.append(f"at least {format_size(least_memory(cost.largest_unit_bytes))} of memory")
-    data(f"{len(planned.to_compute)} units to compute, {planned.reused} reused; {', '.join(needs)}")
-    for notice in planned.notices:
-        words(f"note: {notice}")
-    for problem in planned.problems:
-        words(f"input: {problem.message}: {problem.file}")
-        if problem.expected:
-            words(f"  expected {problem.expected}, found {problem.found}")
-
-
-def _plan_document(planned: Plan) -> dict[str, Any]:
-    return {
-        "units": [
-            {"unit": str(u.unit), "action": u.action.value, "reasons": list(u.reasons)}
-            for u in planned.units.values()
-        ],
-        "raw_bytes": planned.cost.raw_bytes,
-        "disk_bytes": planned.cost.disk_bytes,
-        "largest_unit_bytes": planned.cost.largest_unit_bytes,
-        "least_memory_bytes": least_memory(planned.cost.largest_unit_bytes),
-        "problems": [
-            {
-                "kind": p.kind,
-                "message": p.message,
-                "file": p.file,
-                "slice": p.slice_id,
-                "row": p.row,
-                "col": p.col,
-                "expected": p.expected,
-                "found": p.found,
-            }
-            for p in planned.problems
-        ],
-    }

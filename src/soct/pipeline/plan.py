@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from soct.pipeline.events import StepCount
 from soct.pipeline.graph import Graph
 from soct.pipeline.keys import KeyMaker, differences
 from soct.pipeline.outputs import find_damage
+from soct.pipeline.pace import Taken
 from soct.pipeline.records import Record, RecordStore, Unusable
 from soct.pipeline.resources import raw_bytes
 from soct.steps.declaration import Need, Params, Step, Unit
@@ -26,6 +28,10 @@ STORE_FILES = 3
 """Metadata of a store, and its least number of shards, beyond the one that its name stands for."""
 SHARD_FILE_BYTES = 16 << 20
 """Of a typical shard: they are of at most 32 MiB, and smaller at the rims."""
+
+
+MOST_SAMPLES = 50
+"""Units of a step whose time is compared with the estimate."""
 
 
 class Action(StrEnum):
@@ -54,6 +60,8 @@ class UnitPlan:
     """``(name, path below the run folder)`` of what is published already."""
     suspicious: bool = False
     """The reason is that something on disk is not as soct left it."""
+    took: tuple[float, int] | None = None
+    """Seconds and threads of its last computation, where there was one."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +86,8 @@ class Plan:
     """What is wrong with the input; whether that is fatal is the policy of the step that reads it."""
     needs: Mapping[Unit, Need] = field(default_factory=dict)
     """What each unit to compute will take."""
+    taken: tuple[Taken, ...] = ()
+    """What some units of each step took when they ran."""
 
     @property
     def to_compute(self) -> tuple[UnitPlan, ...]:
@@ -156,7 +166,21 @@ def make_plan(
         for unit, planned in units.items()
         if planned.action is Action.COMPUTE
     }
-    return Plan(graph, units, _cost(needs, acquisition), acquisition.problems, needs)
+    taken = tuple(
+        Taken(u.unit.step, *u.took, unit_need(graph, params, acquisition, u.unit))
+        for u in _samples(units)
+        if u.took is not None
+    )
+    return Plan(graph, units, _cost(needs, acquisition), acquisition.problems, needs, taken)
+
+
+def _samples(units: Mapping[Unit, UnitPlan]) -> Iterator[UnitPlan]:
+    """Yield units that ran before, a few of each step: enough to know how fast the machine is."""
+    count: Counter[str] = Counter()
+    for planned in units.values():
+        if planned.took is not None and count[planned.unit.step] < MOST_SAMPLES:
+            count[planned.unit.step] += 1
+            yield planned
 
 
 def _plan_unit(
@@ -170,11 +194,12 @@ def _plan_unit(
         if isinstance(record, Record)
         else ()
     )
+    took = (record.seconds, record.threads) if isinstance(record, Record) else None
     if graph.may_run(unit):
         action = Action.COMPUTE if reasons else Action.REUSE
-        return UnitPlan(unit, key.digest, action, reasons, outputs, suspicious)
+        return UnitPlan(unit, key.digest, action, reasons, outputs, suspicious, took)
     if isinstance(record, Record) and not suspicious:
-        return UnitPlan(unit, record.key.digest, Action.KEEP, reasons, outputs)
+        return UnitPlan(unit, record.key.digest, Action.KEEP, reasons, outputs, took=took)
     return UnitPlan(unit, key.digest, Action.ABSENT, reasons)
 
 

@@ -1,0 +1,100 @@
+"""What a whole run takes, on this machine and on several: steps, wall time, and how sure that is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from soct.errors import ResourceError
+from soct.pipeline.dry_schedule import Machines, dry_schedule
+from soct.pipeline.estimates import StepEstimate, estimate_steps
+from soct.pipeline.pace import Pace, measure_pace, probe_pace
+from soct.pipeline.plan import Plan
+from soct.pipeline.quantities import format_size
+from soct.pipeline.request import Resources
+from soct.pipeline.resources import free_memory, share_out
+
+START_S = 5.0
+"""Workers that import, at the start, and the report, at the end."""
+
+
+@dataclass(frozen=True)
+class PlaceEstimate:
+    """The wall time on some machines."""
+
+    name: str
+    nodes: int
+    cpus: int
+    """Of one machine."""
+    memory_bytes: int
+    seconds: float | None
+    """None where the memory does not suffice."""
+    use: float = 0.0
+    """Part of the processors' time that units have."""
+
+
+@dataclass(frozen=True)
+class RunEstimate:
+    """What a run takes."""
+
+    steps: tuple[StepEstimate, ...]
+    places: tuple[PlaceEstimate, ...]
+    basis: str
+    """What the times are taken from, in words."""
+    spread: float
+    """How far off they may be, as a factor up and down."""
+
+
+def estimate_run(plan: Plan, resources: Resources, nodes: int = 1) -> RunEstimate:
+    """Return what a plan takes.
+
+    Parameters
+    ----------
+    plan : Plan
+    resources : Resources
+        Of this machine, or of each of several.
+    nodes : int
+        More than 1: the time on so many machines is told as well.
+    """
+    memory = resources.memory_bytes or free_memory() * 3 // 4
+    pace = measure_pace(plan.taken) or (probe_pace() if plan.needs else Pace({}))
+    factors = pace.of(plan.graph.steps)
+    counts = (1, nodes) if nodes > 1 else (1,)
+    places = tuple(
+        _place(plan, Machines(resources.cpus, memory, count), factors) for count in counts
+    )
+    steps = estimate_steps(plan, _threads(plan, resources.cpus, memory), factors)
+    return RunEstimate(steps, places if steps else (), _basis(pace), pace.spread)
+
+
+def _threads(plan: Plan, cpus: int, memory: int) -> int:
+    """Return the threads of a unit while all workers are busy."""
+    try:
+        budget = share_out(
+            Resources(cpus=cpus, memory_bytes=memory), plan.cost.largest_unit_bytes, len(plan.needs)
+        )
+    except ResourceError:
+        return cpus
+    return max(1, budget.cpus // budget.workers)
+
+
+def _place(plan: Plan, machines: Machines, factors: dict[str, float]) -> PlaceEstimate:
+    each = f"{machines.cpus} cores, {format_size(machines.memory_bytes)}"
+    name = f"{machines.nodes} nodes of {each}" if machines.nodes > 1 else f"one machine ({each})"
+    try:
+        schedule = dry_schedule(plan, machines, factors)
+    except ResourceError:
+        return PlaceEstimate(name, machines.nodes, machines.cpus, machines.memory_bytes, None)
+    return PlaceEstimate(
+        name,
+        machines.nodes,
+        machines.cpus,
+        machines.memory_bytes,
+        START_S + schedule.seconds,
+        schedule.use,
+    )
+
+
+def _basis(pace: Pace) -> str:
+    if pace.units:
+        return f"a machine such as computed {pace.units} units of this run"
+    return "a machine as fast as this one"
