@@ -82,7 +82,7 @@ def last_run(folder: Path) -> dict[str, Any]:
 
 
 def count_done(folder: Path) -> int:
-    return len(list((folder / "state").glob("*/*.json")))
+    return len([p for p in (folder / "state").glob("*/*.json") if p.parent.name != "progress"])
 
 
 def wait_for(condition: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:

@@ -16,6 +16,9 @@ from soct.cli.app import run_app
 from soct.cli.main import run_guarded
 from soct.errors import ExitCode, ResourceError
 from soct.pipeline import lock, run_folder, runner
+from soct.pipeline.holder import myself
+from soct.pipeline.members import Membership
+from soct.pipeline.progress import Progress, ProgressFile, RunningUnit
 from soct.pipeline.request import RunOutcome, RunRequest
 from tests.pipeline.fake_pipeline import STEPS, fingerprint, make_input, open_fake
 
@@ -206,6 +209,42 @@ def test_two_runs_on_one_folder_end_with_7(soct: Soct, source: str, tmp_path: Pa
     (tmp_path / "out").mkdir()
     with lock.hold(tmp_path / "out", "another"):
         assert soct("run", source, "out") == ExitCode.LOCKED
+
+
+def test_joined_runs_share_a_folder_and_one_of_them_reports(
+    soct: Soct, source: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "out").mkdir()
+    with lock.hold_together(tmp_path / "out"):
+        assert soct("run", source, "out", "--join") == ExitCode.OK
+        assert "report: " in capsys.readouterr().out
+        (tmp_path / "out" / "sample_quality_report.html").touch()
+        assert soct("run", source, "out", "--join") == ExitCode.OK
+        told = capsys.readouterr()
+        assert "report: " not in told.out
+        assert "another one writes the report" in told.err
+        assert soct("run", source, "out") == ExitCode.LOCKED
+
+
+def test_status_names_all_who_work_together(
+    soct: Soct, source: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "out"
+    assert soct("run", source, "out", "--join") == ExitCode.OK
+    nodes = [replace(myself("soct run --join"), host=f"node{n}", slurm_job="12") for n in (1, 2)]
+    at_work = Progress(3, 9, (RunningUnit("read", "z01", "now", 0.25),), 10**9, 0.0)
+    ProgressFile(folder, nodes[1].id).write(at_work)
+    with Membership(folder, nodes[0]), Membership(folder, nodes[1]):
+        capsys.readouterr()
+        assert soct("status", "out") == ExitCode.OK
+        told = capsys.readouterr().out
+        assert soct("status", "out", "--json") == ExitCode.OK
+        document = json.loads(capsys.readouterr().out)
+    assert "on node1 by" in told
+    assert "Slurm job 12" in told
+    assert "read:z01 (25%); 3 units so far, 1.0 GB of memory" in told
+    assert [p["host"] for p in document["processes"]] == ["node1", "node2"]
+    assert document["processes"][1]["running"][0]["unit"] == "z01"
 
 
 def test_state_of_a_newer_soct_ends_with_9(soct: Soct, source: str, tmp_path: Path) -> None:

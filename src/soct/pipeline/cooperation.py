@@ -24,6 +24,8 @@ from soct.steps.declaration import Unit
 
 LOOK_S = 1.0
 """How long between two looks at what others have claimed."""
+LISTING_S = 5.0
+"""How long between two listings of a step's records; longer where a listing takes long."""
 VISIBLE_S = 60.0
 """How long a network file system may take to show here what was published elsewhere."""
 _SPREAD = 0.618034
@@ -117,6 +119,7 @@ class Together:
         self._distrusted: set[Unit] = set()
         self._unseen: dict[Unit, float] = {}
         self._next_look = 0.0
+        self._listings: dict[str, tuple[float, frozenset[str]]] = {}
         self._turn = {
             unit: (i - int(number * _SPREAD % 1 * len(units))) % len(units)
             for units in plan.graph.units.values()
@@ -129,6 +132,11 @@ class Together:
 
     def claim(self, unit: Unit) -> Claimed | Record | FailureRecord:
         """Claim a unit, or say what became of it elsewhere."""
+        if self._is_listed(unit):
+            # Most likely finished: reading the record is all that it takes then.
+            known = self._find(unit)
+            if known is not None:
+                return known
         if not self._claims.take(unit):
             return Claimed.ELSEWHERE
         found = self._find(unit)
@@ -166,6 +174,20 @@ class Together:
                 if not isinstance(found, Claimed):
                     yield unit, found
         self._next_look = time.monotonic() + LOOK_S
+
+    def _is_listed(self, unit: Unit) -> bool:
+        """Whether a unit had a record when those of its step were last listed, which is done seldom."""
+        due, names = self._listings.get(unit.step, (0.0, frozenset()))
+        began = time.monotonic()
+        if began >= due:
+            with (
+                contextlib.suppress(FileNotFoundError),
+                os.scandir(self._store.path(unit).parent) as entries,
+            ):
+                names = frozenset(entry.name for entry in entries)
+            now = time.monotonic()
+            self._listings[unit.step] = (now + max(LISTING_S, 20 * (now - began)), names)
+        return f"{unit.name}.json" in names
 
     def _find(self, unit: Unit) -> Claimed | Record | FailureRecord | None:
         """Return what became of a unit that nobody else has; ELSEWHERE while its outputs are not seen here."""
