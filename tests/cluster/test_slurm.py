@@ -21,6 +21,8 @@ import pytest
 # Of a test: four runs of a small acquisition on a busy machine.
 pytestmark = pytest.mark.timeout(3600)
 _PATIENCE_S = 1500.0
+PART = ("--until", "compensate_attenuation")
+"""Where the whole run would only take longer."""
 
 
 def call(*command: str, cwd: Path | None = None, check: bool = True) -> str:
@@ -65,6 +67,12 @@ def data_bytes(run: Path) -> dict[str, bytes]:
         for path in sorted((run / step).rglob("*"))
         if path.is_file() and "metrics" not in path.parts
     }
+
+
+def is_part_of(found: dict[str, bytes], whole: dict[str, bytes]) -> bool:
+    """Whether a run of some steps made the files that the whole run made, and all of each step."""
+    steps = {name.split("/")[0] for name in found}
+    return found == {name: data for name, data in whole.items() if name.split("/")[0] in steps}
 
 
 def units(run: Path) -> int:
@@ -164,7 +172,7 @@ def test_after_scancel_the_next_submission_continues(job: Job, plain) -> None:
 def test_16_tasks_that_start_together_compute_every_unit_once(job: Job, plain) -> None:
     call("scontrol", "update", "PartitionName=main", "OverSubscribe=FORCE:16")
     try:
-        job.write("--cpus", "1", change=lambda text: re.sub(r"1-4(?= )", "1-16", text))
+        job.write("--cpus", "1", *PART, change=lambda text: re.sub(r"1-4(?= )", "1-16", text))
         job.submit()
         job.wait(lambda: job.queue().count("RUNNING") == 16)
         job.wait()
@@ -174,13 +182,13 @@ def test_16_tasks_that_start_together_compute_every_unit_once(job: Job, plain) -
     assert job.state() == "complete", job.logs()
     assert sum(job.computed()) == units(job.run)
     assert len([n for n in job.computed() if n]) > 1
-    assert data_bytes(job.run) == plain
+    assert is_part_of(data_bytes(job.run), plain)
 
 
 def test_a_job_shorter_than_the_work_ends_with_75_and_the_next_continues(job: Job, plain) -> None:
     site = job.folder / "site.yaml"
     site.write_text("slurm:\n  requeue: false\n")
-    job.write("--cpus", "2", "--tasks", "1", "--max-runtime", "20s", "--site", str(site))
+    job.write("--cpus", "2", "--tasks", "1", "--max-runtime", "40s", *PART, "--site", str(site))
     for _ in range(40):
         job.submit()
         job.wait()
@@ -188,14 +196,14 @@ def test_a_job_shorter_than_the_work_ends_with_75_and_the_next_continues(job: Jo
             break
     assert "out of time; submit the script again" in job.logs()
     assert job.state() == "complete", job.logs()
-    assert data_bytes(job.run) == plain
+    assert is_part_of(data_bytes(job.run), plain)
     assert sum(job.computed()) == units(job.run)
 
 
 def test_a_job_shorter_than_the_work_goes_back_into_the_queue(job: Job, plain) -> None:
-    job.write("--cpus", "2", "--tasks", "1", "--max-runtime", "60s")
+    job.write("--cpus", "2", "--tasks", "1", "--max-runtime", "60s", *PART)
     job.submit()
     job.wait()
     assert "goes back into the queue" in job.logs()
     assert job.state() == "complete", job.logs()
-    assert data_bytes(job.run) == plain
+    assert is_part_of(data_bytes(job.run), plain)
