@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from soct.errors import ResourceError
 from soct.pipeline.estimates import StepEstimate
 from soct.pipeline.phases import GIB, Node, Phase, Wishes, make_phases
 from soct.pipeline.slurm_cluster import read_time
-from soct.pipeline.slurm_script import bind_path, quoted, slurm_time
+from soct.pipeline.slurm_script import bind_options, quoted, slurm_time
 from soct.steps.declaration import Scope
 
 MIB = 1 << 20
@@ -126,6 +128,8 @@ def test_what_could_act_on_a_terminal_is_written_as_an_escape() -> None:
     assert quoted("\udcff") == "$'\\377'"
 
 
-def test_binds_of_odd_paths_are_escaped(tmp_path) -> None:
-    assert bind_path(tmp_path / "a:b,c") == f"{tmp_path}/a\\:b\\,c"
-    assert bind_path(tmp_path, read_only=True) == f"{tmp_path}:{tmp_path}:ro"
+def test_paths_that_mean_something_to_a_bind_are_mounted_instead() -> None:
+    assert bind_options(Path("/a b"), read_only=True) == ("--bind", "/a b:/a b:ro")
+    assert bind_options(Path("/a b")) == ("--bind", "/a b")
+    odd = ("--mount", 'type=bind,"source=/a:b,""c","destination=/a:b,""c",ro')
+    assert bind_options(Path('/a:b,"c'), read_only=True) == odd

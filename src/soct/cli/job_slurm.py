@@ -196,7 +196,8 @@ def _soct(
     image, inherited = _image(site.slurm)
     if image is None:
         return _this_soct(), None
-    binds = [*inherited, *site.slurm.binds, *_binds(asked, site, request)]
+    given = [option for bind in (*inherited, *site.slurm.binds) for option in ("--bind", bind)]
+    binds = [*given, *_binds(asked, site, request)]
     return (
         container_command(image, binds),
         container_command(image, binds, with_gpu=True),
@@ -241,8 +242,8 @@ def _this_soct() -> tuple[str, ...]:
 
 
 def _binds(asked: Asked, site: Site, request: RunRequest) -> list[str]:
-    """Return what the container must see: input, run folder, and the files that are named anywhere."""
-    from soct.pipeline.slurm_script import bind_path
+    """Return the options for what the container must see: input, run folder, and the files that are named anywhere."""
+    from soct.pipeline.slurm_script import bind_options
 
     files: Mapping[Path, bool] = {
         asked.input.absolute(): True,
@@ -250,7 +251,11 @@ def _binds(asked: Asked, site: Site, request: RunRequest) -> list[str]:
         **{path.absolute(): True for path in _named_files(asked, request)},
         **{path.absolute(): False for path in (site.scratch, site.cache) if path is not None},
     }
-    return [bind_path(path, read_only=read_only) for path, read_only in files.items()]
+    return [
+        option
+        for path, read_only in files.items()
+        for option in bind_options(path, read_only=read_only)
+    ]
 
 
 def _named_files(asked: Asked, request: RunRequest) -> list[Path]:

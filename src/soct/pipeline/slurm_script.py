@@ -165,18 +165,22 @@ def container_command(
     image : str
         File or address.
     binds : sequence of str
-        ``PATH`` or ``PATH:INSIDE:ro``; a bare path's commas and colons are escaped by `bind_path`.
+        Options (`bind_options`).
     with_gpu : bool
         Let it see the GPU's driver.
     """
-    options = [option for bind in binds for option in ("--bind", bind)]
-    return ("apptainer", "exec", *(["--nv"] if with_gpu else []), *options, image, "soct")
+    return ("apptainer", "exec", *(["--nv"] if with_gpu else []), *binds, image, "soct")
 
 
-def bind_path(path: Path, *, read_only: bool = False) -> str:
-    """Return a folder or file as a bind that the container sees under the same path."""
-    text = str(path).replace("\\", "\\\\").replace(",", "\\,").replace(":", "\\:")
-    return f"{text}:{text}:ro" if read_only else text
+def bind_options(path: Path, *, read_only: bool = False) -> tuple[str, str]:
+    """Return the options that let a container see a folder or file under the same path."""
+    text = str(path)
+    if not any(character in text for character in ':,"\\'):
+        return ("--bind", f"{text}:{text}:ro" if read_only else text)
+    # What means something within --bind can be said only with --mount, which takes fields as in a CSV table.
+    escaped = text.replace('"', '""')
+    mount = f'type=bind,"source={escaped}","destination={escaped}"'
+    return ("--mount", f"{mount},ro" if read_only else mount)
 
 
 def told(phase: Phase) -> str:
