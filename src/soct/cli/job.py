@@ -37,6 +37,7 @@ def run(
     gpu: options.Gpu = None,
     max_runtime: options.MaxRuntime = None,
     join: options.Join = False,
+    dask: options.Dask = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would run, and stop.")
     ] = False,
@@ -59,7 +60,13 @@ def run(
         unit=unit,
         slices=slices,
         site=site,
-        machine={"cpus": cpus, "memory": memory, "gpu": gpu, "max_runtime": max_runtime},
+        machine={
+            "cpus": cpus,
+            "memory": memory,
+            "gpu": gpu,
+            "max_runtime": max_runtime,
+            "dask": dask,
+        },
         join=join,
     )
     if dry_run:

@@ -54,12 +54,16 @@ def load(asked: Asked) -> Profile:
 
 def prepare(asked: Asked, profile: Profile) -> RunRequest:
     """Return the request, with caches and temporary files where the site wants them."""
+    from soct.cli.dask_step import choose_dask
     from soct.compute import caches
     from soct.pipeline.asked_run import request_run
     from soct.pipeline.request import Selection
     from soct.pipeline.resources import check_gpu
 
-    check_gpu(profile.site.gpu)
+    machine = asked.machine or {}
+    dask = choose_dask(profile.site.dask, machine.get("dask"), join=asked.join)
+    if dask is None:
+        check_gpu(profile.site.gpu)
     if profile.site.cache is not None:
         os.environ["SOCT_CACHE_DIR"] = str(profile.site.cache)
     if profile.site.scratch is not None:
@@ -72,7 +76,7 @@ def prepare(asked: Asked, profile: Profile) -> RunRequest:
         selection=Selection(asked.first, asked.until, asked.only, asked.unit, asked.slices),
         command=shlex.join(["soct", *sys.argv[1:]]),
     )
-    return replace(request, join=asked.join)
+    return replace(request, join=asked.join, resources=replace(request.resources, dask=dask))
 
 
 def run_job(asked: Asked, *, fail_on_quality: bool = False) -> int:
@@ -88,15 +92,19 @@ def run_job(asked: Asked, *, fail_on_quality: bool = False) -> int:
     QualityError
         A metric is in error, and `fail_on_quality` is set.
     """
+    from soct.cli.dask_step import dask_step
     from soct.cli.progress import follow
     from soct.pipeline.runner import run
 
     profile = load(asked)
     request = prepare(asked, profile)
-    tell_first_run()
-    _start_workers(request)
-    with follow(profile.site.log_level) as listener:
-        outcome = run(request, listener)
+    with dask_step(request, profile.site) as place:
+        if place is None:
+            return ExitCode.OK
+        tell_first_run()
+        _start_workers(place)
+        with follow(profile.site.log_level) as listener:
+            outcome = run(place, listener)
     report = make_report(asked.output) if outcome.reports else None
     _tell_outcome(outcome, request.command)
     if not outcome.reports:

@@ -41,8 +41,9 @@ def tell_status(folder: Path, question: str | None, *, as_json: bool) -> int:
 
 def _tell(status: RunStatus) -> None:
     data(f"{status.state}: {status.document.subject} in {status.folder}")
+    where = "" if status.last is None else status.last.where
     for process in status.processes:
-        _tell_process(process, alone=len(status.processes) == 1)
+        _tell_process(process, where, alone=len(status.processes) == 1)
     width = max((len(step.step) for step in status.steps), default=0)
     for step in status.steps:
         data(f"  {step.step:<{width}}  {_progress(step)}")
@@ -53,11 +54,13 @@ def _tell(status: RunStatus) -> None:
         data(f"  FAILED {failure.unit}: {failure.message}")
 
 
-def _tell_process(process: ProcessStatus, *, alone: bool) -> None:
+def _tell_process(process: ProcessStatus, where: str, *, alone: bool) -> None:
     progress = process.progress
     memory = format_size(progress.resident_bytes if progress else 0)
     if alone:
         data(f"held by {process.holder}, {memory} of memory")
+        if where:
+            data(f"computed by {where}")
         return
     data(f"{process.holder}")
     at_work = (

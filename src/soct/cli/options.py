@@ -8,7 +8,13 @@ from typing import Annotated, Any
 
 import typer
 
-from soct.pipeline.quantities import parse_duration, parse_size, parse_slices, parse_unit
+from soct.pipeline.quantities import (
+    parse_dask,
+    parse_duration,
+    parse_size,
+    parse_slices,
+    parse_unit,
+)
 
 PANEL_SCIENCE = "Science"
 PANEL_SELECTION = "Selection"
@@ -151,6 +157,17 @@ MaxRuntime = Annotated[
         metavar="TIME",
         parser=parsed_by(parse_duration),
         help="Stop cleanly before this time is over, such as 2h or 1h30m (exit code 75).",
+        rich_help_panel=PANEL_MACHINE,
+    ),
+]
+Dask = Annotated[
+    Any,
+    typer.Option(
+        "--dask",
+        metavar="ADDRESS|FILE|local|slurm|off",
+        parser=parsed_by(parse_dask),
+        help="Compute on Dask workers: tcp://HOST:PORT, a scheduler file, a cluster on this machine, "
+        "or the tasks of a Slurm job (docs/dask.md).",
         rich_help_panel=PANEL_MACHINE,
     ),
 ]

@@ -92,7 +92,11 @@ def outcome_of(
 
 
 def document_of(
-    prepared: Prepared, planned: Plan, budget: Budget, before: RunDocument | None
+    prepared: Prepared,
+    planned: Plan,
+    budget: Budget,
+    before: RunDocument | None,
+    where: str = "",
 ) -> RunDocument:
     """Return what ``run.json`` will say while this run works."""
     request, graph = prepared.request, prepared.graph
@@ -108,6 +112,7 @@ def document_of(
         cpus=budget.cpus,
         workers=budget.workers,
         memory_bytes=budget.memory_bytes,
+        where=where,
     )
     return RunDocument(
         input=str(request.input.resolve()),

@@ -67,6 +67,10 @@ def request_run(
         Declarations; None is `soct.steps.registry.load_steps`.
     """
     site = profile.site
+    dask = None if site.dask == "off" else site.dask
+    if dask is not None:
+        # Workers elsewhere have another current folder.
+        source, folder = source.absolute(), folder.absolute()
     assess = Assessment(profile.quality)
     return RunRequest(
         input=source,
@@ -81,6 +85,8 @@ def request_run(
             gpu=site.gpu,
             max_runtime_s=site.max_runtime,
             preload=WORKER_MODULES,
+            dask=dask,
+            dask_wait_s=site.dask_wait,
         ),
         profile=profile.record(),
         assess=assess,

@@ -35,15 +35,16 @@ _FORKS = sys.platform == "linux"
 class WorkerDied(BrokenExecutor):
     """A worker process ended in the middle of a task."""
 
-    def __init__(self, exit_code: int | None) -> None:
-        super().__init__(exit_code)
+    def __init__(self, exit_code: int | None, where: str = "") -> None:
+        super().__init__(exit_code, where)
         self.exit_code = exit_code
+        self._who = f"the worker process{where}"
 
     def __str__(self) -> str:
         if self.exit_code is not None and self.exit_code < 0:
             with contextlib.suppress(ValueError):
-                return f"the worker process was killed by {signal.Signals(-self.exit_code).name}"
-        return f"the worker process ended with code {self.exit_code}"
+                return f"{self._who} was killed by {signal.Signals(-self.exit_code).name}"
+        return f"{self._who} ended with code {self.exit_code}"
 
 
 class WorkerLost(BrokenExecutor):

@@ -21,6 +21,7 @@ from soct.pipeline.ledger import FILE_NAME
 from soct.pipeline.members import Membership, sweep_processes
 from soct.pipeline.outputs import sweep_partial_folders
 from soct.pipeline.plan import Action, Plan
+from soct.pipeline.pools import local_pool
 from soct.pipeline.preparation import Prepared
 from soct.pipeline.request import RunOutcome
 from soct.pipeline.resources import Budget, check_disk, share_out
@@ -95,7 +96,8 @@ def _work(
     for text in (*planned.notices, *_company(members, request.resources.memory_bytes)):
         listener(Notice("warning", text))
     others = Together(claims, prepared.store, planned, part.session.id, part.session.joined - 1)
-    scheduler = compute(prepared, planned, budget, stop, listener, others, members.me.id)
+    pool = local_pool(request.resources, budget)
+    scheduler = compute(prepared, planned, pool, stop, listener, others, members.me.id)
     return _leave(part, claims, scheduler, stop, started)
 
 

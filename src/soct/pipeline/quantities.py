@@ -13,6 +13,7 @@ _CLOCK = re.compile(r"(\d{1,4}):([0-5]\d):([0-5]\d)")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([kKMGT]?)(i?)B?")
 _POWER = {"": 0, "k": 1, "M": 2, "G": 3, "T": 4}
 _SPAN = re.compile(r"(\d{1,6})(?:-(\d{1,6}))?")
+_ADDRESS = re.compile(r"(?:tcp|tls|ws|wss|ucx)://[^\s/]+:\d{1,5}")
 _LONGEST_S = 365 * 86400.0
 _LARGEST_BYTES = 1 << 60
 MAX_SLICES = 10_000
@@ -67,6 +68,28 @@ def parse_size(text: str) -> int:
     if (binary and not prefix) or not 1 <= total <= _LARGEST_BYTES:
         raise ValueError(f"{text!r} is not a size such as 8GB or 512MiB")
     return int(total)
+
+
+def parse_dask(text: str) -> str:
+    """Return where Dask workers are: ``local``, ``slurm``, ``off``, an address or a scheduler file.
+
+    Parameters
+    ----------
+    text : str
+        One of these words, ``tcp://HOST:PORT`` (or ``tls``, ``ws``, ``wss``, ``ucx``), or a path that ends in ``.json``.
+
+    Raises
+    ------
+    ValueError
+        If it is anything else.
+    """
+    stripped = text.strip()
+    is_file = stripped.endswith(".json") and "://" not in stripped
+    if stripped in ("local", "slurm", "off") or _ADDRESS.fullmatch(stripped) or is_file:
+        return stripped
+    raise ValueError(
+        f"{text!r} is not tcp://HOST:PORT, a scheduler file FILE.json, local, slurm or off"
+    )
 
 
 def parse_slices(text: str) -> tuple[int, ...]:

@@ -55,7 +55,11 @@ class Resources:
     gpu: Literal["auto", "off", "require"] = "off"
     max_runtime_s: float | None = None
     executor: ExecutorFactory | None = None
-    """None: processes on this machine."""
+    """None: processes on this machine, or what `dask` says."""
+    dask: str | None = None
+    """``local``, an address or the path of a scheduler file: Dask workers compute (`soct.pipeline.pools`)."""
+    dask_wait_s: float = 300.0
+    """How long a run waits while no Dask worker can take a unit."""
     preload: tuple[str, ...] = ("numba",)
     """Modules that every worker process imports before its first unit."""
 

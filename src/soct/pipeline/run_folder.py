@@ -36,6 +36,8 @@ class Invocation:
     cpus: int
     workers: int
     memory_bytes: int
+    where: str = ""
+    """Where the workers are, if not on this host."""
     ended: str = ""
     state: str = "running"
     """``running``, ``complete``, ``failed`` or ``stopped``; one that was killed stays ``running``."""

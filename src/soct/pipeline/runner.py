@@ -14,9 +14,10 @@ from soct.pipeline.lock import hold, hold_together
 from soct.pipeline.members import sweep_processes
 from soct.pipeline.outputs import sweep_partial_folders
 from soct.pipeline.plan import Plan
+from soct.pipeline.pools import open_pool
 from soct.pipeline.preparation import Prepared, prepare
 from soct.pipeline.request import RunOutcome, RunRequest
-from soct.pipeline.resources import check_disk, share_out
+from soct.pipeline.resources import check_disk
 from soct.pipeline.run_folder import (
     check_place,
     check_same_input,
@@ -110,20 +111,18 @@ def _run_alone(
     if before is not None:
         check_same_input(request.folder, request.input, before, prepared.slice_digests)
     planned = prepared.plan()
-    budget = share_out(
-        request.resources, planned.cost.largest_unit_bytes, max(1, len(planned.to_compute))
-    )
     check_disk(request.folder, planned.cost.disk_bytes)
     # From here on the folder is written to.
     sweep_processes(request.folder)
     sweep_partial_folders(request.folder)
-    document = document_of(prepared, planned, budget, before)
-    write_run(request.folder, document)
-    write_findings(request.folder, prepared.acquisition)
-    listener(RunPlanned(planned.counts, planned.cost.raw_bytes, budget.workers))
-    for text in planned.notices:
-        listener(Notice("warning", text))
-    scheduler = compute(prepared, planned, budget, stop, listener, process=me)
+    with open_pool(prepared, planned, stop, listener) as pool:
+        document = document_of(prepared, planned, pool.budget, before, pool.where)
+        write_run(request.folder, document)
+        write_findings(request.folder, prepared.acquisition)
+        listener(RunPlanned(planned.counts, planned.cost.raw_bytes, pool.budget.workers))
+        for text in planned.notices:
+            listener(Notice("warning", text))
+        scheduler = compute(prepared, planned, pool, stop, listener, process=me)
     # Again: an orphan of a killed run may have lived on for a moment.
     sweep_partial_folders(request.folder)
     limits_changed = before is not None and before.assess_digest != request.assess_digest

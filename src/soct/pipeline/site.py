@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from soct.pipeline.quantities import parse_duration, parse_size
+from soct.pipeline.quantities import parse_dask, parse_duration, parse_size
 from soct.pipeline.site_slurm import SlurmSite
 
 # Words that are about the machine in other tools' configurations; told apart from a plain typing mistake.
@@ -26,6 +26,10 @@ def _duration(value: Any) -> Any:
 
 def _size(value: Any) -> Any:
     return parse_size(value) if isinstance(value, str) else value
+
+
+def _dask(value: Any) -> Any:
+    return parse_dask(value) if isinstance(value, str) else value
 
 
 def _extra(unit: str | None = None, text: str | None = None) -> dict[str, Any]:
@@ -62,6 +66,18 @@ class Site(BaseModel):
         gt=0,
         description="Stop cleanly before this time is over (exit code 75); null: no limit.",
         json_schema_extra=_extra("s", "a duration such as 2h or 90m"),
+    )
+    dask: Annotated[str | None, BeforeValidator(_dask)] = Field(
+        None,
+        description="Compute on a Dask cluster: its address, a scheduler file, local or slurm; "
+        "null or off: processes of soct's own.",
+        json_schema_extra=_extra(text="tcp://HOST:PORT, FILE.json, local, slurm or off"),
+    )
+    dask_wait: Annotated[float, BeforeValidator(_duration)] = Field(
+        300.0,
+        gt=0,
+        description="How long to wait while no Dask worker can take a unit.",
+        json_schema_extra=_extra("s", "a duration such as 5m or 2h"),
     )
     scratch: Path | None = Field(
         None, description="Folder for temporary files; null: the system's temporary folder."

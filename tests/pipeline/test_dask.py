@@ -1,0 +1,204 @@
+"""Dask workers give what local ones give, and what goes wrong with them is told and mended."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import time
+from dataclasses import replace
+from types import SimpleNamespace
+
+import psutil
+import pytest
+
+import soct
+from soct.errors import ExitCode, ResourceError, UsageError
+from soct.pipeline import dask_crew, pools
+from soct.pipeline.events import Notice, UnitProgress, UnitRetried, UnitStarted
+from soct.pipeline.loop_thread import opened_in_thread
+from soct.pipeline.request import Resources
+from soct.pipeline.runner import run
+from soct.pipeline.status import read_status
+from tests.pipeline.fake_pipeline import (
+    N_UNITS,
+    data_bytes,
+    make_input,
+    make_request,
+    run_fake,
+)
+
+distributed = pytest.importorskip("distributed")
+
+
+@contextlib.asynccontextmanager
+async def two_workers(**options):
+    made = distributed.LocalCluster(
+        n_workers=2,
+        threads_per_worker=2,
+        processes=options.pop("processes", False),
+        protocol="tcp",
+        asynchronous=True,
+        dashboard_address="127.0.0.1:0",
+        silence_logs=50,
+        memory_limit="2GiB",
+        **options,
+    )
+    async with made as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """Two workers within this process."""
+    with opened_in_thread(two_workers) as (_, made):
+        yield made
+
+
+@pytest.fixture
+def source(tmp_path):
+    return make_input(tmp_path / "in")
+
+
+def on_dask(source, folder, dask, changes=None, wait_s=5.0, **other):
+    request = make_request(source, folder, changes, **other)
+    resources = Resources(cpus=2, preload=(), dask=dask, dask_wait_s=wait_s)
+    return replace(request, resources=resources)
+
+
+def test_a_run_on_dask_workers_gives_the_bytes_of_a_local_one(source, tmp_path, cluster):
+    run_fake(source, tmp_path / "here")
+    events = []
+    outcome = run(on_dask(source, tmp_path / "out", cluster.scheduler_address), events.append)
+    assert (outcome.state, len(outcome.computed)) == ("complete", N_UNITS)
+    assert data_bytes(tmp_path / "out") == data_bytes(tmp_path / "here")
+    assert {e.threads for e in events if isinstance(e, UnitStarted)} == {2}
+    assert not list((tmp_path / "out").glob(".*.partial"))
+    last = read_status(tmp_path / "out").last
+    assert last.where == f"Dask {cluster.scheduler_address}"
+
+
+def test_a_scheduler_file_is_an_address(source, tmp_path, cluster):
+    file = tmp_path / "scheduler.json"
+    file.write_text(json.dumps({"address": cluster.scheduler_address}))
+    events = []
+    changes = {"read.pause_s": 0.5}
+    outcome = run(on_dask(source, tmp_path / "out", str(file), changes), events.append)
+    assert outcome.state == "complete"
+    assert {e.unit.step for e in events if isinstance(e, UnitProgress)} == {"read"}
+
+
+@pytest.mark.parametrize("text", [None, "", "[]", "{}"])
+def test_a_file_that_is_none_is_refused(source, tmp_path, text):
+    file = tmp_path / "scheduler.json"
+    if text is not None:
+        file.write_text(text)
+    with pytest.raises(UsageError, match="scheduler file"):
+        run(on_dask(source, tmp_path / "out", str(file)))
+
+
+def test_an_address_where_nobody_answers_is_one_error_within_seconds(source, tmp_path):
+    began = time.monotonic()
+    with pytest.raises(ResourceError, match="does not answer") as caught:
+        run(on_dask(source, tmp_path / "out", "tcp://127.0.0.1:9"))
+    assert time.monotonic() - began < 15
+    assert "127.0.0.1:9" in str(caught.value)
+
+
+def test_without_the_extra_the_error_says_how_to_install_it(source, tmp_path, monkeypatch):
+    monkeypatch.setattr(pools, "find_spec", lambda name: None)
+    with pytest.raises(UsageError, match="not installed") as caught:
+        run(on_dask(source, tmp_path / "out", "local"))
+    assert "soct[dask]" in str(caught.value.hint)
+
+
+def test_workers_with_another_soct_are_refused_by_name(source, tmp_path, cluster, monkeypatch):
+    monkeypatch.setattr(dask_crew, "soct", SimpleNamespace(__version__="99.0"))
+    events = []
+    with pytest.raises(ResourceError, match="no worker that can be used") as caught:
+        run(on_dask(source, tmp_path / "out", cluster.scheduler_address), events.append)
+    assert caught.value.found == f"it has soct {soct.__version__} instead of 99.0"
+    refused = [e.text for e in events if isinstance(e, Notice) and "not used" in e.text]
+    assert len(refused) == 2
+
+
+def test_a_unit_that_kills_its_process_is_tried_again_and_the_dask_worker_lives(
+    source, tmp_path, cluster
+):
+    events = []
+    changes = {"read.fail_slice": 2, "read.fail_how": "kill_once"}
+    outcome = run(
+        on_dask(source, tmp_path / "out", cluster.scheduler_address, changes), events.append
+    )
+    assert outcome.state == "complete"
+    (retried,) = [e for e in events if isinstance(e, UnitRetried)]
+    assert "was killed by SIGKILL" in retried.reason
+    assert len(cluster.scheduler.workers) == 2
+
+
+@pytest.mark.slow
+def test_a_stop_drops_what_runs_and_leaves_nothing_half_written(source, tmp_path, cluster):
+    def stop_twice(event):
+        if isinstance(event, UnitStarted) and event.unit.step == "read":
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    folder = tmp_path / "out"
+    request = on_dask(source, folder, cluster.scheduler_address, {"read.pause_s": 60})
+    began = time.monotonic()
+    outcome = run(request, stop_twice)
+    assert outcome.exit_code == ExitCode.INTERRUPTED
+    assert time.monotonic() - began < 40
+    end = time.monotonic() + 10
+    while computing_children() and time.monotonic() < end:
+        time.sleep(0.1)
+    assert not computing_children(), "what was dropped goes on"
+    assert not list(folder.rglob("*.partial*"))
+    outcome = run(on_dask(source, folder, cluster.scheduler_address))
+    assert outcome.state == "complete"
+
+
+def computing_children():
+    """Processes of this one that compute for Dask workers within it."""
+    children = psutil.Process().children()
+    return [c for c in children if c.is_running() and "child_process" in " ".join(c.cmdline())]
+
+
+@pytest.mark.slow
+def test_when_all_workers_are_gone_the_run_waits_and_then_stops_cleanly(source, tmp_path):
+    with opened_in_thread(two_workers) as (loop, cluster):
+
+        def send_away(event):
+            if isinstance(event, UnitStarted) and event.unit.step == "read":
+                loop.call_soon_threadsafe(cluster.scale, 0)
+
+        request = on_dask(
+            source, tmp_path / "out", cluster.scheduler_address, {"read.pause_s": 3}, wait_s=2.0
+        )
+        outcome = run(request, send_away)
+    assert (outcome.state, outcome.exit_code) == ("stopped", ExitCode.RESOURCES)
+    assert "no Dask worker" in outcome.reason
+    assert outcome.failures == ()
+    assert run_fake(source, tmp_path / "out").state == "complete"
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_costs_nothing_but_time(source, tmp_path):
+    run_fake(source, tmp_path / "here")
+    killed = []
+    with opened_in_thread(lambda: two_workers(processes=True)) as (_, cluster):
+
+        def kill_one(event):
+            if isinstance(event, UnitStarted) and event.unit.step == "read" and not killed:
+                nanny = next(iter(cluster.workers.values()))
+                killed.append(nanny.pid)
+                os.kill(nanny.pid, signal.SIGKILL)
+
+        changes = {"read.pause_s": 1.0}
+        request = on_dask(source, tmp_path / "out", cluster.scheduler_address, changes)
+        outcome = run(request, kill_one)
+    assert killed
+    assert outcome.state == "complete"
+    assert len(outcome.computed) == len(set(outcome.computed)) == N_UNITS
+    assert data_bytes(tmp_path / "out") == data_bytes(tmp_path / "here")
