@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from soct.compute.threads import available_cpus
-from soct.pipeline.request import Resources, RunRequest, Selection, Status
+from soct.pipeline.request import DASK_WAIT_S, Resources, RunRequest, Selection, Status
 from soct.steps.declaration import Metric
 from soct.steps.registry import SCIENCE, STEP_IDS, load_steps
 
@@ -86,7 +86,7 @@ def request_run(
             max_runtime_s=site.max_runtime,
             preload=WORKER_MODULES,
             dask=dask,
-            dask_wait_s=site.dask_wait,
+            dask_wait_s=DASK_WAIT_S if site.dask_wait is None else site.dask_wait,
         ),
         profile=profile.record(),
         assess=assess,

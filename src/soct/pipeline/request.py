@@ -24,6 +24,10 @@ ExecutorFactory: TypeAlias = Callable[[int], Executor]
 """``number of workers -> executor``; called again with fewer workers after one broke."""
 
 
+DASK_WAIT_S = 300.0
+"""How long a run waits for a Dask worker where nobody says otherwise."""
+
+
 def without_limits(step: str, metric: Metric) -> Status:
     """Every metric is information only: the assessment when no quality limits are given."""
     return "info"
@@ -58,7 +62,7 @@ class Resources:
     """None: processes on this machine, or what `dask` says."""
     dask: str | None = None
     """``local``, an address or the path of a scheduler file: Dask workers compute (`soct.pipeline.pools`)."""
-    dask_wait_s: float = 300.0
+    dask_wait_s: float = DASK_WAIT_S
     """How long a run waits while no Dask worker can take a unit."""
     preload: tuple[str, ...] = ("numba",)
     """Modules that every worker process imports before its first unit."""

@@ -73,10 +73,10 @@ class Site(BaseModel):
         "null or off: processes of soct's own.",
         json_schema_extra=_extra(text="tcp://HOST:PORT, FILE.json, local, slurm or off"),
     )
-    dask_wait: Annotated[float, BeforeValidator(_duration)] = Field(
-        300.0,
+    dask_wait: Annotated[float | None, BeforeValidator(_duration)] = Field(
+        None,
         gt=0,
-        description="How long to wait while no Dask worker can take a unit.",
+        description="How long to wait while no Dask worker can take a unit; null: 5 minutes.",
         json_schema_extra=_extra("s", "a duration such as 5m or 2h"),
     )
     scratch: Path | None = Field(
