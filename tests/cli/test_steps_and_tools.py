@@ -11,7 +11,6 @@ import pytest
 from soct.cli.app import run_app
 from soct.cli.command_index import read_step_index, read_tool_index
 from soct.cli.main import run_guarded
-from soct.cli.tools import doctor
 from soct.errors import ExitCode
 from soct.steps.registry import load_steps
 from tests.pipeline.fake_pipeline import STEPS, make_input, open_fake
@@ -175,30 +174,3 @@ def test_simulate_writes_what_its_options_say(
     assert soct("simulate", "sim", *size, *faults) == ExitCode.OK
     assert "was there already" in capsys.readouterr().err
     assert soct("simulate", "sim", *size) == ExitCode.USAGE
-
-
-def test_doctor_looks_at_everything_and_survives_what_fails(
-    soct: Soct, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert soct("doctor", "--json") == ExitCode.OK
-    checks = {check["name"]: check for check in json.loads(capsys.readouterr().out)}
-    assert set(checks) >= {"soct", "processors", "memory", "memory limit", "disk", "file locks",
-                           "cache", "numba", "gpu", "cupy"}  # fmt: skip
-
-    def fail() -> doctor.Check:
-        raise OSError("broken")
-
-    monkeypatch.setattr(doctor, "_gpu", fail)
-    assert soct("doctor") == ExitCode.RESOURCES
-    assert "error    gpu             OSError: broken" in capsys.readouterr().out
-
-
-def test_the_memory_limit_of_a_container_is_read(tmp_path: Path) -> None:
-    assert doctor.read_cgroup_limit(tmp_path) is None
-    (tmp_path / "memory.max").write_text("max\n")
-    assert doctor.read_cgroup_limit(tmp_path) is None
-    (tmp_path / "memory").mkdir()
-    (tmp_path / "memory" / "memory.limit_in_bytes").write_text("9223372036854771712\n")
-    assert doctor.read_cgroup_limit(tmp_path) is None
-    (tmp_path / "memory.max").write_text("2000000000\n")
-    assert doctor.read_cgroup_limit(tmp_path) == 2_000_000_000

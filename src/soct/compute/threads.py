@@ -11,9 +11,18 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
+from soct.compute.limits import read_cpu_quota, slurm_cpus
+
 
 def available_cpus() -> int:
-    """Return the number of processors that this process may use."""
+    """Return the number of processors that this process may use: by affinity, control group and Slurm job."""
+    quota = read_cpu_quota()
+    limits = [affine_cpus(), slurm_cpus(), None if quota is None else max(1, int(quota))]
+    return min(limit for limit in limits if limit is not None)
+
+
+def affine_cpus() -> int:
+    """Return the number of processors that the system lets this process run on."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

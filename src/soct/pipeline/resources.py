@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from soct.compute.limits import read_memory_limit, slurm_memory
 from soct.errors import ResourceError
 from soct.pipeline.request import Resources
 
@@ -78,15 +79,14 @@ def least_memory(largest_unit_bytes: int) -> int:
 
 
 def free_memory() -> int:
-    """Return the memory that this process may still take: of the machine and of its control group."""
-    free = int(psutil.virtual_memory().available)
-    group = Path("/sys/fs/cgroup")
-    try:
-        limit = int((group / "memory.max").read_text())
-        free = min(free, limit - int((group / "memory.current").read_text()))
-    except (OSError, ValueError):
-        pass  # no control group, or "max"
-    return max(free, 0)
+    """Return the memory that this process may still take: of the machine, its control group, its Slurm job."""
+    free = [int(psutil.virtual_memory().available)]
+    group, job = read_memory_limit(), slurm_memory()
+    if group is not None:
+        free.append(group.left)
+    if job is not None:
+        free.append(job)
+    return max(min(free), 0)
 
 
 def check_disk(folder: Path, need_bytes: int) -> None:

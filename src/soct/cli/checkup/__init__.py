@@ -1,0 +1,1 @@
+"""What ``soct doctor`` looks at, one module per part of a machine."""
