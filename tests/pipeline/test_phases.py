@@ -54,6 +54,12 @@ def test_a_long_step_of_the_whole_run_is_a_phase_of_one_task() -> None:
     assert [p.tasks for p in found] == [8, 1, 8, 8, 1]
 
 
+def test_the_task_of_the_whole_run_is_the_larger_one() -> None:
+    assert [p.cpus for p in phases(estimates())] == [8, 8, 16]
+    assert [p.cpus for p in phases(estimates(), Node(cpus=12))] == [8, 8, 12]
+    assert [p.cpus for p in phases(estimates(), cpus=3)] == [3, 3, 3]
+
+
 def test_what_is_finished_is_no_phase_and_the_report_always_is_one() -> None:
     left = [e for e in estimates() if e.step in ("pose", "stack")]
     assert [p.name for p in phases(left)] == ["whole"]

@@ -18,8 +18,10 @@ from soct.pipeline.quantities import format_duration
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from soct.pipeline.estimates import StepEstimate
     from soct.pipeline.graph import Graph
     from soct.pipeline.phases import Node, Phase, Wishes
+    from soct.pipeline.plan import Plan
     from soct.pipeline.profile import Profile
     from soct.pipeline.request import RunRequest
     from soct.pipeline.site import Site
@@ -41,7 +43,6 @@ def print_script(asked: Asked, *, tasks: int | None = None, fail_on_quality: boo
     InputError, ConfigurationError, UsageError, ResourceError, NewerStateError
         As ``soct run`` does; and where the partition cannot run it.
     """
-    from soct.pipeline.estimates import estimate_steps
     from soct.pipeline.phases import make_phases
     from soct.pipeline.resources import check_disk
     from soct.pipeline.runner import plan
@@ -58,7 +59,7 @@ def print_script(asked: Asked, *, tasks: int | None = None, fail_on_quality: boo
     uses_gpu = site.gpu != "off" and (site.slurm.gpus is not None or site.gpu == "require")
     phases = make_phases(
         _selected_scopes(planned.graph),
-        estimate_steps(planned),
+        _estimates(planned, wishes, node),
         wishes,
         node,
         (name for name, step in planned.graph.steps.items() if step.uses_gpu and uses_gpu),
@@ -101,6 +102,19 @@ def _wishes(asked: Asked, site: Site, node: Node, tasks: int | None) -> Wishes:
         time_s=time_s,
         tasks=tasks or site.slurm.tasks,
     )
+
+
+def _estimates(planned: Plan, wishes: Wishes, node: Node) -> list[StepEstimate]:
+    """Return what the steps take on the nodes: as units of this run did, where some are finished."""
+    from soct.pipeline.estimates import estimate_steps
+    from soct.pipeline.pace import Pace, measure_pace
+    from soct.pipeline.phases import task_cpus
+    from soct.steps.declaration import Scope
+
+    pace = (measure_pace(planned.taken) or Pace({})).of(planned.graph.steps)
+    whole = estimate_steps(planned, task_cpus(Scope.RUN, wishes, node), pace)
+    shared = estimate_steps(planned, 1, pace)
+    return [w if w.scope is Scope.RUN else s for w, s in zip(whole, shared, strict=True)]
 
 
 def _check_time(phases: Sequence[Phase], limit_s: float | None) -> None:

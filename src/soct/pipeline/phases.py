@@ -20,6 +20,8 @@ from soct.steps.declaration import Scope
 SHORT_S = 600.0
 """A step of the whole run that is over sooner is done within its neighbours' phase."""
 DEFAULT_CPUS = 8
+WHOLE_CPUS = 16
+"""Of the one task that computes what concerns the whole run."""
 TIME_MARGIN = 3.0
 """Estimated times are guesses: jobs ask for so much more."""
 START_S = 900.0
@@ -93,7 +95,8 @@ def make_phases(
     scopes : mapping
         Scope of every selected step, in pipeline order.
     estimates : sequence of StepEstimate
-        Of the steps that have units to compute, on one thread.
+        Of the steps that have units to compute: those of slices and pairs on one thread, for a task computes as
+        many at a time as it has processors; those of the whole run on `task_cpus`.
     wishes : Wishes
     node : Node
     on_gpu : iterable of str
@@ -120,6 +123,12 @@ def make_phases(
         phase = _sized(stretch, work, wishes, node)
         sized.append(replace(phase, gpu=any(e.step in with_gpu for e in work)))
     return _able_to_finish_earlier_ones(sized)
+
+
+def task_cpus(scope: Scope, wishes: Wishes, node: Node) -> int:
+    """Return the processors of a task."""
+    usual = WHOLE_CPUS if scope is Scope.RUN else DEFAULT_CPUS
+    return wishes.cpus or min(usual, node.cpus or usual)
 
 
 def _stretches(scopes: Mapping[str, Scope], by_step: Mapping[str, StepEstimate]) -> list[Phase]:
@@ -149,7 +158,7 @@ def _named(stretches: Iterable[Phase]) -> list[Phase]:
 
 
 def _sized(phase: Phase, work: Sequence[StepEstimate], wishes: Wishes, node: Node) -> Phase:
-    cpus = wishes.cpus or min(DEFAULT_CPUS, node.cpus or DEFAULT_CPUS)
+    cpus = task_cpus(phase.scope, wishes, node)
     widest = max((e.units for e in work if e.scope is not Scope.RUN), default=1)
     tasks = 1 if phase.scope is Scope.RUN else max(1, min(wishes.tasks, math.ceil(widest / cpus)))
     expected = sum(_seconds(estimate, tasks, cpus) for estimate in work)

@@ -86,7 +86,10 @@ class SlurmSite(BaseModel):
         json_schema_extra={"unit": "s", "text": "a duration of at least 2 minutes, such as 12h"},
     )
     cpus: int | None = Field(
-        None, ge=1, le=4096, description="Processors of a task; null: 8, or what the nodes have."
+        None,
+        ge=1,
+        le=4096,
+        description="Processors of a task; null: 8, for the whole run 16, or what the nodes have.",
     )
     memory: Annotated[int | None, BeforeValidator(_size)] = Field(
         None,
