@@ -206,8 +206,7 @@ def test_the_last_phase_ends_where_it_was_asked_to(write, source, cluster) -> No
 
 
 @pytest.mark.parametrize(
-    "name",
-    ["with space", "it's", 'a"b', "$(touch hit)", "a;b&c", "-x", "ünï", "line\nfeed", "%j\\x"],
+    "name", ["it's $(touch hit)", '-x "ünï" ;&', "line\nfeed %j\\x"], ids=["quotes", "dash", "feed"]
 )
 def test_paths_arrive_as_they_are(write, cluster, tmp_path, name) -> None:
     source = make_input(tmp_path / name / "in")
@@ -264,7 +263,7 @@ def test_a_cluster_that_refuses_to_requeue_is_told_of(write, source, cluster) ->
     assert "submit the script again" in told
 
 
-@pytest.mark.parametrize("code", [3, 5, 143])
+@pytest.mark.parametrize("code", [5])
 def test_a_task_that_failed_ends_with_the_code_of_soct(write, source, cluster, code) -> None:
     script = write(source, "out", "--cpus", "4")
     cluster.say("ends", f"{code}\n")
