@@ -56,8 +56,16 @@ pictures: $(STAMP) ## draw what every step does, from a simulated run (minutes)
 report-images: $(STAMP) ## draw pieces of the report for README and docs/report.md (a minute; needs Chromium)
 	$(BIN)/python docs/report_images.py
 
-lock: ## resolve the lock file again (needs uv)
-	uv pip compile --quiet --universal --generate-hashes --no-annotate --no-header --no-emit-index-url --group dev pyproject.toml -o requirements.lock
+UV_LOCK := uv pip compile --quiet --generate-hashes --no-annotate --no-header --no-emit-index-url
+# What images install (containers/locks): without the tools of development, for Debian's Python, in the same versions.
+IMAGE_LOCK := $(UV_LOCK) --python-version 3.11 --python-platform x86_64-manylinux_2_36
+
+lock: ## resolve the lock files again (needs uv)
+	$(UV_LOCK) --universal --group dev pyproject.toml -o requirements.lock
+	$(IMAGE_LOCK) -c requirements.lock --extra dask pyproject.toml -o containers/locks/cpu.lock
+	$(IMAGE_LOCK) -c requirements.lock --group pyproject.toml:image-build -o containers/locks/build.lock
+	for v in cuda12 cuda13; do $(IMAGE_LOCK) -c containers/locks/cpu.lock --no-emit-package numpy \
+		--group pyproject.toml:image-$$v -o containers/locks/$$v.lock || exit 1; done
 
 clean: ## remove the demo, caches and build results (not .venv)
 	rm -rf demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -34,11 +34,11 @@ from scipy import ndimage as ndi
 
 from soct.formats.ome_zarr import open_volume
 from soct.registration.slice_interpolation import Morph, MorphGates, Surface, plan_morph
-from soct.simulate.brain import Brain, BrainSpec, sample_block
+from soct.simulate.brain import Brain, sample_block
 from soct.simulate.evaluate import GRID, evaluate
 from soct.simulate.faults import Faults
 from soct.simulate.microscope import simulate
-from soct.simulate.spec import AcquisitionSpec
+from soct.simulate.spec import AcquisitionSpec, BrainSpec
 from soct.simulate.truth import read_truth
 from soct.space import Voxel
 

@@ -311,3 +311,23 @@ main.main([])
     )
     assert done.returncode == code
     assert "ignored" not in done.stderr
+
+
+_BUILD_EVERYTHING = """
+import sys
+from soct.cli.app import _build_tool
+from soct.cli.command_index import read_step_index, read_tool_index
+from soct.cli.step_command import build_step_command
+for entry in read_tool_index().values():
+    _build_tool(entry)
+for entry in read_step_index().values():
+    build_step_command(entry.id)
+print("numba" in sys.modules)
+"""
+
+
+def test_no_command_loads_the_compiler_before_it_chose_where_kernels_are_kept():
+    done = subprocess.run(
+        [sys.executable, "-c", _BUILD_EVERYTHING], capture_output=True, text=True, timeout=120
+    )
+    assert done.stdout.strip() == "False", done.stderr

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy import ndimage as ndi
 
-from soct.simulate.brain import AGAROSE, Brain, BrainSpec, GivenVolume, sample_block
+from soct.simulate.brain import AGAROSE, Brain, GivenVolume, sample_block
+from soct.simulate.spec import BrainSpec
 from soct.space import Voxel
 
 SPEC = BrainSpec(radius_um=(2400, 2000, 2200), seed=3)

@@ -13,8 +13,9 @@ from scipy import ndimage as ndi
 
 from soct.errors import InputError
 from soct.formats.ome_zarr import create_volume
-from soct.simulate.brain import Brain, BrainSpec, sample_block
+from soct.simulate.brain import Brain, sample_block
 from soct.simulate.evaluate import evaluate, score_volume
+from soct.simulate.spec import BrainSpec
 from soct.space import Volume, Voxel
 
 SCORE = Path(__file__).parents[2].parent / "shared" / "acceptance" / "score.py"

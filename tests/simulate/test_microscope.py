@@ -14,10 +14,10 @@ from scipy import ndimage as ndi
 from soct.errors import UsageError
 from soct.formats.acquisition import open_acquisition
 from soct.formats.raw import read_tile
-from soct.simulate.brain import Brain, BrainSpec, sample_block
+from soct.simulate.brain import Brain, sample_block
 from soct.simulate.faults import Faults
 from soct.simulate.microscope import simulate
-from soct.simulate.spec import AcquisitionSpec, preset
+from soct.simulate.spec import AcquisitionSpec, BrainSpec, preset
 from soct.space import Volume, Voxel
 
 PERFECT = {

@@ -15,8 +15,8 @@ from typing import Protocol
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
 
+from soct.simulate.spec import BrainSpec
 from soct.space import FloatArray, Voxel
 
 Floats = NDArray[np.float64]
@@ -30,32 +30,6 @@ _OCTAVES_UM = (700.0, 330.0, 160.0, 85.0, 46.0, 24.0, 12.0)
 _AMPLITUDES = (0.16, 0.18, 0.20, 0.25, 0.19, 0.16, 0.12)
 # Standard deviation of quintic value noise on a lattice of unit variance (0.7835 per axis, cubed, rooted).
 _NOISE_STD = 0.6935
-
-
-class BrainSpec(BaseModel):
-    """Size and character of the procedural brain."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    radius_um: tuple[float, float, float] = Field(
-        (5000.0, 3600.0, 4300.0), description="Half axes of the brain along (z, y, x), um (> 0)."
-    )
-    centre_um: tuple[float, float, float] = Field(
-        (0.0, 0.0, 0.0), description="Centre of the brain along (z, y, x), um."
-    )
-    tilt_deg: float = Field(
-        0.0,
-        ge=-90,
-        le=90,
-        description="Turn of the brain about x against the cutting plane: an oblique cut.",
-    )
-    texture: float = Field(
-        1.0, ge=0, le=3, description="Strength of the tissue texture, relative to the usual one."
-    )
-    vessels: float = Field(
-        1.0, ge=0, le=1, description="Darkness of vessels: 0 has none, 1 the usual contrast."
-    )
-    seed: int = Field(0, ge=0, description="Seed of the texture and the outline.")
 
 
 class Specimen(Protocol):

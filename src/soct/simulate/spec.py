@@ -7,7 +7,6 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from soct.errors import UsageError
-from soct.simulate.brain import BrainSpec
 from soct.simulate.faults import Faults
 
 Preset = Literal["demo", "tiny", "large"]
@@ -16,6 +15,32 @@ Preset = Literal["demo", "tiny", "large"]
 def _size(default: Any, description: str, unit: str | None = None, **limits: Any) -> Any:
     extra: dict[str, Any] = {} if unit is None else {"unit": unit}
     return Field(default, description=description, json_schema_extra=extra, **limits)
+
+
+class BrainSpec(BaseModel):
+    """Size and character of the procedural brain."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    radius_um: tuple[float, float, float] = Field(
+        (5000.0, 3600.0, 4300.0), description="Half axes of the brain along (z, y, x), um (> 0)."
+    )
+    centre_um: tuple[float, float, float] = Field(
+        (0.0, 0.0, 0.0), description="Centre of the brain along (z, y, x), um."
+    )
+    tilt_deg: float = Field(
+        0.0,
+        ge=-90,
+        le=90,
+        description="Turn of the brain about x against the cutting plane: an oblique cut.",
+    )
+    texture: float = Field(
+        1.0, ge=0, le=3, description="Strength of the tissue texture, relative to the usual one."
+    )
+    vessels: float = Field(
+        1.0, ge=0, le=1, description="Darkness of vessels: 0 has none, 1 the usual contrast."
+    )
+    seed: int = Field(0, ge=0, description="Seed of the texture and the outline.")
 
 
 class AcquisitionSpec(BaseModel):

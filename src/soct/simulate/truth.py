@@ -20,9 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from soct.errors import InputError
-from soct.simulate.brain import Brain, BrainSpec, GivenVolume, Specimen
+from soct.simulate.brain import Brain, GivenVolume, Specimen
 from soct.simulate.poses import Poses
-from soct.simulate.spec import AcquisitionSpec
+from soct.simulate.spec import AcquisitionSpec, BrainSpec
 from soct.space import Volume, Voxel
 
 _BLOCK_VOXELS = 2_000_000

@@ -1,0 +1,1 @@
+"""Tests of what images are built from; the images themselves are built in tests/cluster."""
