@@ -273,9 +273,11 @@ def _binds(asked: Asked, site: Site, request: RunRequest) -> list[str]:
 
 
 def _named_files(asked: Asked, request: RunRequest) -> list[Path]:
+    from soct.pipeline.graph import is_enabled
+
     named = [Path(_by_path(name)) for name in (asked.profile, asked.site) if name is not None]
     for name, step in request.steps.items():
-        if step.files is not None:
+        if step.files is not None and is_enabled(request.params[name]):
             named += step.files(request.params[name])
     return [path for path in named if path.exists()]
 

@@ -82,7 +82,7 @@ class SlurmSite(BaseModel):
     time: Annotated[float | None, BeforeValidator(_duration)] = Field(
         None,
         ge=120,
-        description="The longest that a job may ask for; null: what the partition allows.",
+        description="Time limit of a job; null: by the plan's estimates, at most what the partition allows.",
         json_schema_extra={"unit": "s", "text": "a duration of at least 2 minutes, such as 12h"},
     )
     cpus: int | None = Field(
