@@ -99,10 +99,14 @@ class Job:
         told = call("bash", str(self.script), cwd=self.folder)
         return re.findall(r"job (\d+),", told)
 
+    def numbers(self) -> list[str]:
+        """Return the numbers of all jobs that were submitted."""
+        text = (self.run / "slurm" / "jobs.tsv").read_text()
+        return [line.split("\t")[2] for line in text.splitlines()]
+
     def queue(self) -> list[str]:
         """Return the tasks of this run that wait or run."""
-        path = self.run / "slurm" / "jobs.tsv"
-        jobs = {line.split("\t")[2] for line in path.read_text().splitlines()}
+        jobs = self.numbers()
         text = call("squeue", "--noheader", "--array", "--format=%F %T")
         return [line.split()[1] for line in text.splitlines() if line.split()[0] in jobs]
 
@@ -129,8 +133,7 @@ def job(slurm: None, shared: Path, tmp_path: Path) -> Iterator[Job]:
     made = Job(tmp_path, shared / "data" / "soct_sample" / "raw")
     yield made
     if made.run.exists():
-        jobs = [line.split("\t")[2] for line in (made.run / "slurm" / "jobs.tsv").open()]
-        call("scancel", *jobs, check=False)
+        call("scancel", *made.numbers(), check=False)
 
 
 def test_the_job_makes_byte_for_byte_what_a_plain_run_makes(job: Job, plain) -> None:
