@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -65,17 +66,17 @@ def join(number, source, folder, changes=None, **other):
     return found
 
 
-def start(source, folder, changes=None, resources=None, **environment):
+def start(source, folder, changes=None, resources=None, before=(), **environment):
     arguments = [json.dumps(changes or {}), json.dumps(resources or {"cpus": 1}), "--join"]
     return subprocess.Popen(
-        [sys.executable, "-m", "tests.pipeline.fake_pipeline", source, folder, *arguments],
+        [*before, sys.executable, "-m", "tests.pipeline.fake_pipeline", source, folder, *arguments],
         cwd=ROOT,
         env={**os.environ, **environment},
         stderr=subprocess.PIPE,
     )
 
 
-def ended(processes, seconds=60):
+def ended(processes, seconds=120):
     codes = [process.wait(seconds) for process in processes]
     texts = [process.stderr.read().decode() for process in processes]
     for process in processes:
@@ -83,7 +84,7 @@ def ended(processes, seconds=60):
     return codes, texts
 
 
-def wait_until(condition, seconds=30.0):
+def wait_until(condition, seconds=60.0):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end
@@ -243,10 +244,11 @@ def test_who_lost_its_claim_does_not_publish(alone, tmp_path, monkeypatch):
 def test_a_process_that_is_killed_leaves_its_units_to_the_others(alone, tmp_path):
     source, expected = alone
     folder = tmp_path / "out"
-    processes = [start(source, folder, {"read.pause_s": 1.5}) for _ in range(4)]
-    victim = processes[0]
+    victim = start(source, folder, FOREVER)
     wait_until(lambda: list((folder / "state/claims/read").glob("*.json")))
-    wait_until(lambda: has_claim(folder, victim.pid) or victim.poll() is not None)
+    processes = [victim, *(start(source, folder) for _ in range(3))]
+    wait_until(lambda: len(list((folder / "state/read").glob("*.json"))) == 3)
+    assert has_claim(folder, victim.pid)
     victim.send_signal(signal.SIGKILL)
     codes, texts = ended(processes)
     assert codes == [-9, 0, 0, 0], texts
@@ -254,8 +256,38 @@ def test_a_process_that_is_killed_leaves_its_units_to_the_others(alone, tmp_path
     assert not left_over(folder)
     history = read_status(folder).document.history
     assert sorted(call.state for call in history) == ["complete"] * 3 + ["running"]
-    # Every unit of the three that lived is theirs once.
-    assert sum(call.computed for call in history) <= N_UNITS
+    # The victim had done what comes before its first slice.
+    assert sum(call.computed for call in history) == N_UNITS - 2
+
+
+def can_separate():
+    """Whether processes can be started that see only their own process numbers, as on another machine."""
+    command = [*SEPARATE, "true"]
+    return shutil.which("unshare") and subprocess.run(command, capture_output=True).returncode == 0
+
+
+FOREVER = {"read.pause_s": 300}
+SEPARATE = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not can_separate(), reason="no process namespaces can be made here")
+def test_what_a_machine_that_died_had_goes_to_the_others_when_it_gave_no_sign_of_life(
+    alone, tmp_path
+):
+    source, expected = alone
+    folder = tmp_path / "out"
+    victim = start(source, folder, FOREVER, before=SEPARATE, SOCT_STALE_S="5")
+    wait_until(lambda: list((folder / "state/claims/read").glob("*.json")))
+    other = start(source, folder, before=SEPARATE, SOCT_STALE_S="5")
+    wait_until(lambda: len(list((folder / "state/read").glob("*.json"))) == 3)
+    victim.kill()
+    killed = time.monotonic()
+    codes, texts = ended([victim, other])
+    assert codes == [-9, 0], texts
+    assert time.monotonic() - killed > 3
+    assert data_bytes(folder) == expected
+    assert not left_over(folder)
 
 
 def has_claim(folder, pid):

@@ -98,7 +98,7 @@ class Claims:
         while not (got := self._take(path)) and not give_up():
             self.bury_dead()
             time.sleep(pause)
-            pause = min(0.5, 2 * pause)
+            pause = min(0.2, 2 * pause)
         try:
             yield got
         finally:

@@ -90,7 +90,9 @@ def _work(
         request.resources, planned.cost.largest_unit_bytes, max(1, len(planned.to_compute))
     )
     check_disk(request.folder, planned.cost.disk_bytes)
-    with claims.alone():
+    with claims.alone(stop.is_asked) as got:
+        if not got:
+            return _stopped_early(planned, stop, started)
         part = _join(prepared, planned, budget, claims)
     listener(RunPlanned(planned.counts, planned.cost.raw_bytes, budget.workers))
     for text in (*planned.notices, *_company(members, request.resources.memory_bytes)):
@@ -99,6 +101,24 @@ def _work(
     pool = local_pool(request.resources, budget)
     scheduler = compute(prepared, planned, pool, stop, listener, others, members.me.id)
     return _leave(part, claims, scheduler, stop, started)
+
+
+def _stopped_early(planned: Plan, stop: StopControl, started: float) -> RunOutcome:
+    """Return how a process ended that was asked to stop before it could join."""
+    return RunOutcome(
+        state="stopped",
+        exit_code=stop.exit_code,
+        reason=stop.reason or "",
+        computed=(),
+        reused=planned.reused,
+        failures=(),
+        blocked=(),
+        pending=len(planned.to_compute),
+        seconds=time.monotonic() - started,
+        peak_memory_bytes=0,
+        worst_status="info",
+        reports=False,
+    )
 
 
 def _company(members: Membership, memory_bytes: int | None) -> list[str]:
@@ -172,22 +192,33 @@ def _leave(
     status = worst(scheduler.tally.statuses)
     outcome = outcome_of(planned, scheduler, stop, status, time.monotonic() - started)
     patience = time.monotonic() + LEAVING_S
-    with claims.alone(lambda: stop.is_asked() and time.monotonic() > patience) as got:
-        if not got:
-            return replace(outcome, reports=False)
+
+    def give_up() -> bool:
+        return stop.is_asked() and time.monotonic() > patience
+
+    with claims.alone(give_up) as got:
         # Who does only a part of the run cannot know whether it is over for the others, too.
         whole = all(u.action in (Action.COMPUTE, Action.REUSE) for u in planned.units.values())
-        closes = _closes(part, claims, is_over=whole and not outcome.pending)
+        closes = got and _closes(part, claims, is_over=whole and not outcome.pending)
+        outcome = replace(outcome, reports=closes)
+        if got and not closes:
+            _note_end(part, outcome)
     if closes:
-        changed = part.session.limits_changed
-        status = write_tables(prepared, planned, limits_changed=changed)
+        status = write_tables(prepared, planned, limits_changed=part.session.limits_changed)
         outcome = replace(outcome, worst_status=status)
-    with claims.alone(lambda: stop.is_asked() and time.monotonic() > patience) as got:
-        document = read_run(prepared.request.folder)
-        if got and document is not None:
-            entry = ended(part.invocation, outcome)
-            write_run(prepared.request.folder, document.with_ended(part.invocation, entry))
-    return replace(outcome, reports=closes)
+        with claims.alone(give_up) as got:
+            if got:
+                _note_end(part, outcome)
+    return outcome
+
+
+def _note_end(part: _Part, outcome: RunOutcome) -> None:
+    """Complete this process's entry of the history."""
+    folder = part.prepared.request.folder
+    document = read_run(folder)
+    if document is not None:
+        entry = ended(part.invocation, outcome)
+        write_run(folder, document.with_ended(part.invocation, entry))
 
 
 def _closes(part: _Part, claims: Claims, *, is_over: bool) -> bool:
