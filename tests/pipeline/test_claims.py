@@ -227,6 +227,26 @@ def test_a_burial_that_was_killed_in_the_middle_is_finished_by_the_next(tmp_path
     os.close(killed._descriptor)
 
 
+def test_a_claim_of_nobody_is_free_once_that_has_been_so_for_long(tmp_path, monkeypatch):
+    monkeypatch.setenv("SOCT_STALE_S", "0.2")
+    folder = tmp_path / "state/claims/read"
+    folder.mkdir(parents=True)
+    with member(tmp_path) as one, member(tmp_path) as two:
+        first, second = Claims(one), Claims(two)
+        (folder / "z00.json").touch()
+        assert second.take(UNITS[1])
+        two.path.unlink()
+        assert first.take(UNITS[2])
+        first.free_orphans(UNITS[:3])
+        assert first.taken("read") == {"z00", "z01", "z02"}
+        time.sleep(0.3)
+        first.free_orphans(UNITS[:3])
+        assert first.taken("read") == {"z02"}
+        assert [path.name for path in folder.iterdir()] == ["z02.json"]
+        two.renew()
+        assert second.take(UNITS[1])
+
+
 def test_a_process_that_slept_gives_the_others_time_to_be_heard(tmp_path):
     with member(tmp_path, **ELSEWHERE) as other, member(tmp_path) as members:
         other._ended.set()

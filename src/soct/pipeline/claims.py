@@ -14,11 +14,12 @@ import errno
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
+from soct.pipeline.holder import origin_of
 from soct.pipeline.members import Membership, read_member
 from soct.pipeline.outputs import remove_orphans
 from soct.pipeline.progress import forget_progress
@@ -47,6 +48,8 @@ class Claims:
         self.members = members
         self.root = members.run_folder / "state" / "claims"
         self._links = True
+        self._look_for_orphans = 0.0
+        self._orphans: dict[Path, tuple[str, float]] = {}
 
     def _path(self, unit: Unit) -> Path:
         return self.root / unit.step / f"{unit.name}.json"
@@ -71,9 +74,45 @@ class Claims:
         """Return the names of a step's units that are claimed now, by one listing."""
         try:
             with os.scandir(self.root / step) as entries:
-                return frozenset(entry.name.removesuffix(".json") for entry in entries)
+                names = (entry.name for entry in entries)
+                return frozenset(n.removesuffix(".json") for n in names if n.endswith(".json"))
         except FileNotFoundError:
             return frozenset()
+
+    def free_orphans(self, units: Iterable[Unit]) -> None:
+        """Free units whose claims name nobody who is there, once that has been so for long.
+
+        Nobody buries a process that has no file: somebody removed it, or the process died while its file or its
+        claim was being written.
+        """
+        self._free_orphans(map(self._path, units))
+
+    def _free_orphans(self, paths: Iterable[Path]) -> None:
+        if time.monotonic() < self._look_for_orphans:
+            return
+        self._look_for_orphans = time.monotonic() + self.members.stale_s / 4
+        there = {self.members.me.id, *self.members.known()}
+        seen: dict[Path, tuple[str, float]] = {}
+        for path in paths:
+            holder = read_member(path)
+            name = holder.id if holder is not None else ""
+            if name in there or (holder is None and not path.exists()):
+                continue
+            before, since = self._orphans.get(path, (name, time.monotonic()))
+            seen[path] = (name, since if before == name else time.monotonic())
+            if time.monotonic() - seen[path][1] > self.members.stale_s:
+                self._take_away(path, name)
+        self._orphans = seen
+
+    def _take_away(self, path: Path, name: str) -> None:
+        """Remove a claim if it still is what it was; renaming it, one process of several does."""
+        away = path.with_name(f".{path.stem}.{self.members.me.id}")
+        with contextlib.suppress(OSError):
+            path.rename(away)
+            holder = read_member(away)
+            if (holder.id if holder is not None else "") != name:
+                os.link(away, path)
+            away.unlink()
 
     def bury_dead(self) -> int:
         """Free what dead processes had claimed; return how many processes were found dead."""
@@ -97,6 +136,7 @@ class Claims:
         pause = 0.01
         while not (got := self._take(path)) and not give_up():
             self.bury_dead()
+            self._free_orphans([path])
             time.sleep(pause)
             pause = min(0.2, 2 * pause)
         try:
@@ -143,7 +183,7 @@ class Claims:
 
     def _free(self, dead: str) -> None:
         """Remove all claims of a process that is dead, or is about to leave; nobody else removes them."""
-        forget_progress(self.members.run_folder, dead)
+        forget_progress(self.members.run_folder, origin_of(dead))
         for folder in self.root.iterdir() if self.root.is_dir() else ():
             for path in folder.iterdir():
                 holder = read_member(path)

@@ -164,7 +164,10 @@ class Together:
         """
         if time.monotonic() < self._next_look:
             return
-        self._claims.bury_dead()
+        units = tuple(units)
+        if units:
+            self._claims.bury_dead()
+            self._claims.free_orphans(units)
         taken: dict[str, frozenset[str]] = {}
         for unit in units:
             if unit.step not in taken:

@@ -105,7 +105,7 @@ class Frontier:
         self.set_state(unit, state)
 
     def set_state(self, unit: Unit, state: State) -> None:
-        """Give a unit that is neither ready nor waiting another state."""
+        """Give a unit that is not ready another state."""
         self.elsewhere.pop(unit, None)
         if state is State.ELSEWHERE:
             self.elsewhere[unit] = None
@@ -136,8 +136,8 @@ class Frontier:
         return self.in_order(blocked)
 
     def wait_again(self, unit: Unit) -> None:
-        """Have a unit that ran wait for what it reads, some of which is computed again."""
-        self._state[unit] = State.WAITING
+        """Have a unit that ran, here or elsewhere, wait for what it reads and does not have (any more)."""
+        self.set_state(unit, State.WAITING)
         self._missing[unit] = self._count_missing(unit)
         if self._missing[unit] == 0:
             self.make_ready(unit)

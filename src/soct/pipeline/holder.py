@@ -45,7 +45,7 @@ class Holder:
     @property
     def origin(self) -> str:
         """The id that it began with (`renamed`)."""
-        return self.id.partition("~")[0]
+        return origin_of(self.id)
 
     def renamed(self) -> Holder:
         """Return the same process under a new id."""
@@ -71,6 +71,11 @@ class Holder:
             return abs(process.create_time() - self.process_started) < 1.0
         except psutil.Error:
             return False
+
+
+def origin_of(process: str) -> str:
+    """Return the id that a process began with, whatever it is called now."""
+    return process.partition("~")[0]
 
 
 @cache

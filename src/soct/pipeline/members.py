@@ -185,6 +185,10 @@ class Membership:
         self._list()
         return tuple(p.holder for p in self._peers.values() if p.holder is not None)
 
+    def known(self) -> frozenset[str]:
+        """Return the ids of the other processes that have a file, be it one that is being buried."""
+        return frozenset(n.partition(_BURIED)[0].removeprefix(".") for n in self._list())
+
     def bury_dead(self, bequeath: Callable[[str], None]) -> int:
         """Take the files of dead processes away.
 
@@ -244,7 +248,12 @@ class Membership:
         if now - peer.looked_at < self.stale_s / 12:
             return False
         peer.looked_at = now
-        own = self.beat()
+        try:
+            own = self.beat()
+        except OSError:
+            # Of a file that others have removed, a network file system says that it is stale.
+            self.renew()
+            return False
         if now < self._judges_from:
             return False
         return any(own - theirs > self.stale_s for theirs in self._heartbeats(name))

@@ -190,7 +190,7 @@ class Scheduler:
         elif isinstance(found, FailureRecord):
             self._tell_failure(unit, found.failure)
         elif found is None:
-            self._frontier.make_ready(unit)
+            self._frontier.wait_again(unit)
 
     def _submit_ready(self) -> None:
         postponed: list[Unit] = []

@@ -262,7 +262,7 @@ def _processes(folder: Path) -> tuple[ProcessStatus, ...]:
     """Return who works in the folder now: one alone, or several together."""
     holder = _live_holder(folder)
     holders = live_members(folder) if holder is None else (holder,)
-    return tuple(ProcessStatus(h, read_progress(folder, h.id)) for h in holders)
+    return tuple(ProcessStatus(h, read_progress(folder, h.origin)) for h in holders)
 
 
 def _live_holder(folder: Path) -> Holder | None:
@@ -270,7 +270,7 @@ def _live_holder(folder: Path) -> Holder | None:
     if holder is None or not holder.is_alive:
         return None
     if not holder.is_here:
-        progress = read_progress(folder, holder.id)
+        progress = read_progress(folder, holder.origin)
         if progress is not None and time.time() - progress.written > STALE_S:
             return None
     return holder
