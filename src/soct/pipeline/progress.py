@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+import psutil
 
 INTERVAL_S = 1.0
 
@@ -79,6 +82,19 @@ def read_progress(run_folder: Path, process: str) -> Progress | None:
 def forget_progress(run_folder: Path, process: str) -> None:
     """Remove the snapshot of a process that is dead."""
     _path(run_folder, process).unlink(missing_ok=True)
+
+
+def resident_bytes(workers: tuple[int, ...]) -> int:
+    """Resident memory of this process, the workers, and whatever process they are forked from."""
+    parents = set()
+    for pid in workers:
+        with suppress(psutil.Error):
+            parents.add(psutil.Process(pid).ppid())
+    total = 0
+    for pid in {os.getpid(), *workers, *parents}:
+        with suppress(psutil.Error):
+            total += psutil.Process(pid).memory_info().rss
+    return total
 
 
 def _path(run_folder: Path, process: str) -> Path:

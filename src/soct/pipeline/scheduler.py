@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
 import queue
 import time
 from collections.abc import Callable
@@ -17,8 +16,6 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Protocol
-
-import psutil
 
 from soct import __version__
 from soct.pipeline.cooperation import LOOK_S, Claimed, Nobody, Others
@@ -38,12 +35,12 @@ from soct.pipeline.events import (
 from soct.pipeline.executors import RemoteExecutor, WorkerLost
 from soct.pipeline.frontier import Frontier, State
 from soct.pipeline.plan import Plan
-from soct.pipeline.progress import Progress, ProgressFile, RunningUnit
+from soct.pipeline.progress import Progress, ProgressFile, RunningUnit, resident_bytes
 from soct.pipeline.records import FailureRecord, Record
 from soct.pipeline.request import Status
 from soct.pipeline.resources import Budget, shown
 from soct.pipeline.stopping import StopControl
-from soct.pipeline.worker import Done, Failed, Task, describe, execute
+from soct.pipeline.worker import Done, Failed, Task, describe, execute, worker_died
 from soct.steps.declaration import Unit
 
 TICK_S = 0.2
@@ -388,7 +385,7 @@ class Scheduler:
         hint = (
             "Most likely the memory ran out: give the run less --cpus or the machine more memory."
         )
-        self._fail_or_give_up(unit, running, _broken(unit, cause, found, hint))
+        self._fail_or_give_up(unit, running, worker_died(unit, cause, found, hint))
 
     def _on_lost(self, unit: Unit, running: _Running, error: WorkerLost) -> None:
         """Try on another worker; a unit whose workers leave again and again is given up."""
@@ -400,7 +397,7 @@ class Scheduler:
             return
         hint = "See why the workers end: their logs, their memory, their time limit."
         found = f"it was lost {lost} times"
-        self._fail_or_give_up(unit, running, _broken(unit, str(error), found, hint))
+        self._fail_or_give_up(unit, running, worker_died(unit, str(error), found, hint))
 
     def _fail_or_give_up(self, unit: Unit, running: _Running, failed: Failed) -> None:
         if self._others.holds(unit):
@@ -463,7 +460,7 @@ class Scheduler:
         if not self._progress.is_due():
             return
         workers: tuple[int, ...] = getattr(self._executor, "pids", tuple)()
-        resident = _resident_bytes(workers)
+        resident = resident_bytes(workers)
         self.tally.peak_memory_bytes = max(self.tally.peak_memory_bytes, resident)
         self._progress.write(
             Progress(
@@ -477,32 +474,6 @@ class Scheduler:
                 written=time.time(),
             )
         )
-
-
-def _broken(unit: Unit, cause: str, found: str, hint: str) -> Failed:
-    failure = Failure(
-        unit=unit,
-        kind="StepError",
-        message=f"The unit could not be computed: {cause}",
-        expected="a worker that lives until its unit is done",
-        found=found,
-        hint=hint,
-        mendable=True,
-    )
-    return Failed(failure, 0.0)
-
-
-def _resident_bytes(workers: tuple[int, ...]) -> int:
-    """Resident memory of this process, the workers, and whatever process they are forked from."""
-    parents = set()
-    for pid in workers:
-        with contextlib.suppress(psutil.Error):
-            parents.add(psutil.Process(pid).ppid())
-    total = 0
-    for pid in {os.getpid(), *workers, *parents}:
-        with contextlib.suppress(psutil.Error):
-            total += psutil.Process(pid).memory_info().rss
-    return total
 
 
 def _is_full(error: OSError) -> bool:

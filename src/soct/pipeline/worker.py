@@ -141,6 +141,20 @@ def describe(unit: Unit, error: BaseException) -> Failure:
     )
 
 
+def worker_died(unit: Unit, cause: str, found: str, hint: str) -> Failed:
+    """Return the failure of a unit whose worker did not live until it was done."""
+    failure = Failure(
+        unit=unit,
+        kind="StepError",
+        message=f"The unit could not be computed: {cause}",
+        expected="a worker that lives until its unit is done",
+        found=found,
+        hint=hint,
+        mendable=True,
+    )
+    return Failed(failure, 0.0)
+
+
 def _outputs(task: Task) -> Iterator[OutputRecord]:
     for output in task.step.outputs:
         path = task.partial / task.names[output.name]
