@@ -58,7 +58,7 @@ def read_member(path: Path) -> Holder | None:
 def live_members(run_folder: Path) -> tuple[Holder, ...]:
     """Return the processes that work together in a run folder, as far as can be told without touching it."""
     try:
-        paths = sorted(_folder(run_folder).glob("[!.]*.json"))
+        paths = list(_folder(run_folder).glob("[!.]*.json"))
     except OSError:
         return ()
     found = []
@@ -70,7 +70,7 @@ def live_members(run_folder: Path) -> tuple[Holder, ...]:
                 holder.is_alive if holder.is_here else age < 2 * stale_seconds()
             ):
                 found.append(holder)
-    return tuple(found)
+    return tuple(sorted(found, key=lambda h: (h.slurm_task.zfill(9), h.host, h.pid, h.id)))
 
 
 @dataclass
