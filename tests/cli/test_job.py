@@ -231,6 +231,7 @@ def test_status_names_all_who_work_together(
 ) -> None:
     folder = tmp_path / "out"
     assert soct("run", source, "out", "--join") == ExitCode.OK
+    (folder / "state" / "session.json").unlink()
     nodes = [replace(myself("soct run --join"), host=f"node{n}", slurm_job="12") for n in (1, 2)]
     at_work = Progress(3, 9, (RunningUnit("read", "z01", "now", 0.25),), 10**9, 0.0)
     ProgressFile(folder, nodes[1].id).write(at_work)

@@ -325,7 +325,6 @@ def test_a_time_limit_ends_with_75_also_where_others_have_the_rest(alone, tmp_pa
         outcome = run_fake(source, folder, resources=resources, join=True)
         assert (outcome.exit_code, outcome.state) == (75, "stopped")
         assert {unit.step for unit in outcome.computed} == {"shifts", "generate_slice_config"}
-        assert read_status(folder).processes[0].holder == other.me
 
 
 @pytest.mark.usefixtures("often")
@@ -376,6 +375,35 @@ def test_who_does_only_a_part_leaves_tables_and_report_to_those_who_do_the_rest(
     assert (part.exit_code, part.reports) == (0, False)
     thread.join()
     assert (whole[0].exit_code, whole[0].reports) == (0, True)
+    assert data_bytes(folder) == expected
+
+
+def test_when_all_is_over_a_run_is_complete_though_some_are_still_leaving(alone, tmp_path):
+    source, _ = alone
+    folder = tmp_path / "out"
+    run_fake(source, folder, join=True)
+    with Membership(folder, myself("leaves")):
+        assert read_status(folder).state == "complete"
+
+
+@pytest.mark.usefixtures("often")
+def test_of_sixteen_that_start_together_one_writes_the_report(alone, tmp_path):
+    source, expected = alone
+    folder = tmp_path / "out"
+    written, states = [], []
+
+    def write():
+        written.append(1)
+        time.sleep(0.3)
+        states.append(read_status(folder).state)
+        (folder / "sub-01_quality_report.html").touch()
+
+    outcomes = join(16, source, folder, write_report=write)
+    assert (len(written), states) == (1, ["complete"])
+    assert [o.reports for o in outcomes].count(True) == 1
+    computed = Counter(unit for o in outcomes for unit in o.computed)
+    assert (len(computed), set(computed.values())) == (N_UNITS, {1})
+    (folder / "sub-01_quality_report.html").unlink()
     assert data_bytes(folder) == expected
 
 

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -98,6 +99,11 @@ def run_job(asked: Asked, *, fail_on_quality: bool = False) -> int:
 
     profile = load(asked)
     request = prepare(asked, profile)
+    reports: list[Path | None] = []
+    if asked.join:
+        # Those who come later must know that the report is being written, until it is there.
+        write = partial(_add_report, reports, asked.output)
+        request = replace(request, write_report=write)
     with dask_step(request, profile.site) as place:
         if place is None:
             return ExitCode.OK
@@ -105,7 +111,9 @@ def run_job(asked: Asked, *, fail_on_quality: bool = False) -> int:
         _start_workers(place)
         with follow(profile.site.log_level) as listener:
             outcome = run(place, listener)
-    report = make_report(asked.output) if outcome.reports else None
+    if not asked.join:
+        _add_report(reports, asked.output)
+    report = reports[0] if reports else None
     _tell_outcome(outcome, request.command)
     if not outcome.reports:
         words("Of the processes that work together another one writes the report.")
@@ -115,6 +123,10 @@ def run_job(asked: Asked, *, fail_on_quality: bool = False) -> int:
             "A metric is in error.", file=report, hint="The report lists it under Problems."
         )
     return outcome.exit_code
+
+
+def _add_report(reports: list[Path | None], folder: Path) -> None:
+    reports.append(make_report(folder))
 
 
 def _start_workers(request: RunRequest) -> None:

@@ -85,6 +85,7 @@ def _work(
     prepared: Prepared, claims: Claims, stop: StopControl, listener: Listener, started: float
 ) -> RunOutcome:
     request, members = prepared.request, claims.members
+    seen = read_session(request.folder)
     planned = prepared.plan()
     budget = share_out(
         request.resources, planned.cost.largest_unit_bytes, max(1, len(planned.to_compute))
@@ -93,6 +94,10 @@ def _work(
     with claims.alone(stop.is_asked) as got:
         if not got:
             return _stopped_early(planned, stop, started)
+        session = read_session(request.folder)
+        if session is not None and session != seen and session.closed_by:
+            # All was finished while this process planned.
+            planned = prepared.plan()
         part = _join(prepared, planned, budget, claims)
     listener(RunPlanned(planned.counts, planned.cost.raw_bytes, budget.workers))
     for text in (*planned.notices, *_company(members, request.resources.memory_bytes)):
@@ -175,7 +180,7 @@ def _is_finished(
 
 
 def _is_closing(session: Session, others: tuple[Holder, ...]) -> bool:
-    """Whether the process that closed the session still writes its tables."""
+    """Whether the process that closed the session still writes tables or report."""
     return any(other.id == session.closed_by for other in others)
 
 
@@ -209,6 +214,9 @@ def _leave(
         with claims.alone(give_up) as got:
             if got:
                 _note_end(part, outcome)
+                _declare_over(part)
+        if prepared.request.write_report is not None:
+            prepared.request.write_report()
     return outcome
 
 
@@ -219,6 +227,13 @@ def _note_end(part: _Part, outcome: RunOutcome) -> None:
     if document is not None:
         entry = ended(part.invocation, outcome)
         write_run(folder, document.with_ended(part.invocation, entry))
+
+
+def _declare_over(part: _Part) -> None:
+    folder = part.prepared.request.folder
+    session = read_session(folder)
+    if session is not None and session.id == part.session.id:
+        write_session(folder, replace(session, is_over=True))
 
 
 def _closes(part: _Part, claims: Claims, *, is_over: bool) -> bool:

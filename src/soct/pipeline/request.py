@@ -96,6 +96,8 @@ class RunRequest:
     """The opened input; None: `soct.formats.acquisition.open_acquisition` is called."""
     join: bool = False
     """Whether other processes may work in the run folder at the same time, as this one does."""
+    write_report: Callable[[], object] | None = None
+    """With `join`, called by the one process that is to write the report, before it leaves the others."""
     fingerprint: Fingerprint | None = None
     """None: `soct.formats.acquisition.fingerprint_slice`."""
 
@@ -121,6 +123,6 @@ class RunOutcome:
     worst_status: Status
     """Over the metrics of all finished units; ``error`` is what ``--fail-on-quality`` looks at."""
     reports: bool = True
-    """Whether the report is this process's to write: of several that work together, one does."""
+    """Whether the report is this process's: of several that work together, one writes it."""
     elsewhere: int = 0
     """How many units other processes computed meanwhile."""

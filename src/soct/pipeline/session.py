@@ -38,6 +38,8 @@ class Session:
     """Ids of those that joined and did not say that they left."""
     closed_by: str = ""
     """The id of the process that writes tables and report, once everything is over."""
+    is_over: bool = False
+    """Whether that process has nothing left to write but the report."""
 
 
 def wanted_by(prepared: Prepared, planned: Plan) -> str:

@@ -21,6 +21,7 @@ from soct.pipeline.outputs import find_damage
 from soct.pipeline.progress import Progress, read_progress
 from soct.pipeline.records import FailureRecord, Record, RecordStore, Unusable
 from soct.pipeline.run_folder import Invocation, RunDocument, read_run
+from soct.pipeline.session import read_session
 from soct.steps.declaration import Scope, Unit
 
 STALE_S = 60.0
@@ -261,8 +262,18 @@ def _require_run(folder: Path) -> RunDocument:
 def _processes(folder: Path) -> tuple[ProcessStatus, ...]:
     """Return who works in the folder now: one alone, or several together."""
     holder = _live_holder(folder)
-    holders = live_members(folder) if holder is None else (holder,)
+    holders = _at_work(folder) if holder is None else (holder,)
     return tuple(ProcessStatus(h, read_progress(folder, h.origin)) for h in holders)
+
+
+def _at_work(folder: Path) -> tuple[Holder, ...]:
+    """Return who works together; when all is over, only the one that writes the tables still works."""
+    members, session = live_members(folder), read_session(folder)
+    if session is None or not session.closed_by:
+        return members
+    if session.is_over:
+        return ()
+    return tuple(member for member in members if member.id == session.closed_by)
 
 
 def _live_holder(folder: Path) -> Holder | None:

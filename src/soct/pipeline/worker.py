@@ -1,7 +1,7 @@
 """What happens in a worker process: one unit from its inputs to outputs that are hashed and flushed.
 
-Publishing is not done here. Only the process that holds the run folder's lock renames outputs and writes
-records, so a worker that outlives its run for a moment can harm nothing.
+Publishing is not done here. Only the process that holds the run folder's lock (or, of several, the unit's claim)
+renames outputs and writes records, so a worker that outlives its run for a moment can harm nothing.
 """
 
 from __future__ import annotations
