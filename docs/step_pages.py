@@ -13,6 +13,7 @@ from typing import Any
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parent))
+import site_page
 from step_graph import draw_graph
 
 from soct.pipeline.profile_validation import describe_allowed, find_field
@@ -141,6 +142,8 @@ def write_pages(folder: Path = FOLDER) -> None:
             old.unlink()
     for name, text in pages.items():
         (folder / name).write_text(text, encoding="utf-8")
+    if folder == FOLDER:
+        site_page.write_page()
 
 
 if __name__ == "__main__":

@@ -139,6 +139,11 @@ def test_the_pages_of_the_steps_are_those_that_their_declarations_make():
     assert set(written) == set(pages), "run `make docs`"
 
 
+def test_the_page_of_sites_has_every_key_of_a_site_file():
+    page = (DOCS / "sites.md").read_text(encoding="utf-8")
+    assert step_pages().site_page.make_page() == page, "run `make docs`"
+
+
 def test_every_line_that_troubleshooting_offers_is_a_parameter():
     from soct.steps.registry import load_steps
 

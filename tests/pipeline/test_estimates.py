@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from soct.pipeline.estimates import RECORD_FILES, estimate_steps
+from soct.pipeline.estimates import COMPILING_BYTES, RECORD_FILES, estimate_steps
 from soct.pipeline.resources import LEAST_UNIT_BYTES, WORKER_BYTES
 from soct.pipeline.runner import plan
 from soct.steps.declaration import Cost, Need, Work
@@ -42,7 +42,7 @@ def test_every_step_with_work_has_an_estimate_of_its_units(tmp_path):
     assert (cut.scope, cut.threads, cut.disk_bytes) == ("slice", 2, 4000)
     assert cut.seconds == pytest.approx(3 * (0.5 + 0.5 / 2))
     assert cut.total_seconds == pytest.approx(4 * cut.seconds)
-    assert cut.memory_bytes == WORKER_BYTES + LEAST_UNIT_BYTES + 5
+    assert cut.memory_bytes == WORKER_BYTES + COMPILING_BYTES + LEAST_UNIT_BYTES + 5
     assert cut.files == 4 * (1 + RECORD_FILES)
 
 

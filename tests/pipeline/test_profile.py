@@ -312,6 +312,6 @@ def test_the_schema_holds_every_key_with_unit_and_range() -> None:
 def test_shipped_files_are_found_and_readable() -> None:
     assert shipped_folder().is_dir()
     assert "default" in shipped_profiles()
-    assert set(shipped_sites()) == {"cluster", "workstation"}
+    assert set(shipped_sites()) == {"cluster", "gpu-node", "slurm-apptainer", "workstation"}
     for site in shipped_sites():
         assert load(site=site).site.gpu == "auto"

@@ -17,6 +17,8 @@ from soct.steps.declaration import Need, Scope
 if TYPE_CHECKING:
     from soct.pipeline.plan import Plan
 
+COMPILING_BYTES = 320 << 20
+"""What compiling kernels takes of a process that does so, in a first run, and keeps."""
 RECORD_FILES = 2
 """Beside its outputs, a finished unit has a record and a file of metrics."""
 
@@ -103,4 +105,4 @@ def _of_step(
 
 def process_bytes(need: Need) -> int:
     """Return the memory of a process that computes such a unit, at the least with which it can."""
-    return WORKER_BYTES + max(LEAST_UNIT_BYTES, need.memory_bytes)
+    return WORKER_BYTES + COMPILING_BYTES + max(LEAST_UNIT_BYTES, need.memory_bytes)
