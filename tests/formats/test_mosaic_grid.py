@@ -5,7 +5,8 @@ import pytest
 import zarr
 
 from soct.errors import InputError
-from soct.formats.mosaic_grid import GridTile, MosaicGridWriter, open_mosaic_grid, shard_tiles
+from soct.formats.mosaic_grid import GridTile, MosaicGridWriter, open_mosaic_grid
+from soct.formats.tiles import shard_tiles
 from soct.formats.validation import validate_volume
 from soct.space import Voxel
 from tests.formats.test_ome_zarr import digest

@@ -172,7 +172,10 @@ class _Lines:
             self._say(level, text)
         if isinstance(event, events.RunPlanned):
             size = format_size(event.raw_bytes)
-            text = f"{event.to_run} units to compute, {size} of input, {event.workers} workers"
+            text = (
+                f"{event.to_run} units to compute, {size} of input, {event.workers} workers"
+                f"{_told_time(event)}"
+            )
             self._say("info", text if event.to_run else "nothing to compute: all is up to date")
         self._tell_steps()
         if self._tallies.clock() - self._last >= SILENCE_S:
@@ -248,7 +251,8 @@ class _Bars:
             if _wanted(level, self._level):
                 self.progress.console.print(make_inert(text))
         if isinstance(event, events.RunPlanned):
-            self._whole = self.progress.add_task("all units", total=max(event.to_run, 1))
+            name = f"all units{_told_time(event)}"
+            self._whole = self.progress.add_task(name, total=max(event.to_run, 1))
             if not event.to_run:
                 self.progress.update(self._whole, completed=1)
         self._draw()
@@ -264,3 +268,7 @@ class _Bars:
         if self._whole is not None and steps:
             reached = sum(tally.reached for tally in steps.values())
             self.progress.update(self._whole, completed=round(reached, 2))
+
+
+def _told_time(event: events.RunPlanned) -> str:
+    return f", about {format_duration(event.seconds)}" if event.seconds else ""

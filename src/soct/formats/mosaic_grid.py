@@ -19,7 +19,7 @@ from soct.errors import InputError
 from soct.formats.atomic import write_bytes
 from soct.formats.ngff import NAMESPACE, Level, group_metadata, multiscales, parse_image, read_group
 from soct.formats.shards import ShardAssembler, check_stored, pack_stored
-from soct.formats.tiles import StagePosition, shown
+from soct.formats.tiles import StagePosition, shard_tiles, shown
 from soct.formats.zarr_array import (
     MAX_CHUNK_BYTES,
     Codec,
@@ -33,8 +33,6 @@ from soct.space import FloatArray, Voxel
 
 GridAxes = Literal["yx", "xy"]
 
-# What may wait in memory until its shards are complete, when tiles come in row-major order.
-_BAND_BYTES = 256 << 20
 _SLICE_ID = re.compile(r"_z(\d{1,9})", re.ASCII)
 
 
@@ -65,16 +63,6 @@ class GridTile:
     status: str = "ok"
     galvo_shift: int | None = None
     galvo_confidence: float | None = None
-
-
-def shard_tiles(rows: int, cols: int, tile_bytes: int, sharding_factor: int = 4) -> tuple[int, int]:
-    """Choose how many tiles ``(rows, columns)`` share a file.
-
-    At most ``sharding_factor`` squared, and few enough rows that a band of unfinished shards stays small.
-    """
-    high = max(1, min(sharding_factor, rows, _BAND_BYTES // (cols * tile_bytes)))
-    wide = max(1, min(sharding_factor, cols, _BAND_BYTES // (high * tile_bytes)))
-    return high, wide
 
 
 class MosaicGridWriter:

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 BYTES_PER_SAMPLE = 4
+_BAND_BYTES = 256 << 20
+"""What may wait in memory until its shards are complete, when tiles come in row-major order."""
 
 StagePosition = tuple[float | None, float | None, float | None]
 
@@ -198,3 +200,13 @@ class Acquisition:
     ignored: tuple[Path, ...] = ()
     session: Mapping[str, Any] = field(default_factory=dict)
     tables: Mapping[str, Path] = field(default_factory=dict)
+
+
+def shard_tiles(rows: int, cols: int, tile_bytes: int, sharding_factor: int = 4) -> tuple[int, int]:
+    """Choose how many tiles ``(rows, columns)`` share a file.
+
+    At most ``sharding_factor`` squared, and few enough rows that a band of unfinished shards stays small.
+    """
+    high = max(1, min(sharding_factor, rows, _BAND_BYTES // (cols * tile_bytes)))
+    wide = max(1, min(sharding_factor, cols, _BAND_BYTES // (high * tile_bytes)))
+    return high, wide

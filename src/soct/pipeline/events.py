@@ -47,6 +47,8 @@ class RunPlanned:
     """In pipeline order, with the steps of which nothing is to be computed."""
     raw_bytes: int
     workers: int
+    seconds: float | None = None
+    """How long it will take by the estimate; None where that is not known or not worth telling."""
 
     @property
     def to_run(self) -> int:

@@ -24,8 +24,10 @@ if TYPE_CHECKING:
     from soct.formats.acquisition import Acquisition, Problem
 
 
-STORE_FILES = 3
-"""Metadata of a store, and its least number of shards, beyond the one that its name stands for."""
+STORE_FILES = 6
+"""Metadata of a store, its valid range and its least number of shards, beyond the one that its name stands for."""
+FOLDER_FILES = 3
+"""Of an output that is a plain folder."""
 SHARD_FILE_BYTES = 16 << 20
 """Of a typical shard: they are of at most 32 MiB, and smaller at the rims."""
 
@@ -248,13 +250,15 @@ def unit_need(
     return replace(
         need,
         files=need.files or count_files(step, need.disk_bytes),
-        cpu_seconds=step.cost.cpu_seconds(work),
+        cpu_seconds=step.cost.cpu_seconds(work, params[step.id]),
         serial=step.cost.serial,
     )
 
 
 def count_files(step: Step[Any], disk_bytes: int) -> int:
     """Return about how many files a unit's outputs have: one each, and those of the stores by their size."""
-    stores = sum(output.template.endswith(".zarr") for output in step.outputs)
+    names = [output.template for output in step.outputs]
+    stores = sum(name.endswith(".zarr") for name in names)
+    folders = sum("." not in name for name in names)
     shards = math.ceil(disk_bytes / SHARD_FILE_BYTES) if stores else 0
-    return len(step.outputs) + stores * STORE_FILES + shards
+    return len(names) + stores * STORE_FILES + folders * (FOLDER_FILES - 1) + shards

@@ -11,8 +11,11 @@ from soct.pipeline.pace import Pace, measure_pace, probe_pace
 from soct.pipeline.plan import Plan
 from soct.pipeline.quantities import format_size
 from soct.pipeline.request import Resources
-from soct.pipeline.resources import free_memory, share_out
+from soct.pipeline.resources import Budget, free_memory, share_out
 
+MOST_UNITS = 3000
+"""More are not scheduled at the start of a run only to tell its time."""
+LEAST_TOLD_S = 20.0
 START_S = 5.0
 """Workers that import, at the start, and the report, at the end."""
 
@@ -64,6 +67,16 @@ def estimate_run(plan: Plan, resources: Resources, nodes: int = 1) -> RunEstimat
     )
     steps = estimate_steps(plan, _threads(plan, resources.cpus, memory), factors)
     return RunEstimate(steps, places if steps else (), _basis(pace), pace.spread)
+
+
+def expected_seconds(plan: Plan, budget: Budget) -> float | None:
+    """Return about how long a run will take; None where it is short, or has too many units to tell it at once."""
+    if not 0 < len(plan.needs) <= MOST_UNITS:
+        return None
+    pace = measure_pace(plan.taken) or Pace({})
+    machines = Machines(budget.cpus, budget.memory_bytes)
+    place = _place(plan, machines, pace.of(plan.graph.steps))
+    return place.seconds if place.seconds and place.seconds >= LEAST_TOLD_S else None
 
 
 def _threads(plan: Plan, cpus: int, memory: int) -> int:

@@ -18,6 +18,7 @@ from soct.pipeline.pools import open_pool
 from soct.pipeline.preparation import Prepared, prepare
 from soct.pipeline.request import RunOutcome, RunRequest
 from soct.pipeline.resources import check_disk
+from soct.pipeline.run_estimate import expected_seconds
 from soct.pipeline.run_folder import (
     check_place,
     check_same_input,
@@ -119,7 +120,14 @@ def _run_alone(
         document = document_of(prepared, planned, pool.budget, before, pool.where)
         write_run(request.folder, document)
         write_findings(request.folder, prepared.acquisition)
-        listener(RunPlanned(planned.counts, planned.cost.raw_bytes, pool.budget.workers))
+        listener(
+            RunPlanned(
+                planned.counts,
+                planned.cost.raw_bytes,
+                pool.budget.workers,
+                expected_seconds(planned, pool.budget) if not pool.where else None,
+            )
+        )
         for text in planned.notices:
             listener(Notice("warning", text))
         scheduler = compute(prepared, planned, pool, stop, listener, process=me)

@@ -362,6 +362,9 @@ def estimate(acquisition: Acquisition, slices: tuple[int, ...], params: Mapping[
             Need(
                 size.grid_tiles * size.native_bytes,
                 min(WAITING_BYTES, size.grid_tiles * size.native_bytes) + 6 * size.native_bytes,
+                # Beside the grid, its figures.
+                1
+                + size.grid_files(size.native_bytes, params["create_mosaic_grid"].sharding_factor),
             )
             for size in measure_slices(acquisition, slices, params)
         ]

@@ -177,13 +177,18 @@ class Cost:
     mpixel: float = 0.0
     serial: float = 1.0
     """Part of the time which one thread spends alone; the rest is shared by all threads."""
+    most_tiles: str = ""
+    """The parameter that says at how many tiles a unit looks at most; empty: at all."""
 
-    def cpu_seconds(self, work: Work) -> float:
+    def cpu_seconds(self, work: Work, params: Params | None = None) -> float:
         """Return the processor time for this much data."""
+        tiles = work.tiles
+        if self.most_tiles:
+            tiles = min(tiles, int(getattr(params, self.most_tiles, tiles)))
         return (
             self.unit
             + self.slice * work.slices
-            + self.tile * work.tiles
+            + self.tile * tiles
             + self.raw_mvoxel * work.raw_mvoxels
             + self.mvoxel * work.mvoxels
             + self.mpixel * work.mpixels

@@ -111,6 +111,7 @@ def estimate(acquisition: Acquisition, slices: tuple[int, ...], params: Mapping[
                 # Equal grids are linked.
                 size.grid_tiles * size.tile_bytes if size.tile_bytes < size.native_bytes else 0,
                 min(WAITING_BYTES, size.grid_tiles * size.tile_bytes) + 3 * size.native_bytes,
+                size.grid_files(size.tile_bytes),
             )
             for size in measure_slices(acquisition, slices, params)
         ]
@@ -123,7 +124,7 @@ STEP = Step(
     scope=Scope.SLICE,
     params=ResampleMosaicGridParams,
     run=run,
-    cost=Cost(raw_mvoxel=0.05, serial=0.4),
+    cost=Cost(raw_mvoxel=0.018, serial=0.4),
     estimate=estimate,
     summary="Resample every tile to the working resolution, anti-aliased.",
     inputs=(Input("create_mosaic_grid"),),

@@ -86,6 +86,13 @@ class SliceSize:
         depth = crop.out_depth_um if crop is not None else math.inf
         return int(min(self.tile[0], max(1.0, depth / self.voxel_z_um)))
 
+    def grid_files(self, tile_bytes: int, sharding_factor: int = 4) -> int:
+        """Return the files of a mosaic grid whose tiles are so large: shards of several tiles, and metadata."""
+        from soct.formats.tiles import shard_tiles
+
+        high, wide = shard_tiles(*self.grid, tile_bytes, sharding_factor)
+        return 2 + math.ceil(self.grid[0] / high) * math.ceil(self.grid[1] / wide)
+
     def block_bytes(self, halo: int = 0) -> int:
         """Of one float32 block of a slice as steps cut it (`soct.steps.blocks`), over the full depth."""
         y = min(SHARD_ROWS + 2 * halo, self.canvas[0])
@@ -153,9 +160,11 @@ def measure_slices(
 
 
 def largest(needs: list[Need]) -> Need:
-    """Add up the disk of several needs, and take the largest memory."""
+    """Add up disk and files of several needs, and take the largest memory."""
     return Need(
-        sum(need.disk_bytes for need in needs), max((n.memory_bytes for n in needs), default=0)
+        sum(need.disk_bytes for need in needs),
+        max((n.memory_bytes for n in needs), default=0),
+        sum(need.files for need in needs),
     )
 
 
