@@ -26,7 +26,7 @@ _MEANING = {
     ExitCode.STEP_FAILED: "a step failed",
     ExitCode.QUALITY: "finished, but a quality gate failed (--fail-on-quality)",
     ExitCode.LOCKED: "run folder in use",
-    ExitCode.RESOURCES: "not enough disk, memory or GPU memory",
+    ExitCode.RESOURCES: "not enough disk, memory or GPU memory, or no Dask worker",
     ExitCode.NEWER_STATE: "state written by a newer soct",
     ExitCode.TIME_LIMIT: "stopped cleanly before the time limit: run again",
     ExitCode.INTERRUPTED: "Ctrl-C",
