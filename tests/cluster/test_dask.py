@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -70,27 +71,28 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> N
 def test_a_cluster_on_this_machine_loses_a_worker_and_gives_the_same_bytes(raw, plain, tmp_path):
     folder = tmp_path / "run"
     process = start(*SOCT, "run", raw, folder, *OPTIONS, "--dask", "local", "--cpus", "2")
-    wait_for(lambda: len(list(folder.glob("state/*/z*.json"))) >= 6 and at_work(process), process)
-    computing = at_work(process)[0]
-    computing.parent().kill()
-    _, told = process.communicate(timeout=1800)
+    try:
+        wait_for(lambda: len(list(folder.glob("state/*/z*.json"))) >= 6, process)
+        wait_for(lambda: kill_one_at_work(process), process)
+        _, told = process.communicate(timeout=1800)
+    finally:
+        process.kill()
     assert process.returncode == 0, told
     assert "is gone" in told
+    assert "again on another worker" in told
     units, computed = units_and_computed(folder)
     assert computed == units
     assert digests(folder) == plain
 
 
-def at_work(process: subprocess.Popen[str]) -> list[psutil.Process]:
-    """The processes that compute units, below the workers of a run."""
-    found = []
+def kill_one_at_work(process: subprocess.Popen[str]) -> bool:
+    """Kill the Dask worker of a process that computes a unit; say whether there was one."""
     for child in psutil.Process(process.pid).children(recursive=True):
-        try:
-            if "child_process" in " ".join(child.cmdline()) and child.cpu_percent(0.2) > 20:
-                found.append(child)
-        except psutil.Error:
-            continue
-    return found
+        with contextlib.suppress(psutil.Error):
+            if "child_process" in " ".join(child.cmdline()) and child.cpu_percent(0.3) > 10:
+                child.parent().kill()
+                return True
+    return False
 
 
 @contextmanager

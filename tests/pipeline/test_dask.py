@@ -10,6 +10,7 @@ import time
 from dataclasses import replace
 from types import SimpleNamespace
 
+import distributed
 import psutil
 import pytest
 
@@ -28,8 +29,6 @@ from tests.pipeline.fake_pipeline import (
     make_request,
     run_fake,
 )
-
-distributed = pytest.importorskip("distributed")
 
 
 @contextlib.asynccontextmanager
