@@ -314,4 +314,4 @@ def test_shipped_files_are_found_and_readable() -> None:
     assert "default" in shipped_profiles()
     assert set(shipped_sites()) == {"cluster", "gpu-node", "slurm-apptainer", "workstation"}
     for site in shipped_sites():
-        assert load(site=site).site.gpu == "auto"
+        assert load(site=site).site.gpu in ("auto", "require")

@@ -80,15 +80,13 @@ def plan(
     input: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[INPUT]",
+            metavar="INPUT",
             help="Folder of raw tiles or of mosaic grids, or a YAML file that describes an acquisition.",
         ),
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Argument(
-            metavar="[OUTPUT]", help="Run folder: what is finished in it is not counted."
-        ),
+        typer.Argument(metavar="OUTPUT", help="Run folder: what is finished in it is not counted."),
     ] = None,
     profile: options.Profile = "default",
     sets: options.Sets = None,
@@ -137,13 +135,19 @@ def plan(
     pixel_um: Annotated[
         float | None,
         typer.Option(
-            "--pixel-um", metavar="UM", help="Lateral sampling.", rich_help_panel=PANEL_DESCRIPTION
+            "--pixel-um",
+            metavar="UM",
+            help="Lateral sampling; 10 if not told.",
+            rich_help_panel=PANEL_DESCRIPTION,
         ),
     ] = None,
     axial_um: Annotated[
         float | None,
         typer.Option(
-            "--axial-um", metavar="UM", help="Sampling in depth.", rich_help_panel=PANEL_DESCRIPTION
+            "--axial-um",
+            metavar="UM",
+            help="Sampling in depth; 3.5 if not told.",
+            rich_help_panel=PANEL_DESCRIPTION,
         ),
     ] = None,
     site: options.Site = None,

@@ -25,7 +25,7 @@ def command(
     folder: Annotated[
         Path,
         typer.Argument(
-            metavar="[FOLDER]",
+            metavar="FOLDER",
             help="Where run folders will lie: disk, locks and binds are tried here.",
         ),
     ] = Path(),
