@@ -20,15 +20,17 @@ import pytest
 from soct.errors import LockedError
 from soct.pipeline import members
 from soct.pipeline.claims import Claims
+from soct.pipeline.cooperation import Claimed, Together
 from soct.pipeline.events import Notice, UnitAdopted, UnitFailed
 from soct.pipeline.holder import myself
 from soct.pipeline.lock import hold_together
 from soct.pipeline.members import Membership
+from soct.pipeline.preparation import prepare
 from soct.pipeline.records import RecordStore
 from soct.pipeline.request import Resources, Selection
 from soct.pipeline.status import UnitState, read_status
 from soct.steps.declaration import Unit
-from tests.pipeline.fake_pipeline import N_UNITS, data_bytes, make_input, run_fake
+from tests.pipeline.fake_pipeline import N_UNITS, data_bytes, make_input, make_request, run_fake
 
 ROOT = Path(__file__).parents[2]
 
@@ -416,3 +418,31 @@ def test_many_that_join_a_finished_run_write_no_second_report(alone, tmp_path):
     (folder / "sub-01_quality_report.html").touch()
     assert not run_fake(source, folder, join=True).reports
     assert run_fake(source, folder, join=True, assess_digest="other").reports
+
+
+def test_a_record_whose_outputs_are_not_seen_here_yet_is_waited_for(alone, tmp_path, monkeypatch):
+    """On a network file system names that were not there are remembered for a while."""
+    source, _ = alone
+    folder = tmp_path / "out"
+    run_fake(source, folder)
+    unit = Unit("read", (2,))
+    record, output = folder / "state/read/z02.json", folder / "read/grid_z02.zarr"
+    content = record.read_bytes()
+    record.unlink()
+    prepared = prepare(make_request(source, folder, join=True))
+    with Membership(folder, myself("here")) as members:
+        others = Together(Claims(members), prepared.store, prepared.plan(), "session", 0)
+        assert others.claim(unit) is Claimed.HERE
+        others.release(unit)
+        record.write_bytes(content)
+        output.rename(tmp_path / "hidden")
+        assert others.claim(unit) is Claimed.ELSEWHERE
+        assert list(others.look([unit])) == []
+        (tmp_path / "hidden").rename(output)
+        others._next_look = 0.0
+        ((found, seen),) = others.look([unit])
+        assert (found, seen.unit) == (unit, unit)
+        # What never appears is computed again.
+        output.rename(tmp_path / "hidden")
+        monkeypatch.setattr("soct.pipeline.cooperation.VISIBLE_S", 0.0)
+        assert others.claim(unit) is Claimed.HERE
