@@ -42,7 +42,7 @@ def read_mounts(root: Path = Path("/")) -> list[Mount]:
         before, _, after = line.partition(" - ")
         fields, tail = before.split(), after.split()
         if len(fields) >= 6 and len(tail) >= 2:
-            read_only = "ro" in fields[5].split(",")
+            read_only = "ro" in (*fields[5].split(","), *"".join(tail[2:3]).split(","))
             found.append(Mount(Path(_plain(fields[4])), tail[0], _plain(tail[1]), read_only))
     return found
 

@@ -127,4 +127,4 @@ def _guarded(name: str, look: Callable[[], Finding]) -> Finding:
 def _not_tried(name: str) -> Finding:
     from soct.cli.checkup.finding import Finding
 
-    return Finding(name, "warning", "not tried: nothing can be written there")
+    return Finding(name, "warning", "not tried", "mend what `writing` says")
