@@ -6,6 +6,7 @@ import filecmp
 import os
 import shutil
 import subprocess
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -74,19 +75,28 @@ def sample_outside(shared: Path, folder: Path) -> Path:
     return folder / "outside"
 
 
-def differing_files(one: Path, other: Path) -> list[str]:
-    """Return the names of all files below two folders that are not in both with the same bytes."""
+def differing_results(one: Path, other: Path) -> list[str]:
+    """Return the names of all results of two runs that are not in both with the same bytes."""
     names = {
         str(path.relative_to(top))
         for top in (one, other)
-        for path in top.rglob("*")
+        for path in top.glob("*/**/*")
         if path.is_file()
     }
-    assert names
-    return sorted(
-        name
-        for name in names
-        if not (one / name).is_file()
-        or not (other / name).is_file()
-        or not filecmp.cmp(one / name, other / name, shallow=False)
-    )
+    # Records, reports and metrics hold times, hosts and paths.
+    told = {"state", "report_data", "metrics"}
+    results = sorted(name for name in names if not told & set(Path(name).parts))
+    assert len(results) > 100
+    return [name for name in results if not _same(one / name, other / name)]
+
+
+def _same(one: Path, other: Path) -> bool:
+    if not (one.is_file() and other.is_file()):
+        return False
+    if one.suffix == ".npz":
+        # A zip file's headers differ with the release of Python (3.11.2 and 3.11.7 do), whatever it holds.
+        with zipfile.ZipFile(one) as mine, zipfile.ZipFile(other) as its:
+            return mine.namelist() == its.namelist() and all(
+                mine.read(name) == its.read(name) for name in mine.namelist()
+            )
+    return filecmp.cmp(one, other, shallow=False)
