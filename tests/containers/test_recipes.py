@@ -114,7 +114,7 @@ def test_both_put_soct_into_the_same_place_and_find_it_there(definition, dockerf
         assert setting in environment
     assert env.startswith("PATH=/opt/soct/bin:")
     assert 'PATH="/opt/soct/bin:$PATH"' in environment
-    assert "unset PYTHONPATH PYTHONHOME" in environment
+    assert "export PYTHONPATH= PYTHONHOME=" in environment
     assert definition.sections["test"] == ["/opt/soct/share/soct/check.sh"]
     assert definition.sections["runscript"] == ['exec soct "$@"']
     assert command_line(dockerfile, "ENTRYPOINT") == ["soct"]
