@@ -122,17 +122,15 @@ def test_a_run_works_where_only_its_folder_can_be_written(image, tmp_path):
 
 
 def test_the_doctor_knows_the_image_and_what_is_bound(image, tmp_path):
-    strict = (*STRICT, "--bind", str(tmp_path))
-    told = run_in(image, "soct", "doctor", tmp_path, "--json", options=strict, cwd=tmp_path).stdout
+    options = f"{STRICT} --bind {tmp_path} --cwd /"
+    told = execute(image, options, f"soct doctor {tmp_path} --json").stdout
     found = {check["name"]: check for check in json.loads(told)["checks"]}
     assert found["container"]["values"]["folder_bound"] is True
     assert found["container"]["values"]["image"] == str(image)
     assert found["file locks"]["values"] == {"flock": True}
     assert found["cache"]["values"]["shipped_fit"] is True
 
-    locked = (*STRICT, "--bind", f"{tmp_path}:{tmp_path}:ro", "--pwd", "/")
-    told = run_in(
-        image, "soct", "doctor", tmp_path, "--json", options=locked, cwd=tmp_path, code=8
-    ).stdout
+    options = f"{STRICT} --bind {tmp_path}:{tmp_path}:ro --cwd /"
+    told = execute(image, options, f"soct doctor {tmp_path} --json", code=8).stdout
     found = {check["name"]: check for check in json.loads(told)["checks"]}
     assert {name for name, check in found.items() if check["status"] == "error"} == {"writing"}
