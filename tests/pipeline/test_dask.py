@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import distributed
@@ -29,6 +33,8 @@ from tests.pipeline.fake_pipeline import (
     make_request,
     run_fake,
 )
+
+ROOT = Path(__file__).parents[2]
 
 
 @contextlib.asynccontextmanager
@@ -160,26 +166,66 @@ def test_a_stop_drops_what_runs_and_leaves_nothing_half_written(source, tmp_path
 
 def computing_children():
     """Processes of this one that compute for Dask workers within it."""
-    children = psutil.Process().children()
-    return [c for c in children if c.is_running() and "child_process" in " ".join(c.cmdline())]
+    found = []
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.Error):
+            if "child_process" in " ".join(child.cmdline()):
+                found.append(child)
+    return found
+
+
+def send_away(cluster):
+    return cluster.scale(0)
+
+
+def close_scheduler(cluster):
+    return asyncio.ensure_future(cluster.scheduler.close())
 
 
 @pytest.mark.slow
-def test_when_all_workers_are_gone_the_run_waits_and_then_stops_cleanly(source, tmp_path):
+@pytest.mark.parametrize(
+    ("disaster", "reason"),
+    [(send_away, "no Dask worker could"), (close_scheduler, "the Dask scheduler is lost")],
+)
+def test_when_all_workers_or_the_scheduler_are_gone_the_run_waits_and_then_stops_cleanly(
+    source, tmp_path, disaster, reason
+):
     with opened_in_thread(two_workers) as (loop, cluster):
+        happened = []
 
-        def send_away(event):
-            if isinstance(event, UnitStarted) and event.unit.step == "read":
-                loop.call_soon_threadsafe(cluster.scale, 0)
+        def strike(event):
+            if isinstance(event, UnitStarted) and event.unit.step == "read" and not happened:
+                happened.append(True)
+                loop.call_soon_threadsafe(disaster, cluster)
 
         request = on_dask(
-            source, tmp_path / "out", cluster.scheduler_address, {"read.pause_s": 3}, wait_s=2.0
+            source, tmp_path / "out", cluster.scheduler_address, {"read.pause_s": 3}, wait_s=20.0
         )
-        outcome = run(request, send_away)
+        outcome = run(request, strike)
     assert (outcome.state, outcome.exit_code) == ("stopped", ExitCode.RESOURCES)
-    assert "no Dask worker" in outcome.reason
+    assert reason in outcome.reason
     assert outcome.failures == ()
     assert run_fake(source, tmp_path / "out").state == "complete"
+
+
+@pytest.mark.slow
+def test_when_the_main_process_is_killed_its_units_are_dropped(source, tmp_path, cluster):
+    options = json.dumps({"dask": cluster.scheduler_address})
+    command = [sys.executable, "-m", "tests.pipeline.fake_pipeline"]
+    changes = json.dumps({"read.pause_s": 60})
+    process = subprocess.Popen([*command, source, tmp_path / "out", changes, options], cwd=ROOT)
+    end = time.monotonic() + 60
+    while not list((tmp_path / "out/read").glob(".partial*")) and time.monotonic() < end:
+        time.sleep(0.05)
+    before = set(computing_children())
+    assert before
+    process.kill()
+    process.wait()
+    while before & set(computing_children()) and time.monotonic() < end:
+        time.sleep(0.1)
+    assert not before & set(computing_children()), "units of a run that is gone go on"
+    outcome = run(on_dask(source, tmp_path / "out", cluster.scheduler_address))
+    assert outcome.state == "complete"
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ import itertools
 import socket
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from typing import Any
 
 from distributed import KilledWorker
@@ -26,7 +26,7 @@ from soct.pipeline.quantities import format_duration
 
 PATIENCE_S = 5.0
 """After which it is told that a run waits."""
-_LOSSES = (KilledWorker, CommClosedError, OSError)
+_LOSSES = (KilledWorker, CancelledError, asyncio.CancelledError, CommClosedError, OSError)
 
 
 class DaskExecutor(RemoteExecutor):
