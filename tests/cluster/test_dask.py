@@ -63,9 +63,9 @@ def start(*command: str | Path, **options: object) -> subprocess.Popen[str]:
 
 def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
     end = time.monotonic() + 600
-    while not condition() and process.poll() is None and time.monotonic() < end:
+    while not (happened := condition()) and process.poll() is None and time.monotonic() < end:
         time.sleep(0.05)
-    assert condition(), "the run ended before the test could disturb it"
+    assert happened, "the run ended before the test could disturb it"
 
 
 def test_a_cluster_on_this_machine_loses_a_worker_and_gives_the_same_bytes(raw, plain, tmp_path):
