@@ -49,6 +49,8 @@ class StepSpan:
     last: float
     busy: float
     """Seconds of all units, one after the other."""
+    threads: float
+    """Of a unit, the mean over time."""
 
 
 @dataclass(frozen=True)
@@ -198,9 +200,10 @@ class _Nodes(Executor):
         self.ended += 1
         seconds = ended.end - ended.start
         self.thread_seconds += seconds * ended.threads
-        span = self._begun.setdefault(ended.unit.step, [ended.start, ended.end, 0.0])
+        span = self._begun.setdefault(ended.unit.step, [ended.start, ended.end, 0.0, 0.0])
         span[0], span[1] = min(span[0], ended.start), max(span[1], ended.end)
         span[2] += seconds
+        span[3] += seconds * ended.threads
         node = self._nodes[ended.node]
         node.threads += ended.threads
         node.memory += ended.memory
@@ -210,7 +213,10 @@ class _Nodes(Executor):
 
     def spans(self) -> dict[str, StepSpan]:
         """Return when each step ran."""
-        return {step: StepSpan(*span) for step, span in self._begun.items()}
+        return {
+            step: StepSpan(first, last, busy, taken / busy if busy else 1.0)
+            for step, (first, last, busy, taken) in self._begun.items()
+        }
 
     def _place(self, task: Task, future: Future[Any]) -> bool:
         """Start a unit on the machine with most threads to spare, if there is one with room."""

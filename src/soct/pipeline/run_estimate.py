@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from soct.errors import ResourceError
-from soct.pipeline.dry_schedule import Machines, dry_schedule
+from soct.pipeline.dry_schedule import Machines, Schedule, dry_schedule
 from soct.pipeline.estimates import StepEstimate, estimate_steps
 from soct.pipeline.pace import Pace, measure_pace, probe_pace
 from soct.pipeline.plan import Plan
 from soct.pipeline.quantities import format_size
 from soct.pipeline.request import Resources
-from soct.pipeline.resources import Budget, free_memory, share_out
+from soct.pipeline.resources import Budget, free_memory
 
 MOST_UNITS = 3000
 """More are not scheduled at the start of a run only to tell its time."""
@@ -62,10 +62,10 @@ def estimate_run(plan: Plan, resources: Resources, nodes: int = 1) -> RunEstimat
     pace = measure_pace(plan.taken) or (probe_pace() if plan.needs else Pace({}))
     factors = pace.of(plan.graph.steps)
     counts = (1, nodes) if nodes > 1 else (1,)
-    places = tuple(
-        _place(plan, Machines(resources.cpus, memory, count), factors) for count in counts
-    )
-    steps = estimate_steps(plan, _threads(plan, resources.cpus, memory), factors)
+    machines = [Machines(resources.cpus, memory, count) for count in counts]
+    schedules = [_schedule(plan, each, factors) for each in machines]
+    steps = _as_scheduled(estimate_steps(plan, resources.cpus, factors), schedules[0])
+    places = tuple(_place(m, s) for m, s in zip(machines, schedules, strict=True))
     return RunEstimate(steps, places if steps else (), _basis(pace), pace.spread)
 
 
@@ -75,36 +75,42 @@ def expected_seconds(plan: Plan, budget: Budget) -> float | None:
         return None
     pace = measure_pace(plan.taken) or Pace({})
     machines = Machines(budget.cpus, budget.memory_bytes)
-    place = _place(plan, machines, pace.of(plan.graph.steps))
-    return place.seconds if place.seconds and place.seconds >= LEAST_TOLD_S else None
+    schedule = _schedule(plan, machines, pace.of(plan.graph.steps))
+    if schedule is None or START_S + schedule.seconds < LEAST_TOLD_S:
+        return None
+    return START_S + schedule.seconds
 
 
-def _threads(plan: Plan, cpus: int, memory: int) -> int:
-    """Return the threads of a unit while all workers are busy."""
+def _schedule(plan: Plan, machines: Machines, factors: dict[str, float]) -> Schedule | None:
     try:
-        budget = share_out(
-            Resources(cpus=cpus, memory_bytes=memory), plan.cost.largest_unit_bytes, len(plan.needs)
-        )
+        return dry_schedule(plan, machines, factors)
     except ResourceError:
-        return cpus
-    return max(1, budget.cpus // budget.workers)
+        return None
 
 
-def _place(plan: Plan, machines: Machines, factors: dict[str, float]) -> PlaceEstimate:
+def _as_scheduled(
+    steps: tuple[StepEstimate, ...], schedule: Schedule | None
+) -> tuple[StepEstimate, ...]:
+    """Give the units of each step the time and the threads that they had on the simulated clock."""
+    if schedule is None:
+        return steps
+    return tuple(
+        replace(
+            step,
+            seconds=schedule.spans[step.step].busy / step.units,
+            threads=max(1, round(schedule.spans[step.step].threads)),
+        )
+        for step in steps
+    )
+
+
+def _place(machines: Machines, schedule: Schedule | None) -> PlaceEstimate:
     each = f"{machines.cpus} cores, {format_size(machines.memory_bytes)}"
     name = f"{machines.nodes} nodes of {each}" if machines.nodes > 1 else f"one machine ({each})"
-    try:
-        schedule = dry_schedule(plan, machines, factors)
-    except ResourceError:
-        return PlaceEstimate(name, machines.nodes, machines.cpus, machines.memory_bytes, None)
-    return PlaceEstimate(
-        name,
-        machines.nodes,
-        machines.cpus,
-        machines.memory_bytes,
-        START_S + schedule.seconds,
-        schedule.use,
-    )
+    where = (name, machines.nodes, machines.cpus, machines.memory_bytes)
+    if schedule is None:
+        return PlaceEstimate(*where, None)
+    return PlaceEstimate(*where, START_S + schedule.seconds, schedule.use)
 
 
 def _basis(pace: Pace) -> str:

@@ -377,7 +377,7 @@ STEP = Step(
     scope=Scope.SLICE,
     params=CreateMosaicGridParams,
     run=run,
-    cost=Cost(raw_mvoxel=0.04, serial=0.4),
+    cost=Cost(raw_mvoxel=0.04, serial=0.2),
     estimate=estimate,
     leaves_out=leaves_out,
     summary="Raw tiles to one mosaic grid per slice, galvo return removed.",
