@@ -397,11 +397,13 @@ def test_of_sixteen_that_start_together_one_writes_the_report(alone, tmp_path):
     def write():
         written.append(1)
         time.sleep(0.3)
-        states.append(read_status(folder).state)
+        status = read_status(folder)
+        states.append(status.state)
+        states.extend({call.state for call in status.document.history})
         (folder / "sub-01_quality_report.html").touch()
 
     outcomes = join(16, source, folder, write_report=write)
-    assert (len(written), states) == (1, ["complete"])
+    assert (len(written), states) == (1, ["complete", "complete"])
     assert [o.reports for o in outcomes].count(True) == 1
     computed = Counter(unit for o in outcomes for unit in o.computed)
     assert (len(computed), set(computed.values())) == (N_UNITS, {1})

@@ -147,7 +147,11 @@ def _join(prepared: Prepared, planned: Plan, budget: Budget, claims: Claims) -> 
     if working and session is not None:
         if session.wanted != wanted:
             refuse(request, before, working)
-    elif session is None or not _is_finished(session, wanted, prepared, planned, others):
+    elif session is not None and _is_finished(session, wanted, prepared, planned, others):
+        # Whoever looks on meanwhile sees a run that is complete; that this process came is noted at its end.
+        entry = document_of(prepared, planned, budget, before).history[-1]
+        return _Part(prepared, planned, budget, session, entry)
+    else:
         if session is None or not _is_closing(session, others):
             sweep_processes(folder, keep=frozenset(p.id for p in (me, *others)))
             sweep_partial_folders(folder)
@@ -215,6 +219,7 @@ def _leave(
             if got:
                 _note_end(part, outcome)
                 _declare_over(part)
+        _see_off(part, claims, stop)
         if prepared.request.write_report is not None:
             prepared.request.write_report()
     return outcome
@@ -227,6 +232,18 @@ def _note_end(part: _Part, outcome: RunOutcome) -> None:
     if document is not None:
         entry = ended(part.invocation, outcome)
         write_run(folder, document.with_ended(part.invocation, entry))
+
+
+def _see_off(part: _Part, claims: Claims, stop: StopControl) -> None:
+    """Let the others say how they ended, so that the report can tell it."""
+    until = time.monotonic() + LEAVING_S
+    while time.monotonic() < until and not stop.is_asked():
+        session = read_session(part.prepared.request.folder)
+        claims.bury_dead()
+        others = claims.members.others()
+        if session is None or not any(other.origin in session.members for other in others):
+            return
+        time.sleep(0.1)
 
 
 def _declare_over(part: _Part) -> None:

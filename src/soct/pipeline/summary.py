@@ -14,6 +14,7 @@ from typing import Any
 
 from soct.pipeline.findings import read_findings
 from soct.pipeline.ledger import FILE_NAME as LEDGER
+from soct.pipeline.members import live_members
 from soct.pipeline.ratings import read_ratings
 from soct.pipeline.records import Record
 from soct.pipeline.run_folder import Invocation, RunDocument
@@ -121,7 +122,8 @@ def _state(status: RunStatus) -> RunState:
 
 
 def _invocations(history: tuple[Invocation, ...], status: RunStatus) -> Iterator[InvocationView]:
-    alive = {(p.holder.host, p.holder.pid) for p in status.processes}
+    holders = (*(p.holder for p in status.processes), *live_members(status.folder))
+    alive = {(holder.host, holder.pid) for holder in holders}
     for call in history:
         outcome = call.reason or call.state
         if call.state == "running" and (call.host, call.pid) not in alive:
