@@ -35,7 +35,7 @@ def tell_status(folder: Path, question: str | None, *, as_json: bool) -> int:
         data_json({**status.as_document(), "slurm": None if jobs is None else jobs.as_document()})
     else:
         _tell(status)
-        _tell_jobs(jobs, is_complete=status.state == "complete")
+        _tell_jobs(jobs, is_complete=all(step.done == step.units for step in status.steps))
     return ExitCode.OK
 
 
@@ -92,7 +92,7 @@ def _tell_jobs(jobs: SlurmView | None, *, is_complete: bool) -> None:
         parts += [f"{phase.waiting} waiting{why}"] if phase.waiting else []
         data(f"  Slurm job {phase.job}, tasks of {phase.phase}: {', '.join(parts)}")
     if jobs.phases == () and not is_complete:
-        data("  Slurm: no job of this run is in the queue; submit its script again to continue")
+        data("  Slurm: no job of this run is in the queue; its script, submitted again, continues")
 
 
 def _progress(step: StepStatus) -> str:
