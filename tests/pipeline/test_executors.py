@@ -136,3 +136,15 @@ def test_a_later_pool_with_more_threads_gets_them_as_far_as_there_are_processors
         wanted, found = map(int, line.split())
         assert min(wanted, available_cpus()) <= found <= wanted
     assert len(ended.stdout.splitlines()) == 4
+
+
+def test_a_worker_whose_start_fails_with_its_server_is_told_as_dead(monkeypatch):
+    def start(process: object) -> None:
+        raise EOFError("unexpected EOF")
+
+    for kind in ("ForkServerProcess", "SpawnProcess"):
+        monkeypatch.setattr(f"multiprocessing.context.{kind}.start", start)
+    with LocalExecutor(1) as executor:
+        error = executor.submit(os.getpid).exception(timeout=60)
+    assert isinstance(error, WorkerDied)
+    assert "while it started" in str(error)

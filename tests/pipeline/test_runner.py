@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import pytest
 
 from soct.errors import InputError, ResourceError, UsageError
 from soct.pipeline.events import Notice, RunEnded, RunPlanned, UnitFailed, UnitRetried, UnitStarted
+from soct.pipeline.executors import WorkerDied
 from soct.pipeline.request import Resources, Selection
 from soct.pipeline.runner import plan, run
 from soct.pipeline.status import UnitState, read_status, why
@@ -430,6 +432,24 @@ def test_a_run_stops_at_its_time_limit_with_a_code_that_says_run_me_again(source
     assert time.monotonic() - started < 15
     assert outcome.pending == N_UNITS - len(outcome.computed)
     assert run_fake(source, folder).state == "complete"
+
+
+class EndedWithTheRun(ThreadPoolExecutor):
+    """Workers that are ended together with the run, as a batch system may do."""
+
+    def submit(self, *given, **more):
+        os.kill(os.getpid(), signal.SIGTERM)
+        ended = Future()
+        ended.set_exception(WorkerDied(-signal.SIGTERM))
+        return ended
+
+
+def test_a_worker_that_is_ended_with_the_run_is_no_failure_of_its_unit(source, tmp_path):
+    resources = Resources(cpus=1, preload=(), executor=EndedWithTheRun)
+    outcome = run_fake(source, tmp_path / "run", resources=resources)
+    assert outcome.state == "stopped"
+    assert not outcome.failures
+    assert run_fake(source, tmp_path / "run").state == "complete"
 
 
 def test_a_run_stops_before_slurm_ends_the_job(source, tmp_path, monkeypatch):

@@ -192,7 +192,11 @@ class LocalExecutor(Executor):
         with _ENVIRONMENT_LOCK, _environment(self._environment):
             if self._killed:
                 raise WorkerDied(-signal.SIGKILL)
-            process.start()
+            try:
+                process.start()
+            except (EOFError, ConnectionError):
+                # The process that workers are forked from was killed; the next start makes a new one.
+                raise WorkerDied(None, ", while it started,") from None
         theirs.close()
         self._processes.add(process)
         if self._killed:

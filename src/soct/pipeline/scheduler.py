@@ -363,6 +363,11 @@ class Scheduler:
         if isinstance(error, WorkerLost):
             self._on_lost(unit, running, error)
             return
+        if self._stop.is_asked() and unit not in self._retries:
+            # Whatever ends the run, such as a batch system, may end workers too: nothing is wrong with the unit.
+            self._others.release(unit)
+            self._frontier.make_ready(unit)
+            return
         cause = f"{error or 'a worker process died'}"
         again = "again on any worker"
         if not isinstance(self._executor, RemoteExecutor):
