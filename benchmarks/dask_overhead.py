@@ -25,12 +25,12 @@ from distributed import LocalCluster
 from soct.compute.threads import worker_environment
 from soct.formats.acquisition import fingerprint_slice
 from soct.formats.tiles import SliceRecord
-from soct.pipeline.dask_cluster import open_dask_pool
 from soct.pipeline.events import ignore
-from soct.pipeline.executors import LocalExecutor, RemoteExecutor
 from soct.pipeline.request import Resources
 from soct.pipeline.stopping import StopControl
-from soct.pipeline.worker_probe import Probe, code_digest, library_versions, new_token
+from soct.pipeline.workers.dask_cluster import open_dask_pool
+from soct.pipeline.workers.executors import LocalExecutor, RemoteExecutor
+from soct.pipeline.workers.worker_probe import Probe, code_digest, library_versions, new_token
 
 GB = 1 << 30
 

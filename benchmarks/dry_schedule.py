@@ -13,11 +13,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from soct.pipeline.asked_run import request_run
-from soct.pipeline.described import Description, acquisition_of, fingerprint_of_described
-from soct.pipeline.dry_schedule import Machines, dry_schedule
-from soct.pipeline.plan import Plan
-from soct.pipeline.profile import load_profile
-from soct.pipeline.quantities import format_duration
+from soct.pipeline.planning.described import Description, acquisition_of, fingerprint_of_described
+from soct.pipeline.planning.dry_schedule import Machines, dry_schedule
+from soct.pipeline.planning.plan import Plan
+from soct.pipeline.profiles.profile import load_profile
+from soct.pipeline.profiles.quantities import format_duration
 from soct.pipeline.runner import plan
 
 PROFILE = "diagnostic"

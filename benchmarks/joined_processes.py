@@ -24,13 +24,13 @@ from pathlib import Path
 from typing import Any
 
 from soct.formats.tiles import Acquisition, SliceRecord
-from soct.pipeline.claims import Claims
-from soct.pipeline.cooperation import ask_server
-from soct.pipeline.holder import myself
-from soct.pipeline.members import Membership
-from soct.pipeline.records import RecordStore
+from soct.pipeline.folder.records import RecordStore
 from soct.pipeline.request import Resources, RunRequest
 from soct.pipeline.runner import run
+from soct.pipeline.together.claims import Claims
+from soct.pipeline.together.cooperation import ask_server
+from soct.pipeline.together.holder import myself
+from soct.pipeline.together.members import Membership
 from soct.steps.declaration import Context, Output, Params, Result, Scope, Step, Unit
 
 

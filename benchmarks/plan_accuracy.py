@@ -19,15 +19,15 @@ from typing import Any
 from soct.compute import caches
 from soct.compute.threads import worker_environment
 from soct.pipeline.asked_run import request_run
-from soct.pipeline.estimates import RECORD_FILES, StepEstimate, estimate_steps
-from soct.pipeline.executors import LocalExecutor
-from soct.pipeline.plan import Plan
-from soct.pipeline.profile import load_profile
-from soct.pipeline.records import Record, RecordStore
+from soct.pipeline.folder.records import Record, RecordStore
+from soct.pipeline.planning.estimates import RECORD_FILES, StepEstimate, estimate_steps
+from soct.pipeline.planning.plan import Plan
+from soct.pipeline.profiles.profile import load_profile
 from soct.pipeline.request import RunRequest
 from soct.pipeline.resources import least_memory
 from soct.pipeline.runner import plan, run
-from soct.pipeline.worker import Done, Failed, Task
+from soct.pipeline.workers.executors import LocalExecutor
+from soct.pipeline.workers.worker import Done, Failed, Task
 
 SAMPLE = Path(__file__).resolve().parents[2] / "shared" / "data" / "soct_sample"
 

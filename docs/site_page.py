@@ -9,10 +9,10 @@ import re
 from pathlib import Path
 from typing import Any
 
-from soct.pipeline.profile_store import shipped_sites
-from soct.pipeline.profile_validation import describe_allowed, find_field
-from soct.pipeline.site import Site
-from soct.pipeline.strict_yaml import read_document
+from soct.pipeline.profiles.store import shipped_sites
+from soct.pipeline.profiles.strict_yaml import read_document
+from soct.pipeline.profiles.validation import describe_allowed, find_field
+from soct.pipeline.sites.site import Site
 
 PAGE = Path(__file__).parent / "sites.md"
 

@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import site_page
 from step_graph import draw_graph
 
-from soct.pipeline.profile_validation import describe_allowed, find_field
+from soct.pipeline.profiles.validation import describe_allowed, find_field
 from soct.steps.declaration import Input, Scope, Step
 from soct.steps.registry import load_steps
 

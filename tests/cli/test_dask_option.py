@@ -9,8 +9,8 @@ import pytest
 
 from soct.cli.dask_step import choose_dask
 from soct.errors import ConfigurationError, UsageError
-from soct.pipeline.quantities import parse_dask
-from soct.pipeline.site_file import load_site
+from soct.pipeline.profiles.quantities import parse_dask
+from soct.pipeline.sites.site_file import load_site
 
 
 @pytest.mark.parametrize(

@@ -178,7 +178,7 @@ def test_cupy_for_a_newer_cuda_than_the_driver_is_warned_of(
 
 
 def test_a_suggested_site_is_a_site_file(tmp_path: Path) -> None:
-    from soct.pipeline.site_file import load_site
+    from soct.pipeline.sites.site_file import load_site
 
     job = {"SLURM_JOB_ID": "7", "SLURM_JOB_PARTITION": "short", "SLURM_TMPDIR": "/scratch"}
     file = tmp_path / "site.yaml"

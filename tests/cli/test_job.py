@@ -15,11 +15,13 @@ import pytest
 from soct.cli.app import run_app
 from soct.cli.main import run_guarded
 from soct.errors import ExitCode, ResourceError
-from soct.pipeline import lock, run_folder, runner
-from soct.pipeline.holder import myself
-from soct.pipeline.members import Membership
-from soct.pipeline.progress import Progress, ProgressFile, RunningUnit
+from soct.pipeline import runner
+from soct.pipeline.folder import run_folder
+from soct.pipeline.folder.progress import Progress, ProgressFile, RunningUnit
 from soct.pipeline.request import RunOutcome, RunRequest
+from soct.pipeline.together import lock
+from soct.pipeline.together.holder import myself
+from soct.pipeline.together.members import Membership
 from tests.pipeline.fake_pipeline import STEPS, fingerprint, make_input, open_fake
 
 Soct = Callable[..., int]
@@ -29,7 +31,7 @@ Soct = Callable[..., int]
 def soct(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Soct:
     """Call the command line in this process, with the fake pipeline instead of the real one."""
     monkeypatch.chdir(tmp_path)
-    for module in ("soct.pipeline.profile", "soct.pipeline.asked_run"):
+    for module in ("soct.pipeline.profiles.profile", "soct.pipeline.asked_run"):
         monkeypatch.setattr(f"{module}.load_steps", lambda: STEPS)
     for name in ("plan", "run"):
         real = getattr(runner, name)

@@ -92,7 +92,7 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cluster:
 def soct(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Soct:
     """Call the command line in this process, with a small pipeline of text files."""
     monkeypatch.chdir(tmp_path)
-    for module in ("soct.pipeline.profile", "soct.pipeline.asked_run"):
+    for module in ("soct.pipeline.profiles.profile", "soct.pipeline.asked_run"):
         monkeypatch.setattr(f"{module}.load_steps", lambda: STEPS)
     monkeypatch.setattr(runner, "plan", on_fake_input(runner.plan))
 
@@ -368,7 +368,7 @@ def test_a_container_sees_the_files_of_parameters_unless_their_step_is_switched_
         return (atlas,)
 
     steps = {**STEPS, "cut": replace(STEPS["cut"], files=files)}
-    for module in ("soct.pipeline.profile", "soct.pipeline.asked_run"):
+    for module in ("soct.pipeline.profiles.profile", "soct.pipeline.asked_run"):
         monkeypatch.setattr(f"{module}.load_steps", lambda: steps)
     option = site(tmp_path, "container: docker://lab/soct")
     assert f"--bind {atlas}:{atlas}:ro" in write(source, "out", option).read_text()
@@ -390,7 +390,7 @@ def test_gpus_are_asked_for_where_steps_use_them(
     write, source, cluster, tmp_path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps = {**STEPS, "stack": replace(STEPS["stack"], uses_gpu=True)}
-    for module in ("soct.pipeline.profile", "soct.pipeline.asked_run"):
+    for module in ("soct.pipeline.profiles.profile", "soct.pipeline.asked_run"):
         monkeypatch.setattr(f"{module}.load_steps", lambda: steps)
     option = site(tmp_path, "gpus: a100:1", "gpu_partition: gpu")
     script = write(source, "out", option)
@@ -456,7 +456,7 @@ def test_a_time_that_is_too_short_for_a_unit_is_told_when_the_script_is_written(
     from soct.steps.declaration import Cost
 
     steps = {**STEPS, "stack": replace(STEPS["stack"], cost=Cost(unit=7200.0))}
-    for module in ("soct.pipeline.profile", "soct.pipeline.asked_run"):
+    for module in ("soct.pipeline.profiles.profile", "soct.pipeline.asked_run"):
         monkeypatch.setattr(f"{module}.load_steps", lambda: steps)
     assert soct("slurm", source, "out", site(tmp_path, "time: 1h")) == ExitCode.CONFIGURATION
     told = capsys.readouterr()

@@ -13,8 +13,8 @@ from soct.cli.app import run_app
 from soct.cli.main import run_guarded
 from soct.errors import ExitCode
 from soct.formats.ome_zarr import PyramidWriter
-from soct.pipeline.lock import hold
-from soct.pipeline.status import read_status, verify
+from soct.pipeline.folder.status import read_status, verify
+from soct.pipeline.together.lock import hold
 from soct.space import Voxel
 from tests.pipeline.fake_pipeline import make_input, run_fake
 

@@ -78,7 +78,7 @@ def test_only_the_beginning_of_the_list_of_processors_is_read(tmp_path: Path, mo
 _WHAT_A_WORKER_COMPILES_FOR = """
 from soct.compute import caches, threads
 caches.prepare()
-from soct.pipeline.executors import LocalExecutor
+from soct.pipeline.workers.executors import LocalExecutor
 import operator
 
 def main():

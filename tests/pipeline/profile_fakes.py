@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from soct.pipeline.profile import Profile, load_profile
+from soct.pipeline.profiles.profile import Profile, load_profile
 from soct.steps.declaration import Context, Params, Result, Scope, Step, parameter
 
 

@@ -18,10 +18,10 @@ from pathlib import Path
 import pytest
 
 from soct.errors import InputError, LockedError
-from soct.pipeline.claims import Claims
-from soct.pipeline.holder import myself
-from soct.pipeline.lock import hold, hold_together
-from soct.pipeline.members import Membership, live_members, read_member
+from soct.pipeline.together.claims import Claims
+from soct.pipeline.together.holder import myself
+from soct.pipeline.together.lock import hold, hold_together
+from soct.pipeline.together.members import Membership, live_members, read_member
 from soct.steps.declaration import Unit
 
 UNITS = [Unit("read", (number,)) for number in range(40)]
@@ -123,9 +123,9 @@ def test_an_answer_that_was_lost_on_the_way_is_no_loss_of_the_claim(tmp_path, mo
 DYING = """
 import sys
 from pathlib import Path
-from soct.pipeline.claims import Claims
-from soct.pipeline.holder import myself
-from soct.pipeline.members import Membership
+from soct.pipeline.together.claims import Claims
+from soct.pipeline.together.holder import myself
+from soct.pipeline.together.members import Membership
 from soct.steps.declaration import Unit
 members = Membership(Path(sys.argv[1]), myself("dies")).__enter__()
 assert Claims(members).take(Unit("read", (0,)))

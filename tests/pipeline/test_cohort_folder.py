@@ -8,7 +8,7 @@ import shutil
 import pytest
 
 from soct.errors import InputError
-from soct.pipeline.cohort_folder import find_runs, read_cohort
+from soct.pipeline.folder.cohort_folder import find_runs, read_cohort
 from tests.pipeline.fake_pipeline import make_input, run_fake
 
 

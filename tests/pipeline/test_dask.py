@@ -20,12 +20,12 @@ import pytest
 
 import soct
 from soct.errors import ExitCode, ResourceError, UsageError
-from soct.pipeline import dask_crew, pools
 from soct.pipeline.events import Notice, UnitProgress, UnitRetried, UnitStarted
-from soct.pipeline.loop_thread import opened_in_thread
+from soct.pipeline.folder.status import read_status
 from soct.pipeline.request import Resources
 from soct.pipeline.runner import run
-from soct.pipeline.status import read_status
+from soct.pipeline.workers import dask_crew, pools
+from soct.pipeline.workers.loop_thread import opened_in_thread
 from tests.pipeline.fake_pipeline import (
     N_UNITS,
     data_bytes,

@@ -9,8 +9,8 @@ from dataclasses import replace
 import pytest
 
 from soct.errors import ResourceError, UsageError
-from soct.pipeline import dask_slurm
-from soct.pipeline.dask_slurm import StepTask, find_task, lead
+from soct.pipeline.workers import dask_slurm
+from soct.pipeline.workers.dask_slurm import StepTask, find_task, lead
 
 STEP = {"SLURM_PROCID": "3", "SLURM_JOB_ID": "71", "SLURM_STEP_ID": "0", "SLURM_NODEID": "1"}
 MIB = 1 << 20

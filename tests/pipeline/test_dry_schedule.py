@@ -8,16 +8,16 @@ from pathlib import Path
 import pytest
 
 from soct.errors import ResourceError, UsageError
-from soct.pipeline.described import (
+from soct.pipeline.planning.described import (
     Description,
     acquisition_of,
     describe,
     fingerprint_of_described,
     parse_tiles,
 )
-from soct.pipeline.dry_schedule import Machines, dry_schedule
-from soct.pipeline.estimates import estimate_steps
-from soct.pipeline.plan import Plan
+from soct.pipeline.planning.dry_schedule import Machines, dry_schedule
+from soct.pipeline.planning.estimates import estimate_steps
+from soct.pipeline.planning.plan import Plan
 from soct.pipeline.request import Resources, RunRequest
 from soct.pipeline.runner import plan
 from soct.steps.declaration import Cost, Need

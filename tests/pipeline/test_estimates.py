@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from soct.pipeline.estimates import COMPILING_BYTES, RECORD_FILES, estimate_steps
+from soct.pipeline.planning.estimates import COMPILING_BYTES, RECORD_FILES, estimate_steps
 from soct.pipeline.resources import LEAST_UNIT_BYTES, WORKER_BYTES
 from soct.pipeline.runner import plan
 from soct.steps.declaration import Cost, Need, Work

@@ -12,7 +12,7 @@ import pytest
 
 from soct.compute.threads import available_cpus
 from soct.errors import InputError
-from soct.pipeline.executors import LocalExecutor, WorkerDied, send_message
+from soct.pipeline.workers.executors import LocalExecutor, WorkerDied, send_message
 
 
 @pytest.fixture
@@ -111,7 +111,7 @@ def test_nothing_is_taken_after_shutdown(executor):
 
 POOLS = """
 from soct.compute.threads import limited, worker_environment
-from soct.pipeline.executors import LocalExecutor
+from soct.pipeline.workers.executors import LocalExecutor
 
 def threads(wanted):
     import numba

@@ -7,10 +7,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from soct.pipeline import file_lag
-from soct.pipeline.executors import WorkerLost
-from soct.pipeline.outputs import FileRecord, OutputRecord
-from soct.pipeline.worker import Done
+from soct.pipeline.folder.outputs import FileRecord, OutputRecord
+from soct.pipeline.workers import file_lag
+from soct.pipeline.workers.executors import WorkerLost
+from soct.pipeline.workers.worker import Done
 from soct.steps.declaration import Result
 
 

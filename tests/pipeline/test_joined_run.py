@@ -18,17 +18,17 @@ from pathlib import Path
 import pytest
 
 from soct.errors import LockedError
-from soct.pipeline import members
-from soct.pipeline.claims import Claims
-from soct.pipeline.cooperation import Claimed, Together
 from soct.pipeline.events import Notice, UnitAdopted, UnitFailed
-from soct.pipeline.holder import myself
-from soct.pipeline.lock import hold_together
-from soct.pipeline.members import Membership
+from soct.pipeline.folder.records import RecordStore
+from soct.pipeline.folder.status import UnitState, read_status
 from soct.pipeline.preparation import prepare
-from soct.pipeline.records import RecordStore
 from soct.pipeline.request import Resources, Selection
-from soct.pipeline.status import UnitState, read_status
+from soct.pipeline.together import members
+from soct.pipeline.together.claims import Claims
+from soct.pipeline.together.cooperation import Claimed, Together
+from soct.pipeline.together.holder import myself
+from soct.pipeline.together.lock import hold_together
+from soct.pipeline.together.members import Membership
 from soct.steps.declaration import Unit
 from tests.pipeline.fake_pipeline import N_UNITS, data_bytes, make_input, make_request, run_fake
 
@@ -46,7 +46,7 @@ def alone(tmp_path_factory):
 @pytest.fixture
 def often(monkeypatch):
     """Look at the others more often than once per second."""
-    monkeypatch.setattr("soct.pipeline.cooperation.LOOK_S", 0.05)
+    monkeypatch.setattr("soct.pipeline.together.cooperation.LOOK_S", 0.05)
     monkeypatch.setattr("soct.pipeline.scheduler.TICK_S", 0.05)
 
 
@@ -140,7 +140,7 @@ def test_a_plain_run_is_refused_while_processes_cooperate_and_the_other_way_roun
             run_fake(source, folder)
         assert "--join" in caught.value.hint
         assert read_status_of_nothing(folder)
-    from soct.pipeline.lock import hold
+    from soct.pipeline.together.lock import hold
 
     with hold(folder, "soct run --plain"), pytest.raises(LockedError, match="soct run --plain"):
         run_fake(source, folder, join=True)
@@ -333,7 +333,7 @@ def test_a_time_limit_ends_with_75_also_where_others_have_the_rest(alone, tmp_pa
 def test_status_tells_who_works_and_on_what(alone, tmp_path, monkeypatch):
     source, _ = alone
     folder = tmp_path / "out"
-    monkeypatch.setattr("soct.pipeline.progress.INTERVAL_S", 0.05)
+    monkeypatch.setattr("soct.pipeline.folder.progress.INTERVAL_S", 0.05)
     seen = []
     threads = threading.Thread(
         target=join, args=(2, source, folder, {"read.pause_s": 0.6}), kwargs={"cpus": 1}
@@ -446,5 +446,5 @@ def test_a_record_whose_outputs_are_not_seen_here_yet_is_waited_for(alone, tmp_p
         assert (found, seen.unit) == (unit, unit)
         # What never appears is computed again.
         output.rename(tmp_path / "hidden")
-        monkeypatch.setattr("soct.pipeline.cooperation.VISIBLE_S", 0.0)
+        monkeypatch.setattr("soct.pipeline.together.cooperation.VISIBLE_S", 0.0)
         assert others.claim(unit) is Claimed.HERE

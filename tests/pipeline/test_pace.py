@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from soct.pipeline.estimates import estimate_steps
-from soct.pipeline.pace import Pace, Taken, measure_pace, probe_pace
+from soct.pipeline.planning.estimates import estimate_steps
+from soct.pipeline.planning.pace import Pace, Taken, measure_pace, probe_pace
+from soct.pipeline.planning.run_estimate import estimate_run
 from soct.pipeline.request import Resources
-from soct.pipeline.run_estimate import estimate_run
 from soct.pipeline.runner import plan
 from soct.steps.declaration import Need, Unit
 from tests.pipeline.fake_pipeline import make_input, make_request, run_fake
@@ -51,7 +51,7 @@ def test_a_run_that_goes_on_is_estimated_by_what_its_units_took(tmp_path):
     source = make_input(tmp_path / "in")
     run_fake(source, tmp_path / "out")
     store = tmp_path / "out" / "state" / "cut"
-    from soct.pipeline.records import RecordStore, encode_record
+    from soct.pipeline.folder.records import RecordStore, encode_record
 
     records = RecordStore(tmp_path / "out")
     for path in store.glob("z*.json"):

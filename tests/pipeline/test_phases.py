@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from soct.errors import ResourceError
-from soct.pipeline.estimates import StepEstimate
-from soct.pipeline.phases import GIB, Node, Phase, Wishes, make_phases
-from soct.pipeline.slurm_cluster import read_time
-from soct.pipeline.slurm_script import bind_options, quoted, slurm_time
+from soct.pipeline.planning.estimates import StepEstimate
+from soct.pipeline.planning.phases import GIB, Node, Phase, Wishes, make_phases
+from soct.pipeline.slurm.cluster import read_time
+from soct.pipeline.slurm.script import bind_options, quoted, slurm_time
 from soct.steps.declaration import Scope
 
 MIB = 1 << 20

@@ -9,11 +9,11 @@ import pytest
 
 from soct.errors import ConfigurationError, ResourceError
 from soct.formats.tiles import Acquisition, Problem, SliceRecord
+from soct.pipeline.folder.outputs import FileRecord, OutputRecord
+from soct.pipeline.folder.records import Record, RecordStore
 from soct.pipeline.graph import build_graph
 from soct.pipeline.keys import KeyMaker
-from soct.pipeline.outputs import FileRecord, OutputRecord
-from soct.pipeline.plan import Action, make_plan
-from soct.pipeline.records import Record, RecordStore
+from soct.pipeline.planning.plan import Action, make_plan
 from soct.pipeline.request import Resources
 from soct.pipeline.resources import LEAST_UNIT_BYTES, MAIN_BYTES, WORKER_BYTES, share_out
 from soct.pipeline.runner import plan
@@ -101,7 +101,7 @@ def test_twenty_thousand_finished_units_are_planned_in_seconds(tmp_path):
 
 
 def write_quickly(folder, record):
-    from soct.pipeline.records import encode_record
+    from soct.pipeline.folder.records import encode_record
 
     path = RecordStore(folder).path(record.unit)
     path.parent.mkdir(parents=True, exist_ok=True)

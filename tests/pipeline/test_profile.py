@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from soct.errors import ConfigurationError, ExitCode
-from soct.pipeline.profile import Profile
-from soct.pipeline.profile_schema import profile_schema, site_schema
-from soct.pipeline.profile_store import shipped_folder, shipped_profiles, shipped_sites
+from soct.pipeline.profiles.profile import Profile
+from soct.pipeline.profiles.schema import profile_schema, site_schema
+from soct.pipeline.profiles.store import shipped_folder, shipped_profiles, shipped_sites
 from soct.quality.limits import QualityLimits
 from tests.pipeline.profile_fakes import STEPS, load
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from soct.pipeline.quantities import (
+from soct.pipeline.profiles.quantities import (
     format_duration,
     format_size,
     parse_duration,

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from soct.pipeline.profile import load_profile
-from soct.pipeline.profile_aliases import ALIASES
-from soct.pipeline.profile_schema import profile_schema
-from soct.pipeline.profile_store import shipped_profiles, shipped_sites
+from soct.pipeline.profiles.aliases import ALIASES
+from soct.pipeline.profiles.profile import load_profile
+from soct.pipeline.profiles.schema import profile_schema
+from soct.pipeline.profiles.store import shipped_profiles, shipped_sites
 from soct.quality.limits import QualityLimits
 from soct.steps.registry import load_steps
 

@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 
 from soct.errors import LockedError, NewerStateError
-from soct.pipeline.records import RecordStore
-from soct.pipeline.status import verify
-from soct.pipeline.summary import build_view
+from soct.pipeline.folder.records import RecordStore
+from soct.pipeline.folder.status import verify
+from soct.pipeline.folder.summary import build_view
 from soct.steps.declaration import Metric, Unit
 from tests.pipeline.fake_pipeline import data_bytes, make_input, run_fake
 
@@ -218,7 +218,7 @@ def test_what_killed_runs_left_is_swept(copy):
 
 
 def test_a_second_run_in_one_folder_is_refused_and_names_the_holder(copy):
-    from soct.pipeline.lock import hold
+    from soct.pipeline.together.lock import hold
 
     source, folder = copy
     with hold(folder, "soct run --first"), pytest.raises(LockedError, match="soct run --first"):

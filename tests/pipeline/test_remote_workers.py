@@ -10,9 +10,9 @@ import pytest
 
 from soct.errors import ExitCode
 from soct.pipeline.events import UnitFailed, UnitRetried, UnitStarted
-from soct.pipeline.executors import Place, RemoteExecutor, WorkerDied, WorkerLost
 from soct.pipeline.request import Resources
 from soct.pipeline.runner import run
+from soct.pipeline.workers.executors import Place, RemoteExecutor, WorkerDied, WorkerLost
 from soct.steps.declaration import Need
 from tests.pipeline.fake_pipeline import N_UNITS, STEPS, data_bytes, make_input, make_request
 

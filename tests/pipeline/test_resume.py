@@ -12,9 +12,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from soct.pipeline import outputs, records
-from soct.pipeline.records import RecordStore
-from soct.pipeline.status import read_status
+from soct.pipeline.folder import outputs, records
+from soct.pipeline.folder.records import RecordStore
+from soct.pipeline.folder.status import read_status
 from tests.pipeline.fake_pipeline import N_UNITS, data_bytes, make_input, run_fake
 
 ROOT = Path(__file__).parents[2]

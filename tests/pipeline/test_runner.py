@@ -18,10 +18,10 @@ import pytest
 
 from soct.errors import InputError, ResourceError, UsageError
 from soct.pipeline.events import Notice, RunEnded, RunPlanned, UnitFailed, UnitRetried, UnitStarted
-from soct.pipeline.executors import WorkerDied
+from soct.pipeline.folder.status import UnitState, read_status, why
 from soct.pipeline.request import Resources, Selection
 from soct.pipeline.runner import plan, run
-from soct.pipeline.status import UnitState, read_status, why
+from soct.pipeline.workers.executors import WorkerDied
 from soct.steps.declaration import Need, Unit
 from tests.pipeline.fake_pipeline import (
     N_UNITS,

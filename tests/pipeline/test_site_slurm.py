@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from soct.errors import ConfigurationError
-from soct.pipeline.site_file import load_site
+from soct.pipeline.sites.site_file import load_site
 
 
 def load(tmp_path: Path, *lines: str, **environment: str):

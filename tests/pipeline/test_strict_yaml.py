@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from soct.errors import ConfigurationError, ExitCode
-from soct.pipeline.strict_yaml import MAX_BYTES, parse_document, parse_value, read_document
+from soct.pipeline.profiles.strict_yaml import MAX_BYTES, parse_document, parse_value, read_document
 
 
 def complaint(content: bytes | str) -> str:

@@ -9,8 +9,8 @@ from soct.cli.app import run_app
 from soct.cli.main import run_guarded
 from soct.errors import ExitCode, InputError
 from soct.formats.acquisition import open_acquisition
-from soct.pipeline import suggestions
-from soct.pipeline.suggestions import as_profile, suggest, suggest_from_input
+from soct.pipeline.profiles import suggestions
+from soct.pipeline.profiles.suggestions import as_profile, suggest, suggest_from_input
 from soct.simulate.microscope import simulate
 from soct.simulate.spec import preset
 from tests.formats.raw_files import write_slice

@@ -11,16 +11,16 @@ import pytest
 from soct.errors import InputError
 from soct.formats.acquisition import Acquisition, SliceRecord
 from soct.formats.tiles import TileInfo, TileRecord
-from soct.pipeline.findings import write_findings
+from soct.pipeline.folder.findings import write_findings
+from soct.pipeline.folder.outputs import FileRecord, OutputRecord
+from soct.pipeline.folder.records import Record, RecordStore
+from soct.pipeline.folder.run_folder import read_run, write_run
+from soct.pipeline.folder.run_volume import find_volume, newest_output
+from soct.pipeline.folder.status import read_status
+from soct.pipeline.folder.summary import build_view
+from soct.pipeline.folder.volume_view import view_volume
 from soct.pipeline.keys import Key
-from soct.pipeline.outputs import FileRecord, OutputRecord
-from soct.pipeline.records import Record, RecordStore
 from soct.pipeline.request import Selection
-from soct.pipeline.run_folder import read_run, write_run
-from soct.pipeline.run_volume import find_volume, newest_output
-from soct.pipeline.status import read_status
-from soct.pipeline.summary import build_view
-from soct.pipeline.volume_view import view_volume
 from soct.steps.declaration import Result, Unit
 from tests.pipeline.fake_pipeline import N_UNITS, make_input, run_fake
 

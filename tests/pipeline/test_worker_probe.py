@@ -6,8 +6,15 @@ from dataclasses import replace
 
 import pytest
 
-from soct.pipeline import worker_probe
-from soct.pipeline.worker_probe import Probe, code_digest, confirm, library_versions, look, posed
+from soct.pipeline.workers import worker_probe
+from soct.pipeline.workers.worker_probe import (
+    Probe,
+    code_digest,
+    confirm,
+    library_versions,
+    look,
+    posed,
+)
 from tests.pipeline.fake_pipeline import fingerprint, make_input, open_fake
 
 

@@ -12,7 +12,7 @@ import pytest
 from soct.errors import InputError
 from soct.formats.acquisition import open_acquisition
 from soct.formats.mosaic_grid import open_mosaic_grid
-from soct.pipeline.findings import write_findings
+from soct.pipeline.folder.findings import write_findings
 from soct.pipeline.single_step import SingleStep, run_single_step
 from soct.simulate.linumpy_grids import write_linumpy_grids
 from soct.steps.registry import load_steps

@@ -13,7 +13,7 @@ from soct.errors import UsageError
 
 if TYPE_CHECKING:
     from soct.pipeline.request import RunRequest
-    from soct.pipeline.site import Site
+    from soct.pipeline.sites.site import Site
 
 
 def choose_dask(of_site: str | None, of_option: str | None, *, join: bool) -> str | None:
@@ -59,10 +59,10 @@ def dask_step(request: RunRequest, site: Site) -> Iterator[RunRequest | None]:
     if dask != "slurm":
         yield request
         return
-    from soct.pipeline.pools import check_dask
+    from soct.pipeline.workers.pools import check_dask
 
     check_dask()
-    from soct.pipeline import dask_slurm
+    from soct.pipeline.workers import dask_slurm
 
     task = dask_slurm.find_task(os.environ)
     if task.rank > 0:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from soct.cli import job_run
 from soct.cli.terminal import data, data_json, telling_progress, words
 from soct.errors import ExitCode
-from soct.pipeline.quantities import format_size
+from soct.pipeline.profiles.quantities import format_size
 
 if TYPE_CHECKING:
     from soct.simulate.evaluate import Score
@@ -36,8 +36,8 @@ def run_demo(out: Path, machine: Mapping[str, Any], seed: int) -> int:
     from soct.compute import caches
 
     caches.prepare()
-    from soct.pipeline.run_folder import telling_of_writes
-    from soct.pipeline.run_volume import find_volume
+    from soct.pipeline.folder.run_folder import telling_of_writes
+    from soct.pipeline.folder.run_volume import find_volume
     from soct.simulate.microscope import simulate
     from soct.simulate.spec import preset
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from soct.cli import options, report_command
-from soct.pipeline.quantities import parse_slices
+from soct.pipeline.profiles.quantities import parse_slices
 
 PANEL_DESCRIPTION = "An acquisition that is not there yet"
 

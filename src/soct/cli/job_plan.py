@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 from soct.cli import job_run
 from soct.cli.terminal import data, data_json, words
 from soct.errors import ExitCode, UsageError
-from soct.pipeline.quantities import format_duration, format_size
+from soct.pipeline.profiles.quantities import format_duration, format_size
 from soct.pipeline.resources import least_memory
 
 if TYPE_CHECKING:
-    from soct.pipeline.plan import Plan
+    from soct.pipeline.planning.plan import Plan
+    from soct.pipeline.planning.run_estimate import RunEstimate
     from soct.pipeline.request import RunRequest
-    from soct.pipeline.run_estimate import RunEstimate
 
 _NEVER = "it was never computed"
 
@@ -94,7 +94,7 @@ def tell_asked_plan(asked: AskedPlan, *, as_json: bool) -> int:
     request = job_run.prepare(run, job_run.load(run))
     if not asked.is_described:
         return _tell(request, asked.nodes, "", as_json=as_json)
-    from soct.pipeline.described import describe, fingerprint_of_described
+    from soct.pipeline.planning.described import describe, fingerprint_of_described
 
     told = describe(asked.input, {"slices": asked.slices_described(), **asked.description})
     described = replace(request, acquisition=told.acquisition, fingerprint=fingerprint_of_described)
@@ -107,7 +107,7 @@ def tell_plan(asked: job_run.Asked, *, as_json: bool) -> int:
 
 
 def _tell(request: RunRequest, nodes: int, description: str, *, as_json: bool) -> int:
-    from soct.pipeline.run_estimate import estimate_run
+    from soct.pipeline.planning.run_estimate import estimate_run
     from soct.pipeline.runner import plan
 
     planned = plan(request)

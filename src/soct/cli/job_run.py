@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from soct.cli.terminal import data, tell_first_run, words
 from soct.errors import ExitCode, InputError, QualityError
-from soct.pipeline.quantities import format_size
+from soct.pipeline.profiles.quantities import format_size
 
 if TYPE_CHECKING:
-    from soct.pipeline.profile import Profile
+    from soct.pipeline.profiles.profile import Profile
     from soct.pipeline.request import RunOutcome, RunRequest
 
 _MOST_LISTED = 20
@@ -44,7 +44,7 @@ class Asked:
 
 def load(asked: Asked) -> Profile:
     """Return the profile with all layers, and tell of keys that came under older names."""
-    from soct.pipeline.profile import load_profile
+    from soct.pipeline.profiles.profile import load_profile
 
     sets = [*asked.sets, *([f"subject={asked.subject}"] if asked.subject is not None else [])]
     profile = load_profile(asked.profile, asked.site, sets, site_options=asked.machine)
@@ -132,7 +132,7 @@ def _add_report(reports: list[Path | None], folder: Path) -> None:
 def _start_workers(request: RunRequest) -> None:
     """Let the worker processes import while this one plans."""
     from soct.compute.threads import worker_environment
-    from soct.pipeline.executors import prepare_workers
+    from soct.pipeline.workers.executors import prepare_workers
 
     resources = request.resources
     if resources.executor is None:
@@ -155,7 +155,7 @@ def make_report(folder: Path) -> Path | None:
 
 def tell_results(folder: Path, report: Path | None) -> None:
     """Print where the volume (the newest one that is finished) and the report are."""
-    from soct.pipeline.run_volume import find_volume
+    from soct.pipeline.folder.run_volume import find_volume
 
     with suppress(InputError):
         data(f"volume: {find_volume(folder)}")
@@ -164,7 +164,7 @@ def tell_results(folder: Path, report: Path | None) -> None:
 
 
 def _tell_outcome(outcome: RunOutcome, command: str) -> None:
-    from soct.pipeline.quantities import format_duration
+    from soct.pipeline.profiles.quantities import format_duration
 
     for failure in outcome.failures[:_MOST_LISTED]:
         words(f"failed: {failure.unit}: {failure.message}")

@@ -12,21 +12,21 @@ from typing import TYPE_CHECKING
 from soct.cli.job_run import Asked, load
 from soct.cli.terminal import data, words
 from soct.errors import ConfigurationError, ExitCode
-from soct.pipeline.profile_layers import SETTING_PREFIX, SITE_PREFIX
-from soct.pipeline.quantities import format_duration
+from soct.pipeline.profiles.layers import SETTING_PREFIX, SITE_PREFIX
+from soct.pipeline.profiles.quantities import format_duration
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from soct.pipeline.estimates import StepEstimate
     from soct.pipeline.graph import Graph
-    from soct.pipeline.phases import Node, Phase, Wishes
-    from soct.pipeline.plan import Plan
-    from soct.pipeline.profile import Profile
+    from soct.pipeline.planning.estimates import StepEstimate
+    from soct.pipeline.planning.phases import Node, Phase, Wishes
+    from soct.pipeline.planning.plan import Plan
+    from soct.pipeline.profiles.profile import Profile
     from soct.pipeline.request import RunRequest
-    from soct.pipeline.site import Site
-    from soct.pipeline.site_slurm import SlurmSite
-    from soct.pipeline.slurm_script import JobScript
+    from soct.pipeline.sites.site import Site
+    from soct.pipeline.sites.slurm_settings import SlurmSite
+    from soct.pipeline.slurm.script import JobScript
     from soct.steps.declaration import Scope
 
 _STOP_MARGIN_S = 120.0
@@ -43,11 +43,11 @@ def print_script(asked: Asked, *, tasks: int | None = None, fail_on_quality: boo
     InputError, ConfigurationError, UsageError, ResourceError, NewerStateError
         As ``soct run`` does; and where the partition cannot run it.
     """
-    from soct.pipeline.phases import make_phases
+    from soct.pipeline.planning.phases import make_phases
     from soct.pipeline.resources import check_disk
     from soct.pipeline.runner import plan
-    from soct.pipeline.slurm_cluster import ask_node
-    from soct.pipeline.slurm_script import told
+    from soct.pipeline.slurm.cluster import ask_node
+    from soct.pipeline.slurm.script import told
 
     profile = load(asked)
     request = _request(asked, profile)
@@ -90,7 +90,7 @@ def _selected_scopes(graph: Graph) -> dict[str, Scope]:
 
 def _wishes(asked: Asked, site: Site, node: Node, tasks: int | None) -> Wishes:
     """Return what is wanted of a task: the command line over the section ``slurm`` over the rest of the site."""
-    from soct.pipeline.phases import Wishes
+    from soct.pipeline.planning.phases import Wishes
 
     typed = asked.machine or {}
     time_s = site.slurm.time
@@ -106,9 +106,9 @@ def _wishes(asked: Asked, site: Site, node: Node, tasks: int | None) -> Wishes:
 
 def _estimates(planned: Plan, wishes: Wishes, node: Node) -> list[StepEstimate]:
     """Return what the steps take on the nodes: as units of this run did, where some are finished."""
-    from soct.pipeline.estimates import estimate_steps
-    from soct.pipeline.pace import Pace, measure_pace
-    from soct.pipeline.phases import task_cpus
+    from soct.pipeline.planning.estimates import estimate_steps
+    from soct.pipeline.planning.pace import Pace, measure_pace
+    from soct.pipeline.planning.phases import task_cpus
     from soct.steps.declaration import Scope
 
     pace = (measure_pace(planned.taken) or Pace({})).of(planned.graph.steps)
@@ -145,7 +145,7 @@ def _script(
     *,
     fail_on_quality: bool,
 ) -> JobScript:
-    from soct.pipeline.slurm_script import JobScript
+    from soct.pipeline.slurm.script import JobScript
 
     site = profile.site
     plain, on_gpu = _soct(asked, site, request)
@@ -205,7 +205,7 @@ def _soct(
     asked: Asked, site: Site, request: RunRequest
 ) -> tuple[tuple[str, ...], tuple[str, ...] | None]:
     """Return how soct is started on a node, and how where there is a GPU if that differs."""
-    from soct.pipeline.slurm_script import container_command
+    from soct.pipeline.slurm.script import container_command
 
     image, inherited = _image(site.slurm)
     if image is None:
@@ -257,7 +257,7 @@ def _this_soct() -> tuple[str, ...]:
 
 def _binds(asked: Asked, site: Site, request: RunRequest) -> list[str]:
     """Return the options for what the container must see: input, run folder, and the files that are named anywhere."""
-    from soct.pipeline.slurm_script import bind_options
+    from soct.pipeline.slurm.script import bind_options
 
     files: Mapping[Path, bool] = {
         asked.input.absolute(): True,

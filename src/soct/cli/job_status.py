@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING
 
 from soct.cli.terminal import data, data_json
 from soct.errors import ExitCode
-from soct.pipeline.quantities import format_duration, format_size
+from soct.pipeline.profiles.quantities import format_duration, format_size
 
 if TYPE_CHECKING:
-    from soct.pipeline.slurm_jobs import SlurmView
-    from soct.pipeline.status import ProcessStatus, RunStatus, StepStatus
+    from soct.pipeline.folder.status import ProcessStatus, RunStatus, StepStatus
+    from soct.pipeline.slurm.jobs import SlurmView
 
 
 def tell_status(folder: Path, question: str | None, *, as_json: bool) -> int:
     """Print how far a run is, or why units ran."""
-    from soct.pipeline.run_folder import FILE_NAME
-    from soct.pipeline.slurm_jobs import look_at_jobs
-    from soct.pipeline.status import read_status, why
+    from soct.pipeline.folder.run_folder import FILE_NAME
+    from soct.pipeline.folder.status import read_status, why
+    from soct.pipeline.slurm.jobs import look_at_jobs
 
     if question is not None:
         answers = why(folder, question)
@@ -114,8 +114,8 @@ def render(folder: Path) -> Path:
     InputError
         It is no run folder.
     """
-    from soct.pipeline.run_folder import telling_of_writes
-    from soct.pipeline.summary import build_view
+    from soct.pipeline.folder.run_folder import telling_of_writes
+    from soct.pipeline.folder.summary import build_view
     from soct.report.rendering import render_report
 
     view = build_view(folder)

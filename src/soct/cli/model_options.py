@@ -10,7 +10,7 @@ import typer
 from pydantic import BaseModel
 from rich.markup import escape
 
-from soct.pipeline.profile_validation import describe_allowed, find_field
+from soct.pipeline.profiles.validation import describe_allowed, find_field
 
 NEGATED = "no__"
 

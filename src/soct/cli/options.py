@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from soct.pipeline.quantities import (
+from soct.pipeline.profiles.quantities import (
     parse_dask,
     parse_duration,
     parse_size,

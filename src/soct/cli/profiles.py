@@ -31,8 +31,8 @@ _Name = Annotated[
 def list_profiles() -> None:
     """List the shipped profiles and sites."""
     from soct.cli.terminal import data
-    from soct.pipeline.profile_store import shipped_profiles, shipped_sites
-    from soct.pipeline.strict_yaml import read_document
+    from soct.pipeline.profiles.store import shipped_profiles, shipped_sites
+    from soct.pipeline.profiles.strict_yaml import read_document
 
     for kind, found in (("profile", shipped_profiles()), ("site", shipped_sites())):
         for name, path in found.items():
@@ -51,7 +51,7 @@ def show(
 ) -> None:
     """Print every value of a profile, with all layers applied, as a profile file."""
     from soct.cli.terminal import data, data_json, words
-    from soct.pipeline.profile import load_profile
+    from soct.pipeline.profiles.profile import load_profile
 
     profile = load_profile(name, site, sets or ())
     for note in profile.notes:
@@ -96,7 +96,7 @@ def validate(
 ) -> None:
     """Check a profile (and a site); all problems are told at once."""
     from soct.cli.terminal import words
-    from soct.pipeline.profile import load_profile
+    from soct.pipeline.profiles.profile import load_profile
 
     profile = load_profile(name, site)
     for note in profile.notes:
@@ -111,7 +111,7 @@ def schema(
 ) -> None:
     """Print the JSON schema, with ranges, units and descriptions."""
     from soct.cli.terminal import data_json
-    from soct.pipeline.profile_schema import profile_schema, site_schema
+    from soct.pipeline.profiles.schema import profile_schema, site_schema
     from soct.quality.limits import QualityLimits
     from soct.steps.registry import load_steps
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from soct.cli.terminal import is_interactive, words
 from soct.pipeline import events
-from soct.pipeline.inert_text import make_inert
-from soct.pipeline.quantities import format_duration, format_size
+from soct.pipeline.folder.inert_text import make_inert
+from soct.pipeline.profiles.quantities import format_duration, format_size
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID

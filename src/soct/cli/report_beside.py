@@ -24,7 +24,7 @@ def read_beside(run: Path, wanted: Wanted) -> tuple[RunView | None, Cohort | Non
     InputError
         What is given is no run folder, or holds none.
     """
-    from soct.pipeline.cohort_folder import read_cohort
+    from soct.pipeline.folder.cohort_folder import read_cohort
 
     return (
         None if wanted.compare is None else _read_other(run, wanted.compare),
@@ -33,7 +33,7 @@ def read_beside(run: Path, wanted: Wanted) -> tuple[RunView | None, Cohort | Non
 
 
 def _read_other(run: Path, other: Path) -> RunView:
-    from soct.pipeline.summary import build_view
+    from soct.pipeline.folder.summary import build_view
 
     view = build_view(other)
     if other.resolve() == run.resolve():
@@ -55,8 +55,8 @@ def write_cohort_page(wanted: Wanted) -> None:
     InputError
         The folder is none, or holds no run folder; or the page cannot be written.
     """
-    from soct.pipeline.cohort_folder import read_cohort
-    from soct.pipeline.run_folder import telling_of_writes
+    from soct.pipeline.folder.cohort_folder import read_cohort
+    from soct.pipeline.folder.run_folder import telling_of_writes
     from soct.report.cohort.page import PAGE_NAME, write_cohort
 
     if wanted.cohort is None or wanted.compare is not None or wanted.rating is not None:

@@ -50,7 +50,7 @@ def write(folder: Path, wanted: Wanted) -> None:
         The forms do not go where `out` says.
     """
     from soct.cli.report_beside import read_beside
-    from soct.pipeline.summary import build_view
+    from soct.pipeline.folder.summary import build_view
     from soct.report.rendering import examine
 
     formats = tuple(dict.fromkeys(wanted.formats))
@@ -78,9 +78,9 @@ def write(folder: Path, wanted: Wanted) -> None:
 
 
 def _with_rating(folder: Path, file: Path, view: RunView) -> RunView:
-    from soct.pipeline.ratings import keep_rating
-    from soct.pipeline.run_folder import telling_of_writes
-    from soct.pipeline.summary import build_view
+    from soct.pipeline.folder.ratings import keep_rating
+    from soct.pipeline.folder.run_folder import telling_of_writes
+    from soct.pipeline.folder.summary import build_view
 
     with telling_of_writes(folder):
         words(f"rating kept: {keep_rating(folder, file, view)}")
@@ -142,7 +142,7 @@ def _place(page: Page, form: str, out: Path) -> Path:
 
 def _save(page: Page, form: str, path: Path) -> None:
     from soct.formats.atomic import write_bytes
-    from soct.pipeline.run_folder import telling_of_writes
+    from soct.pipeline.folder.run_folder import telling_of_writes
     from soct.report.bundle import make_bundle
     from soct.report.data_files import summarise_as_json
     from soct.report.plain_text import summarise_as_text
@@ -173,7 +173,7 @@ def _print(page: Page, form: str) -> None:
 
 
 def _print_coloured(lines: tuple[Line, ...]) -> None:
-    from soct.pipeline.inert_text import make_inert
+    from soct.pipeline.folder.inert_text import make_inert
 
     encoding = sys.stdout.encoding or "utf-8"
     for line in lines:

@@ -18,11 +18,11 @@ from soct.cli.model_options import (
     options_of_field,
     typed_values,
 )
-from soct.pipeline.quantities import parse_unit
+from soct.pipeline.profiles.quantities import parse_unit
 from soct.steps.registry import STEP_IDS, load_step
 
 if TYPE_CHECKING:
-    from soct.pipeline.profile import Profile
+    from soct.pipeline.profiles.profile import Profile
     from soct.pipeline.single_step import Inputs, SingleResult
     from soct.steps.declaration import Params, Step, Unit
 
@@ -206,7 +206,7 @@ def _params(
 ) -> tuple[Params, str]:
     """Return the step's parameters: the profile's, changed by the options. Complaints about options are 2."""
     from soct.errors import ConfigurationError, UsageError
-    from soct.pipeline.profile import load_profile
+    from soct.pipeline.profiles.profile import load_profile
 
     def load(more: list[str]) -> Profile:
         steps = {step.id: step}

@@ -97,7 +97,7 @@ def data_json(value: Any) -> None:
 
 
 def _write(stream: TextIO, lines: tuple[str, ...], keep: str = "\n") -> None:
-    from soct.pipeline.inert_text import make_inert
+    from soct.pipeline.folder.inert_text import make_inert
 
     text = "".join(f"{make_inert(line, keep)}\n" for line in lines)
     encoding = stream.encoding or "utf-8"
@@ -107,7 +107,7 @@ def _write(stream: TextIO, lines: tuple[str, ...], keep: str = "\n") -> None:
 
 def words_of_error(error: UserError) -> list[str]:
     """Return the lines of an error: what, where, expected, found, what to do."""
-    from soct.pipeline.inert_text import make_inert
+    from soct.pipeline.folder.inert_text import make_inert
 
     lines = [f"error: {error.message}"]
     for label, part in (

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-    from soct.pipeline.profile import Profile
+    from soct.pipeline.profiles.profile import Profile
     from soct.quality.limits import QualityLimits
     from soct.steps.declaration import Step
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from soct.pipeline.cooperation import Others
 from soct.pipeline.desk import Desk, Surroundings
 from soct.pipeline.events import Listener
-from soct.pipeline.plan import Plan
-from soct.pipeline.pools import Pool
+from soct.pipeline.planning.plan import Plan
 from soct.pipeline.preparation import Prepared
 from soct.pipeline.scheduler import Scheduler
 from soct.pipeline.stopping import StopControl
+from soct.pipeline.together.cooperation import Others
+from soct.pipeline.workers.pools import Pool
 
 
 def compute(

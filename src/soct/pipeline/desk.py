@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from soct.pipeline.folder.outputs import make_partial_folder, output_paths, publish, remove
+from soct.pipeline.folder.records import FailureRecord, Record, RecordStore
+from soct.pipeline.folder.unit_metrics import overall_status, write_metrics
 from soct.pipeline.keys import Key, KeyMaker, names_subject, session_of
-from soct.pipeline.outputs import make_partial_folder, output_paths, publish, remove
-from soct.pipeline.plan import Plan, unit_need
-from soct.pipeline.records import FailureRecord, Record, RecordStore
+from soct.pipeline.planning.plan import Plan, unit_need
 from soct.pipeline.request import Assess, Fingerprint, Status
-from soct.pipeline.unit_metrics import overall_status, write_metrics
-from soct.pipeline.worker import Task, progress_of
+from soct.pipeline.workers.worker import Task, progress_of
 from soct.steps.declaration import Context, Need, Params, Scope, Unit
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import heapq
 from collections.abc import Callable, Iterable
 from enum import Enum, auto
 
-from soct.pipeline.plan import Action, Plan
+from soct.pipeline.planning.plan import Action, Plan
 from soct.steps.declaration import Unit
 
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from soct.errors import ConfigurationError, UsageError
-from soct.pipeline.profile_store import suggest
-from soct.pipeline.quantities import parse_unit
+from soct.pipeline.profiles.quantities import parse_unit
+from soct.pipeline.profiles.store import suggest
 from soct.pipeline.request import Selection
 from soct.steps.declaration import Params, Scope, Step, Unit
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from soct.errors import InputError
+from soct.pipeline.folder.outputs import hash_stream
+from soct.pipeline.folder.records import RecordStore
 from soct.pipeline.graph import Graph, build_graph, in_reading_order, slices_left_out
 from soct.pipeline.keys import KeyMaker, digest_of
-from soct.pipeline.outputs import hash_stream
-from soct.pipeline.plan import Plan, make_plan
-from soct.pipeline.records import RecordStore
+from soct.pipeline.planning.plan import Plan, make_plan
 from soct.pipeline.request import Fingerprint, RunRequest
 from soct.steps.declaration import Params, Step
 

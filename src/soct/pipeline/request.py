@@ -61,7 +61,7 @@ class Resources:
     executor: ExecutorFactory | None = None
     """None: processes on this machine, or what `dask` says."""
     dask: str | None = None
-    """``local``, an address or the path of a scheduler file: Dask workers compute (`soct.pipeline.pools`)."""
+    """``local``, an address or the path of a scheduler file: Dask workers compute (`soct.pipeline.workers.pools`)."""
     dask_wait_s: float = DASK_WAIT_S
     """How long a run waits while no Dask worker can take a unit."""
     preload: tuple[str, ...] = ("numba",)

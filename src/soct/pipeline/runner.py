@@ -5,28 +5,28 @@ from __future__ import annotations
 import time
 from contextlib import ExitStack
 
-from soct.pipeline.accounts import document_of, ended, outcome_of, write_tables
 from soct.pipeline.computing import compute
 from soct.pipeline.events import Listener, Notice, RunEnded, RunPlanned, ignore
-from soct.pipeline.findings import write_findings
-from soct.pipeline.joined_run import run_joined
-from soct.pipeline.lock import hold, hold_together
-from soct.pipeline.members import sweep_processes
-from soct.pipeline.outputs import sweep_partial_folders
-from soct.pipeline.plan import Plan
-from soct.pipeline.pools import open_pool
-from soct.pipeline.preparation import Prepared, prepare
-from soct.pipeline.request import RunOutcome, RunRequest
-from soct.pipeline.resources import check_disk
-from soct.pipeline.run_estimate import expected_seconds
-from soct.pipeline.run_folder import (
+from soct.pipeline.folder.accounts import document_of, ended, outcome_of, write_tables
+from soct.pipeline.folder.findings import write_findings
+from soct.pipeline.folder.outputs import sweep_partial_folders
+from soct.pipeline.folder.run_folder import (
     check_place,
     check_same_input,
     read_run,
     telling_of_writes,
     write_run,
 )
+from soct.pipeline.planning.plan import Plan
+from soct.pipeline.planning.run_estimate import expected_seconds
+from soct.pipeline.preparation import Prepared, prepare
+from soct.pipeline.request import RunOutcome, RunRequest
+from soct.pipeline.resources import check_disk
 from soct.pipeline.stopping import StopControl
+from soct.pipeline.together.joined_run import run_joined
+from soct.pipeline.together.lock import hold, hold_together
+from soct.pipeline.together.members import sweep_processes
+from soct.pipeline.workers.pools import open_pool
 
 
 def plan(request: RunRequest) -> Plan:

@@ -18,7 +18,6 @@ from functools import partial
 from typing import Any, Protocol
 
 from soct import __version__
-from soct.pipeline.cooperation import LOOK_S, Claimed, Nobody, Others
 from soct.pipeline.desk import Desk
 from soct.pipeline.events import (
     Failure,
@@ -32,15 +31,16 @@ from soct.pipeline.events import (
     UnitRetried,
     UnitStarted,
 )
-from soct.pipeline.executors import RemoteExecutor, WorkerLost
+from soct.pipeline.folder.progress import Progress, ProgressFile, RunningUnit, resident_bytes
+from soct.pipeline.folder.records import FailureRecord, Record
 from soct.pipeline.frontier import Frontier, State
-from soct.pipeline.plan import Plan
-from soct.pipeline.progress import Progress, ProgressFile, RunningUnit, resident_bytes
-from soct.pipeline.records import FailureRecord, Record
+from soct.pipeline.planning.plan import Plan
 from soct.pipeline.request import Status
 from soct.pipeline.resources import Budget, shown
 from soct.pipeline.stopping import StopControl
-from soct.pipeline.worker import Done, Failed, Task, describe, execute, worker_died
+from soct.pipeline.together.cooperation import LOOK_S, Claimed, Nobody, Others
+from soct.pipeline.workers.executors import RemoteExecutor, WorkerLost
+from soct.pipeline.workers.worker import Done, Failed, Task, describe, execute, worker_died
 from soct.steps.declaration import Unit
 
 TICK_S = 0.2

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from soct.errors import InputError, StepError, UsageError
 from soct.pipeline.desk import narrow_acquisition
+from soct.pipeline.folder.outputs import make_partial_folder, output_paths, publish, record_output
+from soct.pipeline.folder.records import Record, RecordStore
+from soct.pipeline.folder.run_folder import read_run, telling_of_writes
 from soct.pipeline.graph import slice_pairs
 from soct.pipeline.keys import names_subject
-from soct.pipeline.outputs import make_partial_folder, output_paths, publish, record_output
-from soct.pipeline.records import Record, RecordStore
-from soct.pipeline.run_folder import read_run, telling_of_writes
 from soct.steps.declaration import Context, Output, Params, Result, Scope, Step, Unit
 
 if TYPE_CHECKING:

@@ -165,7 +165,7 @@ class Cost:
     """Seconds of processor time that a unit takes on the reference core: a sum of rates times `Work`.
 
     Measured by ``benchmarks/plan_accuracy.py``, which prints how far they are off; the reference is that of
-    `soct.pipeline.pace`. They steer nothing that is computed: only what is told before, and batch jobs' limits.
+    `soct.pipeline.planning.pace`. They steer nothing that is computed: only what is told before, and batch jobs' limits.
     """
 
     unit: float = 0.02

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from soct.cli.checkup.finding import Finding
 from soct.cli.checkup.mounts import IN_MEMORY, find_container, mount_of, read_mounts
-from soct.pipeline.quantities import format_size
+from soct.pipeline.profiles.quantities import format_size
 
 LITTLE_DISK = 20e9
 FEW_INODES = 100_000

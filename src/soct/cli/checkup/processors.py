@@ -12,7 +12,7 @@ from soct.cli.checkup.finding import Finding
 from soct.compute import instruction_set
 from soct.compute.limits import read_cpu_quota, read_memory_limit, slurm_cpus, slurm_memory
 from soct.compute.threads import affine_cpus, available_cpus
-from soct.pipeline.quantities import format_size
+from soct.pipeline.profiles.quantities import format_size
 from soct.pipeline.resources import free_memory
 
 LITTLE_MEMORY = 4e9

@@ -20,7 +20,7 @@ def command(
     """
     from soct.cli.terminal import data
     from soct.errors import UsageError
-    from soct.pipeline.run_folder import telling_of_writes
+    from soct.pipeline.folder.run_folder import telling_of_writes
     from soct.simulate.atlas import write_phantom_atlas
 
     if folder.exists():

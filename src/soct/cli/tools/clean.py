@@ -22,8 +22,8 @@ def command(
     parameters computes again what it needs.
     """
     from soct.cli.terminal import data, words
-    from soct.pipeline.cleaning import clean, find_removable
-    from soct.pipeline.quantities import format_size
+    from soct.pipeline.folder.cleaning import clean, find_removable
+    from soct.pipeline.profiles.quantities import format_size
 
     act = clean if yes else find_removable
     found = act(run, temporaries_only=temporaries)

@@ -141,7 +141,7 @@ def command(
 
     caches.prepare()
     from soct.formats.conversion import Wish, convert
-    from soct.pipeline.run_volume import find_volume
+    from soct.pipeline.folder.run_volume import find_volume
     from soct.space import Voxel
 
     for name, value, allowed in (
@@ -175,8 +175,8 @@ def command(
 def _write_bids(volume: Path, out: Path, wish: Wish) -> Path:
     from soct.formats.bids import write_bids
     from soct.formats.conversion import Wish, prepare
-    from soct.pipeline.run_folder import read_run
-    from soct.pipeline.run_volume import find_volume
+    from soct.pipeline.folder.run_folder import read_run
+    from soct.pipeline.folder.run_volume import find_volume
 
     path = find_volume(volume)
     run = read_run(volume) if path != volume else None

@@ -22,6 +22,6 @@ def command(
 ) -> int:
     """Score a volume against the truth of a simulated acquisition."""
     from soct.cli import demonstration
-    from soct.pipeline.run_volume import find_volume
+    from soct.pipeline.folder.run_volume import find_volume
 
     return demonstration.tell_score(find_volume(volume), acquisition, as_json=as_json)

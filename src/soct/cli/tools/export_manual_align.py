@@ -23,7 +23,7 @@ def command(
     from soct.cli.terminal import data, words
     from soct.errors import InputError
     from soct.formats.documents import read_document
-    from soct.pipeline.run_folder import read_run
+    from soct.pipeline.folder.run_folder import read_run
     from soct.pipeline.single_step import inputs_from_run
     from soct.steps.registry import load_step, load_steps
     from soct.tools.manual_package import PackageInputs, write_package

@@ -65,7 +65,7 @@ def command(
     The numbers tell what the volume shows, not what the optics could: pixels, averaging, misaligned slices and noise all count.
     """
     from soct.cli.terminal import telling_progress, words
-    from soct.pipeline.run_volume import find_volume
+    from soct.pipeline.folder.run_volume import find_volume
     from soct.space import Voxel
     from soct.tools.montage_output import check_new
     from soct.tools.resolution import measure_resolution

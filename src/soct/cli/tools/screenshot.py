@@ -63,7 +63,7 @@ def command(
     from soct.errors import UsageError
     from soct.formats.conversion import new_place
     from soct.formats.images import write_png
-    from soct.pipeline.run_volume import find_volume
+    from soct.pipeline.folder.run_volume import find_volume
     from soct.report.screenshot import draw_views, take_views
 
     if window is not None and not window[0] < window[1]:

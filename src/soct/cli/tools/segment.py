@@ -55,7 +55,7 @@ def command(
     from soct.formats.conversion import Wish, prepare, write_volume
     from soct.formats.volume_source import in_memory
     from soct.intensity.brain_mask import segment_brain
-    from soct.pipeline.run_volume import find_volume
+    from soct.pipeline.folder.run_volume import find_volume
 
     source = prepare(find_volume(volume), Wish(target_um=voxel_um))
     assert source.voxel_um is not None

@@ -97,11 +97,11 @@ def _run(
 ) -> None:
     from soct.cli.terminal import data, telling_progress, words
     from soct.compute import caches
-    from soct.pipeline.quantities import format_size
+    from soct.pipeline.profiles.quantities import format_size
 
     caches.prepare()
     from soct.errors import UsageError
-    from soct.pipeline.run_folder import telling_of_writes
+    from soct.pipeline.folder.run_folder import telling_of_writes
     from soct.simulate.microscope import simulate
     from soct.simulate.thorlabs import store_as_oct
 
@@ -126,9 +126,9 @@ def _run(
 def _spec(name: str, perfect: bool, typed: Mapping[str, Any]) -> Any:
     """Return the preset with the options applied; every complaint is a usage error."""
     from soct.errors import UsageError
-    from soct.pipeline.profile_layers import Origin, Setting, merge
-    from soct.pipeline.profile_validation import validate_section
-    from soct.pipeline.strict_yaml import parse_value
+    from soct.pipeline.profiles.layers import Origin, Setting, merge
+    from soct.pipeline.profiles.strict_yaml import parse_value
+    from soct.pipeline.profiles.validation import validate_section
     from soct.simulate.faults import Faults
     from soct.simulate.spec import AcquisitionSpec, preset
 

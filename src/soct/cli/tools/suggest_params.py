@@ -22,8 +22,8 @@ def command(
     for this microscope (median and 3 MAD, or interquartile ranges), and how far slices have to be looked for.
     """
     from soct.cli.terminal import data, words
-    from soct.pipeline.inert_text import make_inert
-    from soct.pipeline.suggestions import as_profile, suggest
+    from soct.pipeline.folder.inert_text import make_inert
+    from soct.pipeline.profiles.suggestions import as_profile, suggest
 
     found = suggest(source)
     if not found:

@@ -53,7 +53,7 @@ def command(
     import numpy as np
 
     from soct.compute import caches
-    from soct.pipeline.run_folder import telling_of_writes
+    from soct.pipeline.folder.run_folder import telling_of_writes
 
     caches.prepare()
     from soct.quality.illumination_sweep import sweep_illumination

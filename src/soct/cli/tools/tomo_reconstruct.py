@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from soct.cli import options, tomo_options
-from soct.pipeline.quantities import parse_size
+from soct.pipeline.profiles.quantities import parse_size
 
 _HOW = "How slices are made"
 

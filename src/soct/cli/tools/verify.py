@@ -28,8 +28,8 @@ def command(
     from soct.cli.terminal import data, data_json, words
     from soct.errors import ExitCode, UsageError
     from soct.formats.validation import validate_volume
-    from soct.pipeline.run_folder import FILE_NAME
-    from soct.pipeline.status import verify
+    from soct.pipeline.folder.run_folder import FILE_NAME
+    from soct.pipeline.folder.status import verify
 
     if (target / FILE_NAME).exists() or not target.name.rstrip("/").endswith(".zarr"):
         found = [(str(d.unit), d.reason) for d in verify(target, forget=forget)]

@@ -34,7 +34,7 @@ def command(
     from soct.errors import UsageError
     from soct.formats.ngff import image_window, parse_image
     from soct.formats.store_server import StoreServer, has_napari, neuroglancer_link
-    from soct.pipeline.run_volume import find_volume
+    from soct.pipeline.folder.run_volume import find_volume
 
     path = find_volume(volume)
     image = parse_image(path)

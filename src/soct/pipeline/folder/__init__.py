@@ -1,0 +1,1 @@
+"""What lies in a run folder: records, outputs, tables, and what can be told from them at any moment."""

@@ -1,0 +1,1 @@
+"""Where units are computed: processes on this machine, or the workers of a Dask cluster."""
