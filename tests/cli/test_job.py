@@ -224,7 +224,7 @@ def test_joined_runs_share_a_folder_and_one_of_them_reports(
         assert soct("run", source, "out", "--join") == ExitCode.OK
         told = capsys.readouterr()
         assert "report: " not in told.out
-        assert "another one writes the report" in told.err
+        assert "written by another process" in told.err
         assert soct("run", source, "out") == ExitCode.LOCKED
 
 

@@ -116,7 +116,7 @@ def run_job(asked: Asked, *, fail_on_quality: bool = False) -> int:
     report = reports[0] if reports else None
     _tell_outcome(outcome, request.command)
     if not outcome.reports:
-        words("Of the processes that work together another one writes the report.")
+        words("The report is there already, or written by another process of this run.")
     tell_results(asked.output, report)
     if outcome.exit_code == ExitCode.OK and fail_on_quality and outcome.worst_status == "error":
         raise QualityError(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, replace
 
+from soct.compute.threads import available_cpus
 from soct.pipeline.computing import compute
 from soct.pipeline.events import Listener, Notice, RunEnded, RunPlanned
 from soct.pipeline.folder.accounts import document_of, ended, outcome_of, write_tables
@@ -20,7 +21,7 @@ from soct.pipeline.folder.run_folder import Invocation, check_same_input, read_r
 from soct.pipeline.folder.unit_metrics import worst
 from soct.pipeline.planning.plan import Action, Plan
 from soct.pipeline.preparation import Prepared
-from soct.pipeline.request import RunOutcome
+from soct.pipeline.request import Resources, RunOutcome
 from soct.pipeline.resources import Budget, check_disk, share_out
 from soct.pipeline.scheduler import Scheduler
 from soct.pipeline.stopping import StopControl
@@ -100,7 +101,7 @@ def _work(
             planned = prepared.plan()
         part = _join(prepared, planned, budget, claims)
     listener(RunPlanned(planned.counts, planned.cost.raw_bytes, budget.workers))
-    for text in (*planned.notices, *_company(members, request.resources.memory_bytes)):
+    for text in (*planned.notices, *_company(members, request.resources)):
         listener(Notice("warning", text))
     others = Together(claims, prepared.store, planned, part.session.id, part.session.joined - 1)
     pool = local_pool(request.resources, budget)
@@ -126,12 +127,13 @@ def _stopped_early(planned: Plan, stop: StopControl, started: float) -> RunOutco
     )
 
 
-def _company(members: Membership, memory_bytes: int | None) -> list[str]:
+def _company(members: Membership, resources: Resources) -> list[str]:
     here = sum(other.is_here for other in members.others())
-    if not here or memory_bytes is not None:
+    if not here or resources.memory_bytes is not None:
         return []
     count = "another process works" if here == 1 else f"{here} other processes work"
-    return [f"{count} on this run on this machine: give each its share with --cpus and --memory"]
+    share = "--memory" if resources.cpus < available_cpus() else "--cpus and --memory"
+    return [f"{count} on this run on this machine: give each its share with {share}"]
 
 
 def _join(prepared: Prepared, planned: Plan, budget: Budget, claims: Claims) -> _Part:
