@@ -32,9 +32,11 @@ end=0
 if [[ -s $FAKE_SLURM/ends ]]; then
   read -r end progress <"$FAKE_SLURM/ends"
   sed -i 1d "$FAKE_SLURM/ends"
+  # What every task writes, though it finish nothing.
+  sleep 0.05
+  mkdir -p "$3"/state/{claims/cut,processes,progress,cut}
+  touch "$3"/state/{acquisition,session,claims/cut/z01,processes/1,progress/1,cut/.z01}.json
   if [[ $progress == progress ]]; then
-    sleep 0.05
-    mkdir -p "$2/state/cut" "$3/state/cut"
     touch "$3/state/cut/z$RANDOM.json"
   fi
 fi
@@ -241,6 +243,17 @@ def test_a_task_that_finished_nothing_is_not_started_for_ever(write, source, clu
     assert cluster.jobs[0]["tasks"] == [75, 75]
     told = Path("out/slurm/slices-100_1.log").read_text()
     assert "the time limit is too short for the longest unit" in told
+
+
+def test_a_task_that_noted_only_that_it_was_there_does_not_go_back_into_the_queue(
+    write, source, cluster
+) -> None:
+    script = write(source, "out", "--cpus", "4")
+    cluster.say("ends", "75\n")
+    assert cluster.start("bash", str(script)).returncode == 0
+    assert cluster.jobs[0]["tasks"] == [75]
+    assert Path("out/state/acquisition.json").exists()
+    assert "goes back into the queue" not in Path("out/slurm/slices-100_1.log").read_text()
 
 
 def test_without_requeue_a_task_says_how_to_continue(write, source, cluster, tmp_path) -> None:

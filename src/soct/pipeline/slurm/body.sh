@@ -111,10 +111,11 @@ again() {
   say "out of time; submit the script again, and it continues"
 }
 
-# Whether any task published the record of a unit since a file was made.
+# Whether any task published the record of a unit, state/STEP/UNIT.json, since a file was made. What a task notes
+# beside them when it starts (findings, the session, its claims and progress) is no finished work.
 finished_something() {
-  [[ -n $(find "$run/state" -mindepth 1 \( -name claims -o -name processes -o -name progress \) -prune \
-    -o -name '*.json' ! -name session.json -newer "$1" -print -quit 2>/dev/null) ]]
+  [[ -n $(cd "$run/state" 2>/dev/null && find . -mindepth 2 -maxdepth 2 -name '[!.]*.json' \
+    ! -path './claims/*' ! -path './processes/*' ! -path './progress/*' -newer "$1" -print -quit) ]]
 }
 
 if [[ $# -eq 0 ]]; then submit; else work "$1"; fi
