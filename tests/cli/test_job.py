@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import sys
 from collections.abc import Callable
@@ -248,6 +249,32 @@ def test_status_names_all_who_work_together(
     assert "read:z01 (25%); 3 units so far, 1.0 GB of memory" in told
     assert [p["host"] for p in document["processes"]] == ["node1", "node2"]
     assert document["processes"][1]["running"][0]["unit"] == "z01"
+
+
+def test_a_part_that_is_complete_is_no_complete_run(
+    soct: Soct, source: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def document() -> dict[str, Any]:
+        capsys.readouterr()
+        assert soct("status", "out", "--json") == ExitCode.OK
+        return json.loads(capsys.readouterr().out)
+
+    given = ["run", source, "out", "--slices", "1,2", "--set", "cut.amount=7"]
+    assert soct(*given, "--until", "cut") == ExitCode.OK
+    partial = document()
+    assert (partial["state"], partial["left"]) == ("partial", {"register": 1, "stack": 1})
+    assert partial["continue"] == shlex.join(["soct", *given])
+    assert soct("status", "out") == ExitCode.OK
+    told = capsys.readouterr().out
+    assert told.startswith("partial: ")
+    assert told.endswith(f"2 units are left, in 2 steps. To continue:\n    {partial['continue']}\n")
+    assert soct(*given, "--only=register", "--unit", "1,2") == ExitCode.OK
+    assert (document()["state"], document()["left"]) == ("partial", {"stack": 1})
+    assert document()["continue"] == partial["continue"]
+    assert soct("clean", "out", "--yes") == ExitCode.USAGE
+    assert soct(*shlex.split(partial["continue"])[1:]) == ExitCode.OK
+    whole = document()
+    assert (whole["state"], whole["left"], whole["continue"]) == ("complete", {}, None)
 
 
 def test_state_of_a_newer_soct_ends_with_9(soct: Soct, source: str, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,13 +31,21 @@ def tell_status(folder: Path, question: str | None, *, as_json: bool) -> int:
     jobs = look_at_jobs(folder)
     if jobs is not None and not (folder / FILE_NAME).exists():
         return _tell_before_start(folder, jobs, as_json=as_json)
-    status = read_status(folder)
+    status = _with_tasks(read_status(folder), jobs)
     if as_json:
         data_json({**status.as_document(), "slurm": None if jobs is None else jobs.as_document()})
     else:
         _tell(status)
-        _tell_jobs(jobs, is_complete=all(step.done == step.units for step in status.steps))
+        _tell_rest(status, jobs)
+        _tell_jobs(jobs, is_complete=not status.left)
     return ExitCode.OK
+
+
+def _with_tasks(status: RunStatus, jobs: SlurmView | None) -> RunStatus:
+    """Return the status as Slurm knows it: a phase whose task runs has begun, also before the task has joined."""
+    if jobs is not None and jobs.is_running and status.state == "partial":
+        return replace(status, state="running")
+    return status
 
 
 def _tell(status: RunStatus) -> None:
@@ -52,6 +61,23 @@ def _tell(status: RunStatus) -> None:
             data(f"  {unit.unit} is at {unit.fraction:.0%}")
     for failure in status.failures:
         data(f"  FAILED {failure.unit}: {failure.message}")
+
+
+def _tell_rest(status: RunStatus, jobs: SlurmView | None) -> None:
+    """Say that a part was asked for, what is left, and what computes it."""
+    if status.command_for_rest is None:
+        return
+    left = status.left
+    number = sum(left.values())
+    units = "1 unit is" if number == 1 else f"{number} units are"
+    steps = "1 step" if len(left) == 1 else f"{len(left)} steps"
+    told = f"  A part of the run is complete; {units} left, in {steps}"
+    if jobs is not None and jobs.phases != ():
+        data(f"{told}, for Slurm")
+    elif jobs is not None:
+        data(f"{told}.")
+    else:
+        data(f"{told}. To continue:", f"    {status.command_for_rest}")
 
 
 def _tell_process(process: ProcessStatus, where: str, *, alone: bool) -> None:

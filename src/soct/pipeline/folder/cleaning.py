@@ -107,11 +107,14 @@ def find_removable(run_folder: Path, *, temporaries_only: bool = False) -> tuple
     UsageError
         The run is not complete, so intermediate arrays are still needed.
     """
-    document = read_status(run_folder).document
+    status = read_status(run_folder)
+    document = status.document
     found = [Removable(path, _size(path), "") for path in partial_paths(run_folder)]
     if temporaries_only:
         return tuple(found)
     state = document.history[-1].state if document.history else "empty"
+    if state == "complete" and status.left:
+        state = "partial"
     if state != "complete":
         raise UsageError(
             "The run is not complete, so what its steps made is still needed",

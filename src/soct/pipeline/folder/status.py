@@ -13,6 +13,7 @@ from typing import Any
 
 from soct.errors import InputError, UsageError
 from soct.pipeline.events import Failure
+from soct.pipeline.folder.continuing import command_for_rest
 from soct.pipeline.folder.outputs import find_damage
 from soct.pipeline.folder.progress import Progress, read_progress
 from soct.pipeline.folder.records import FailureRecord, Record, RecordStore, Unusable
@@ -93,7 +94,8 @@ class RunStatus:
     Attributes
     ----------
     state : str
-        ``running``, ``complete``, ``failed``, ``stopped``, or ``killed`` where a run ended without saying so.
+        ``running``, ``complete``, ``partial`` where the part that was asked for is complete and units of the run are
+        left, ``failed``, ``stopped``, or ``killed`` where a run ended without saying so.
     """
 
     folder: Path
@@ -121,6 +123,16 @@ class RunStatus:
         return self.document.history[-1] if self.document.history else None
 
     @property
+    def left(self) -> dict[str, int]:
+        """How many units of which step have no result yet, in pipeline order."""
+        return {step.step: step.units - step.done for step in self.steps if step.done < step.units}
+
+    @property
+    def command_for_rest(self) -> str | None:
+        """What computes the rest, where only a part was asked for."""
+        return command_for_rest(self.document, self.folder) if self.state == "partial" else None
+
+    @property
     def failures(self) -> tuple[Failure, ...]:
         """Why units failed, in pipeline order."""
         return tuple(u.failure.failure for u in self.units if u.failure is not None)
@@ -137,6 +149,8 @@ class RunStatus:
             "processes": [process.as_document() for process in self.processes],
             "last": None if self.last is None else vars(self.last),
             "steps": [vars(step) for step in self.steps],
+            "left": self.left,
+            "continue": self.command_for_rest,
             "running": [
                 {"unit": str(u.unit), "fraction": u.fraction}
                 for u in self.units
@@ -161,7 +175,7 @@ def read_status(folder: Path) -> RunStatus:
     units = tuple(_unit_statuses(folder, document, processes))
     return RunStatus(
         folder=folder,
-        state=_run_state(document, processes),
+        state=_run_state(document, processes, units),
         document=document,
         steps=tuple(_step_status(step, units) for step in document.units),
         units=units,
@@ -287,10 +301,14 @@ def _live_holder(folder: Path) -> Holder | None:
     return holder
 
 
-def _run_state(document: RunDocument, processes: tuple[ProcessStatus, ...]) -> str:
+def _run_state(
+    document: RunDocument, processes: tuple[ProcessStatus, ...], units: tuple[UnitStatus, ...]
+) -> str:
     if processes:
         return "running"
     last = document.history[-1].state if document.history else "stopped"
+    if last == "complete" and any(unit.state is not UnitState.DONE for unit in units):
+        return "partial"
     return "killed" if last == "running" else last
 
 

@@ -47,6 +47,11 @@ class SlurmView:
     phases: tuple[PhaseTasks, ...] | None
     """Jobs with tasks in the queue, in order; None where Slurm cannot be asked on this machine."""
 
+    @property
+    def is_running(self) -> bool:
+        """Whether a task runs now."""
+        return any(phase.running for phase in self.phases or ())
+
     def as_document(self) -> dict[str, Any]:
         """Return it as JSON-able values."""
         return asdict(self)
