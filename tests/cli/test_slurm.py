@@ -496,9 +496,71 @@ def test_status_says_what_slurm_does_for_a_run(write, soct, source, cluster, cap
     assert soct("status", "out", "--json") == ExitCode.OK
     document = json.loads(capsys.readouterr().out)
     assert document["slurm"]["phases"][1]["waiting"] == 2
-    cluster.say("squeue", "")
-    assert soct("status", "out") == ExitCode.OK
-    assert "no job of this run is in the queue" in capsys.readouterr().out
     (cluster.folder / "squeue").unlink()
     assert soct("status", "out") == ExitCode.OK
     assert "cannot be asked from this machine" in capsys.readouterr().out
+
+
+def noted(folder: Path, *rows: str) -> Path:
+    """Note jobs as a script does when it submits them; return the folder of the logs."""
+    logs = folder / "slurm"
+    logs.mkdir(parents=True, exist_ok=True)
+    lines = [f"2030-01-01T00:00:00+00:00\t{row}\n".replace(" ", "\t") for row in rows]
+    (logs / "jobs.tsv").write_text("".join(lines))
+    return logs
+
+
+def test_tasks_that_all_ended_before_soct_began_are_a_failure_with_the_end_of_a_log(
+    soct, cluster, capsys, tmp_path
+) -> None:
+    logs = noted(tmp_path / "out", "slices 1 1-9", "whole 2 1-1", "slices 3 1-4%2", "whole 4 1-1")
+    cluster.say("squeue", "7|RUNNING|\n")
+    assert soct("status", "out") == ExitCode.OK
+    told = capsys.readouterr().out.splitlines()
+    assert told[0] == "failed: 5 tasks ended without beginning; see out/slurm/*.log"
+    assert "There is no log" in told[1]
+    (logs / "slices-3_1.log").write_text("older\n")
+    os.utime(logs / "slices-3_1.log", (1, 1))
+    (logs / "whole-4_1.log").write_bytes(b"1\n2\n\n\x1b[31mFATAL: could not open image\xff\n3\n")
+    assert soct("status", "out") == ExitCode.OK
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        "  The newest log, out/slurm/whole-4_1.log, ends with:",
+        "    2",
+        "    \\x1b[31mFATAL: could not open image\ufffd",
+        "    3",
+        "  Mend that, then submit the script again.",
+    ]
+    assert soct("status", "out", "--json") == ExitCode.OK
+    document = json.loads(capsys.readouterr().out)
+    assert (document["state"], document["slurm"]["tasks"]) == ("failed", 5)
+    assert document["slurm"]["log"]["lines"][2] == "3"
+    cluster.say("squeue", "4|PENDING|Dependency\n")
+    assert soct("status", "out", "--json") == ExitCode.OK
+    assert json.loads(capsys.readouterr().out)["state"] == "submitted"
+
+
+def test_between_two_phases_a_run_is_partial_and_its_rest_is_for_slurm(
+    soct, source, cluster, capsys, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setattr(runner, "run", on_fake_input(runner.run))
+    monkeypatch.setattr("soct.cli.job_status.render", lambda folder, **_: folder / "report.html")
+    assert soct("run", source, "out", "--join", "--until", "register") == ExitCode.OK
+    noted(tmp_path / "out", "pairs 1 1-4", "whole 2 1-1")
+
+    def told() -> tuple[str, str]:
+        capsys.readouterr()
+        assert soct("status", "out") == ExitCode.OK
+        text = capsys.readouterr().out
+        assert soct("status", "out", "--json") == ExitCode.OK
+        return json.loads(capsys.readouterr().out)["state"], text
+
+    cluster.say("squeue", "2|PENDING|Resources\n")
+    state, text = told()
+    assert state == "partial"
+    assert "1 unit is left, in 1 step, for Slurm" in text
+    cluster.say("squeue", "2|RUNNING|None\n")
+    assert told()[0] == "running"
+    cluster.say("squeue", "")
+    state, text = told()
+    assert state == "partial"
+    assert "its script, submitted again, continues" in text

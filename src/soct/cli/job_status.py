@@ -72,7 +72,7 @@ def _tell_rest(status: RunStatus, jobs: SlurmView | None) -> None:
     units = "1 unit is" if number == 1 else f"{number} units are"
     steps = "1 step" if len(left) == 1 else f"{len(left)} steps"
     told = f"  A part of the run is complete; {units} left, in {steps}"
-    if jobs is not None and jobs.phases != ():
+    if jobs is not None and not jobs.is_over:
         data(f"{told}, for Slurm")
     elif jobs is not None:
         data(f"{told}.")
@@ -97,9 +97,17 @@ def _tell_process(process: ProcessStatus, where: str, *, alone: bool) -> None:
 
 
 def _tell_before_start(folder: Path, jobs: SlurmView, *, as_json: bool) -> int:
-    """Print what Slurm does for a run of which no task has begun."""
+    """Print what Slurm does, or did, for a run of which no task has begun."""
+    from soct.pipeline.folder.run_folder import SLURM_FOLDER
+
+    state = "failed" if jobs.is_over else "submitted"
     if as_json:
-        data_json({"folder": str(folder), "state": "submitted", "slurm": jobs.as_document()})
+        data_json({"folder": str(folder), "state": state, "slurm": jobs.as_document()})
+    elif jobs.is_over:
+        tasks = "1 task" if jobs.tasks == 1 else f"{jobs.tasks} tasks"
+        data(f"failed: {tasks} ended without beginning; see {folder}/{SLURM_FOLDER}/*.log")
+        _tell_log(jobs)
+        data("  Mend that, then submit the script again.")
     else:
         data(f"submitted: nothing has begun in {folder}")
         _tell_jobs(jobs, is_complete=False)
@@ -117,8 +125,19 @@ def _tell_jobs(jobs: SlurmView | None, *, is_complete: bool) -> None:
         why = f" ({', '.join(phase.reasons)})" if phase.reasons else ""
         parts += [f"{phase.waiting} waiting{why}"] if phase.waiting else []
         data(f"  Slurm job {phase.job}, tasks of {phase.phase}: {', '.join(parts)}")
-    if jobs.phases == () and not is_complete:
+    if jobs.is_over and not is_complete:
         data("  Slurm: no job of this run is in the queue; its script, submitted again, continues")
+        _tell_log(jobs)
+
+
+def _tell_log(jobs: SlurmView) -> None:
+    """Print how the newest log of the tasks ends."""
+    if jobs.log is None:
+        data("  There is no log: the tasks were cancelled, or Slurm could not start them.")
+        return
+    data(f"  The newest log, {jobs.log.path}, ends with:")
+    for line in jobs.log.lines or ("(nothing)",):
+        data(f"    {line}")
 
 
 def _progress(step: StepStatus) -> str:
