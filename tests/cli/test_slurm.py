@@ -28,6 +28,7 @@ Soct = Callable[..., int]
 FAKE_SOCT = """#!/bin/bash
 { printf '%s\\0' "$@"; printf '\\n'; } >>"$FAKE_SLURM/calls"
 printf '%s\\n' "$PWD" >>"$FAKE_SLURM/places"
+printf '%s\\n' "$SOCT_CONTINUE" >>"$FAKE_SLURM/continues"
 end=0
 if [[ -s $FAKE_SLURM/ends ]]; then
   read -r end progress <"$FAKE_SLURM/ends"
@@ -158,7 +159,7 @@ def test_every_phase_is_an_array_that_waits_for_the_one_before(write, source, cl
     script = write(source, "out", "--cpus", "2", "--tasks", "3")
     done = cluster.start("bash", str(script))
     assert done.returncode == 0, done.stderr
-    assert [job["arguments"] for job in cluster.jobs] == [["slices"], ["pairs"], ["whole"]]
+    assert [job["arguments"][0] for job in cluster.jobs] == ["slices", "pairs", "whole"]
     options = [job["options"] for job in cluster.jobs]
     assert [o.get("dependency") for o in options] == [None, "afterany:100", "afterany:101"]
     assert [o["array"] for o in options] == ["1-2", "1-3", "1-1"]
@@ -175,7 +176,7 @@ def test_the_same_file_given_to_sbatch_submits_the_same_phases(write, source, cl
     launcher, *phases = cluster.jobs
     assert launcher["arguments"] == []
     assert launcher["options"]["cpus-per-task"] == "1"
-    assert [job["arguments"] for job in phases] == [["slices"], ["pairs"], ["whole"]]
+    assert [job["arguments"][0] for job in phases] == ["slices", "pairs", "whole"]
 
 
 def test_a_task_runs_soct_with_what_was_asked_and_what_the_job_has(write, source, cluster) -> None:
@@ -226,6 +227,27 @@ def test_tasks_work_where_the_command_was_typed(write, source, cluster, tmp_path
     assert set((cluster.folder / "places").read_text().splitlines()) == {str(tmp_path)}
 
 
+def test_a_task_tells_soct_that_the_script_continues_its_work(
+    write, source, cluster, tmp_path
+) -> None:
+    script = write(source, "out").rename(tmp_path / "my job.sbatch")
+    assert cluster.start("bash", script.name).returncode == 0
+    (told,) = set((cluster.folder / "continues").read_text().splitlines())
+    assert shlex.split(told) == ["bash", str(script)]
+
+
+def test_a_task_that_is_stopped_names_the_script_and_not_its_own_command(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from soct.cli.job_run import how_to_continue
+
+    assert how_to_continue("SIGTERM", "soct run in out --join")[1] == "  soct run in out --join"
+    monkeypatch.setenv("SOCT_CONTINUE", "bash job.sbatch")
+    first, second = how_to_continue("SIGTERM", "soct run in out --join")
+    assert "the batch script, submitted again, continues" in first
+    assert second == "  bash job.sbatch"
+
+
 def test_a_task_that_ran_out_of_time_goes_back_into_the_queue(write, source, cluster) -> None:
     script = write(source, "out", "--cpus", "4")
     cluster.say("ends", "75 progress\n75 progress\n0\n")
@@ -256,7 +278,7 @@ def test_a_task_that_noted_only_that_it_was_there_does_not_go_back_into_the_queu
     assert "goes back into the queue" not in Path("out/slurm/slices-100_1.log").read_text()
 
 
-def test_without_requeue_a_task_says_how_to_continue(write, source, cluster, tmp_path) -> None:
+def test_without_requeue_a_task_sayshow_to_continue(write, source, cluster, tmp_path) -> None:
     script = write(source, "out", "--cpus", "4", site(tmp_path, "requeue: false"))
     cluster.say("ends", "75 progress\n")
     assert cluster.start("bash", str(script)).returncode == 0

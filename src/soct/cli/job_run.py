@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from soct.cli.terminal import data, tell_first_run, words
+from soct.cli.terminal import SCRIPT_VARIABLE, data, tell_first_run, words
 from soct.errors import ExitCode, InputError, QualityError
 from soct.pipeline.profiles.quantities import format_size
 
@@ -186,5 +186,12 @@ def _tell_outcome(outcome: RunOutcome, command: str) -> None:
         f"{format_duration(outcome.seconds)}{memory}"
     )
     if outcome.state == "stopped":
-        words(f"stopped by {outcome.reason}; the same command continues:")
-        words(f"  {command}")
+        words(*how_to_continue(outcome.reason, command))
+
+
+def how_to_continue(reason: str | None, command: str) -> tuple[str, str]:
+    """Return what to type: within a batch job not the command of one task, but the script that submitted it."""
+    script = os.environ.get(SCRIPT_VARIABLE)
+    if script:
+        return f"stopped by {reason}; the batch script, submitted again, continues:", f"  {script}"
+    return f"stopped by {reason}; the same command continues:", f"  {command}"

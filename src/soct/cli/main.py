@@ -10,6 +10,7 @@ from types import FrameType
 from typing import NoReturn
 
 from soct.cli.terminal import (
+    SCRIPT_VARIABLE,
     open_missing_streams,
     respect_environment,
     silence,
@@ -93,7 +94,8 @@ def run_guarded(work: Callable[[], int], arguments: list[str]) -> int:
         words("interrupted")
         return ExitCode.INTERRUPTED
     except OutOfTime:
-        words("stopped by SIGUSR1; the same command continues")
+        what = "batch script, submitted again," if SCRIPT_VARIABLE in os.environ else "same command"
+        words(f"stopped by SIGUSR1; the {what} continues")
         return ExitCode.TIME_LIMIT
     except Terminated:
         words("terminated")

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from soct.errors import UserError
 
+SCRIPT_VARIABLE = "SOCT_CONTINUE"
+"""Set by a batch script: the command that submits it again."""
 LEAST_BAR_COLUMNS = 60
 LEAST_PAUSE_S = 2.0
 

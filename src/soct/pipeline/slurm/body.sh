@@ -4,7 +4,7 @@ say() { printf 'soct: %s\n' "$*" >&2; }
 # On the login node: one array of tasks per phase, each after the one before. A phase that ends badly does not keep
 # the next one from its work: whatever was left undone is taken up there, as far as it can be.
 submit() {
-  local row name until array cpus memory time gpu job before=""
+  local row name until array cpus memory time gpu job file before=""
   if ! command -v sbatch >/dev/null; then
     say "there is no sbatch here: run this on a machine that submits jobs to Slurm"
     exit 2
@@ -13,6 +13,7 @@ submit() {
     say "the run folder cannot be written to: $run"
     exit 4
   fi
+  file=$(own_path)
   for row in "${phases[@]}"; do
     read -r name until array cpus memory time gpu <<<"$row"
     local options=(--parsable --job-name="soct-$name" --nodes=1 --ntasks=1 --array="$array"
@@ -20,7 +21,7 @@ submit() {
       --chdir="$run/slurm" --output="$name-%A_%a.log" --open-mode=append)
     [[ $gpu == - ]] || options+=(--gres="gpu:$gpu" "${gpu_options[@]}")
     [[ -z $before ]] || options+=(--dependency="afterany:$before")
-    if ! job=$(sbatch "${options[@]}" "$script" "$name"); then
+    if ! job=$(sbatch "${options[@]}" "$script" "$name" "$file"); then
       say "sbatch refused the phase $name (its words are above)"
       [[ -z $before ]] || say "phases before it are in the queue; scancel them, or let them work"
       exit 1
@@ -31,6 +32,15 @@ submit() {
     printf 'submitted %-10s job %s, tasks %s, up to %s each\n' "$name" "$before" "$array" "$time"
   done
   printf 'how far it is:  soct status %q\n' "$run"
+}
+
+# Where this file lies, for whoever is to submit it again. A job gets a copy of it from Slurm, which knows the first.
+own_path() {
+  local file=$script
+  if [[ -n ${SLURM_JOB_ID:-} && ${script##*/} == slurm_script ]]; then
+    file=$(scontrol show job "$SLURM_JOB_ID" 2>/dev/null | sed -n 's/^ *Command=//p' | head -n 1)
+  fi
+  [[ -z $file ]] || realpath -- "$file" 2>/dev/null || printf '%s\n' "$file"
 }
 
 # On a node: one task of a phase. It takes units that no other task holds, until nothing is left for it.
@@ -49,6 +59,9 @@ work() {
     say "It must lie on a file system that all nodes share, under the same path."
     exit 4
   fi
+  # What soct names when it is stopped, rather than the command line of this task.
+  SOCT_CONTINUE="bash $(printf '%q' "${2:-job.sbatch}")"
+  export SOCT_CONTINUE
   cd "$here" 2>/dev/null || cd "$run" || exit 4
   prepare
   tell_end_of_job
@@ -118,4 +131,4 @@ finished_something() {
     ! -path './claims/*' ! -path './processes/*' ! -path './progress/*' -newer "$1" -print -quit) ]]
 }
 
-if [[ $# -eq 0 ]]; then submit; else work "$1"; fi
+if [[ $# -eq 0 ]]; then submit; else work "$@"; fi
