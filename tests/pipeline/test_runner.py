@@ -175,6 +175,17 @@ def test_a_failing_unit_stops_what_depends_on_it_and_nothing_else(source, tmp_pa
     assert read_status(folder).failures == ()
 
 
+def test_results_of_what_was_computed_anew_in_a_part_are_outdated(source, tmp_path):
+    folder = tmp_path / "out"
+    run_fake(source, folder)
+    assert (read_status(folder).state, read_status(folder).left) == ("complete", {})
+    run_fake(source, folder, {"cut.amount": 2}, selection=Selection(last="cut"))
+    status = read_status(folder)
+    assert (status.state, status.left) == ("partial", {"register": 5, "stack": 1})
+    assert run_fake(source, folder, {"cut.amount": 2}).state == "complete"
+    assert (read_status(folder).state, read_status(folder).left) == ("complete", {})
+
+
 def test_an_error_that_the_user_can_mend_comes_home_with_all_its_parts(source, tmp_path):
     changes = {"read.fail_slice": 1, "read.fail_how": "user"}
     (failure,) = run_fake(source, tmp_path / "out", changes, processes=True).failures

@@ -143,7 +143,12 @@ def _tell_log(jobs: SlurmView) -> None:
 def _progress(step: StepStatus) -> str:
     waiting = step.done == 0 and not (step.running or step.failed or step.blocked)
     counts = [f"{step.done:>4} of {step.units:<4} {'waiting' if waiting else 'done'}"]
-    others = (("running", step.running), ("failed", step.failed), ("blocked", step.blocked))
+    others = (
+        ("running", step.running),
+        ("failed", step.failed),
+        ("blocked", step.blocked),
+        ("outdated", step.outdated),
+    )
     counts += [f"{number} {name}" for name, number in others if number]
     if step.done:
         peak = format_size(step.peak_memory_bytes)

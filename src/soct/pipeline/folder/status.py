@@ -6,7 +6,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,8 @@ class UnitStatus:
     """How far a running unit is."""
     note: str = ""
     """Why it waits, or why its record is not trusted."""
+    is_outdated: bool = False
+    """Done, and a unit that it reads was computed anew since, by a run of a part that it was not in."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,13 @@ class StepStatus:
     seconds: float
     """Sum over its finished units."""
     peak_memory_bytes: int
+    outdated: int = 0
+    """How many of those that are done must be computed again."""
+
+    @property
+    def left(self) -> int:
+        """How many units a run would compute."""
+        return self.units - self.done + self.outdated
 
 
 @dataclass(frozen=True)
@@ -124,8 +133,8 @@ class RunStatus:
 
     @property
     def left(self) -> dict[str, int]:
-        """How many units of which step have no result yet, in pipeline order."""
-        return {step.step: step.units - step.done for step in self.steps if step.done < step.units}
+        """How many units of which step have no result yet, or an outdated one, in pipeline order."""
+        return {step.step: step.left for step in self.steps if step.left}
 
     @property
     def command_for_rest(self) -> str | None:
@@ -307,7 +316,9 @@ def _run_state(
     if processes:
         return "running"
     last = document.history[-1].state if document.history else "stopped"
-    if last == "complete" and any(unit.state is not UnitState.DONE for unit in units):
+    if last == "complete" and any(
+        unit.state is not UnitState.DONE or unit.is_outdated for unit in units
+    ):
         return "partial"
     return "killed" if last == "running" else last
 
@@ -332,9 +343,14 @@ def _unit_statuses(
     }
     units = {step: [unit_named(step, n) for n in names] for step, names in document.units.items()}
     stopped: set[Unit] = set()
+    current: dict[str, str | None] = {}
     for step, own in units.items():
         for unit in own:
             status = _unit_status(store, unit, running.get((step, unit.name)))
+            if status.record is not None:
+                outdated = _is_outdated(status.record, current)
+                current[str(unit)] = None if outdated else status.record.key.digest
+                status = replace(status, is_outdated=outdated)
             cause = _first_stopped(unit, document, units, stopped)
             if status.state is UnitState.PENDING and cause is not None:
                 status = UnitStatus(unit, UnitState.BLOCKED, note=f"{cause} failed or is blocked")
@@ -342,6 +358,12 @@ def _unit_statuses(
                 stopped.add(unit)
             if only in (None, step):
                 yield status
+
+
+def _is_outdated(record: Record, current: Mapping[str, str | None]) -> bool:
+    """Whether a unit was made from other results than those that are there now, or from outdated ones (None)."""
+    upstream = record.key.components.get("upstream", {})
+    return any(current.get(name, digest) != digest for name, digest in upstream.items())
 
 
 def _unit_status(store: RecordStore, unit: Unit, fraction: float | None) -> UnitStatus:
@@ -385,6 +407,7 @@ def _step_status(step: str, units: tuple[UnitStatus, ...]) -> StepStatus:
         blocked=states[UnitState.BLOCKED],
         seconds=round(sum(r.seconds for r in records), 3),
         peak_memory_bytes=max((r.peak_memory_bytes for r in records), default=0),
+        outdated=sum(u.is_outdated for u in own),
     )
 
 
