@@ -45,6 +45,9 @@ exit "$end"
 """
 
 
+SIF = b"#!/usr/bin/env run-singularity\n\0SIF_MAGIC\x0001\0"
+
+
 @dataclass
 class Cluster:
     """The folder of a fake Slurm and what went on in it."""
@@ -361,6 +364,48 @@ def test_jobs_are_no_larger_than_the_nodes(write, source, cluster) -> None:
     assert table_of(write(source, "out"))[0][2:6] == ["1-2", "2", "1500M", "00:20:00"]
 
 
+def test_what_no_node_has_is_asked_for_when_the_site_says_so_and_told(
+    soct, source, cluster, capsys, tmp_path
+) -> None:
+    cluster.say("sinfo", "big|64|2000000|infinite\nmain*|2|19284|1:00:00\n")
+    sizes = ("cpus: 64", "memory: 900GB", "time: 2h")
+    assert soct("slurm", source, "out", site(tmp_path, *sizes)) == ExitCode.OK
+    told = capsys.readouterr()
+    assert "64    858306M  02:00:00" in told.out
+    place = "the default partition main"
+    assert f"no node of {place} has 64 cpus; the largest has 2. Tasks of slices, " in told.err
+    assert "has 838.2 GiB of memory; the largest has 18.8 GiB" in told.err
+    assert f"a job in {place} may take 01:00:00, and 02:00:00 is asked for" in told.err
+    assert soct("slurm", source, "out", site(tmp_path, *sizes, "partition: big")) == ExitCode.OK
+    assert "note: no node" not in capsys.readouterr().err
+
+
+def test_a_partition_that_slurm_does_not_have_is_an_error_that_names_those_it_has(
+    soct, source, cluster, capsys, tmp_path
+) -> None:
+    cluster.say("sinfo", "big|64|2000000|infinite\nmain*|2|19284|1:00:00\n")
+    for key in ("partition", "gpu_partition"):
+        option = site(tmp_path, f"{key}: nosuch")
+        assert soct("slurm", source, "out", option) == ExitCode.CONFIGURATION
+        told = capsys.readouterr()
+        assert not told.out
+        assert "Slurm has no partition 'nosuch'" in told.err
+        assert "one of: big, main" in told.err
+    elsewhere = site(tmp_path, "partition: nosuch", "sbatch: [--clusters=other]")
+    assert soct("slurm", source, "out", elsewhere) == ExitCode.OK
+    assert "jobs go to another cluster" in capsys.readouterr().err
+
+
+def test_where_sinfo_cannot_be_asked_it_is_told_that_sizes_are_not_checked(
+    soct, source, cluster, capsys
+) -> None:
+    assert soct("slurm", source, "out") == ExitCode.OK
+    assert "could not be checked against the nodes" in capsys.readouterr().err
+    cluster.say("sinfo", "main*|2|19284|1:00:00\n")
+    assert soct("slurm", source, "out") == ExitCode.OK
+    assert "could not be checked" not in capsys.readouterr().err
+
+
 def test_settings_of_the_environment_reach_the_nodes(
     write, source, cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -372,7 +417,7 @@ def test_a_container_sees_input_run_folder_and_named_files(
     write, source, cluster, tmp_path
 ) -> None:
     image = tmp_path / "soct image.sif"
-    image.touch()
+    image.write_bytes(SIF)
     option = site(tmp_path, f"container: {image}", "binds: [/scratch]")
     script = write(source, "out", option)
     apptainer = cluster.folder / "bin" / "apptainer"
@@ -419,6 +464,35 @@ def test_written_inside_a_container_the_jobs_use_it(
     text = write(source, "out").read_text()
     assert "soct_command=(apptainer exec --bind /data --bind" in text
     assert "/images/soct.sif soct)" in text
+
+
+def test_binds_that_cannot_be_written_to_here_are_read_only_in_the_jobs(
+    write, source, cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("APPTAINER_CONTAINER", "/images/soct.sif")
+    # Apptainer leaves the folders in the variable, and drops ":ro".
+    monkeypatch.setenv("APPTAINER_BIND", "/sealed,/data")
+    monkeypatch.setattr("soct.pipeline.slurm.image.is_read_only", lambda path: path == "/sealed")
+    text = write(source, "out").read_text()
+    assert "apptainer exec --bind /sealed:/sealed:ro --bind /data --bind" in text
+
+
+def test_a_file_that_is_no_image_is_told_when_the_script_is_written(
+    soct, source, cluster, capsys, tmp_path
+) -> None:
+    option = site(tmp_path, f"container: '{tmp_path}/site file.yaml'")
+    assert soct("slurm", source, "out", option) == ExitCode.CONFIGURATION
+    told = capsys.readouterr()
+    assert not told.out
+    assert "This is no container image" in told.err
+    assert "site file.yaml" in told.err
+
+
+def test_a_bind_that_does_not_exist_here_is_told(soct, source, cluster, capsys, tmp_path) -> None:
+    binds = f"binds: [/nosuchbind, '/nosuch/too:/x:ro', {tmp_path}]"
+    option = site(tmp_path, "container: docker://lab/soct", binds)
+    assert soct("slurm", source, "out", option) == ExitCode.OK
+    assert "on this machine: /nosuchbind, /nosuch/too;" in capsys.readouterr().err
 
 
 def test_gpus_are_asked_for_where_steps_use_them(

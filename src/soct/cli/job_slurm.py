@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from soct.pipeline.request import RunRequest
     from soct.pipeline.sites.site import Site
     from soct.pipeline.sites.slurm_settings import SlurmSite
+    from soct.pipeline.slurm.cluster import ClusterNode
     from soct.pipeline.slurm.script import JobScript
     from soct.steps.declaration import Scope
 
@@ -46,7 +47,8 @@ def print_script(asked: Asked, *, tasks: int | None = None, fail_on_quality: boo
     from soct.pipeline.planning.phases import make_phases
     from soct.pipeline.resources import check_disk
     from soct.pipeline.runner import plan
-    from soct.pipeline.slurm.cluster import ask_node
+    from soct.pipeline.slurm.cluster import ask_nodes
+    from soct.pipeline.slurm.nodes import largest, select_nodes
     from soct.pipeline.slurm.script import told
 
     profile = load(asked)
@@ -54,7 +56,10 @@ def print_script(asked: Asked, *, tasks: int | None = None, fail_on_quality: boo
     planned = plan(request)
     check_disk(_nearest_existing(asked.output), planned.cost.disk_bytes)
     site = profile.site
-    node = ask_node(site.slurm.partition)
+    # Another cluster's nodes are not those that are told of here.
+    nodes = () if _goes_elsewhere(site.slurm) else ask_nodes()
+    _check_partitions(site.slurm, nodes)
+    node = largest(select_nodes(nodes, site.slurm.partition))
     wishes = _wishes(asked, site, node, tasks)
     uses_gpu = site.gpu != "off" and (site.slurm.gpus is not None or site.gpu == "require")
     phases = make_phases(
@@ -69,6 +74,8 @@ def print_script(asked: Asked, *, tasks: int | None = None, fail_on_quality: boo
     data(*script.text().splitlines())
     for phase in phases:
         words(told(phase))
+    _warn_of_sizes(phases, site.slurm, nodes)
+    _warn_of_binds(site.slurm)
     _warn(asked, planned.notices, nothing=not planned.to_compute)
     return ExitCode.OK
 
@@ -135,6 +142,46 @@ def _check_time(phases: Sequence[Phase], limit_s: float | None) -> None:
                 f"note: the longest unit of the phase {phase.name!r} is estimated to take "
                 f"{format_duration(phase.longest_unit_s)}, and a job has {format_duration(limit_s)}"
             )
+
+
+def _goes_elsewhere(site: SlurmSite) -> bool:
+    return any(re.match(r"--clusters?[= ]|-M", option) for option in site.sbatch)
+
+
+def _check_partitions(site: SlurmSite, nodes: Sequence[ClusterNode]) -> None:
+    """Raise ConfigurationError where the site file names a partition that Slurm does not have."""
+    from soct.pipeline.slurm.nodes import check_partition
+
+    check_partition(nodes, site.partition, "partition")
+    check_partition(nodes, site.gpu_partition, "gpu_partition")
+
+
+def _warn_of_sizes(phases: Sequence[Phase], site: SlurmSite, nodes: Sequence[ClusterNode]) -> None:
+    """Say what no node has: it is asked for all the same, because it was said explicitly."""
+    from soct.pipeline.slurm.nodes import lacking, select_nodes
+
+    if not select_nodes(nodes, site.partition):
+        why = "Slurm names no default partition" if nodes else "sinfo tells of no nodes here"
+        if _goes_elsewhere(site):
+            why = "jobs go to another cluster"
+        words(
+            f"note: {why}: processors, memory and time could not be checked against the nodes "
+            "(sinfo, on a login node, lists them)"
+        )
+    for lack in lacking(phases, nodes, site.partition, site.gpu_partition):
+        words(f"note: {lack}; see cpus, memory, time in the site file, or --cpus, --memory")
+
+
+def _warn_of_binds(site: SlurmSite) -> None:
+    from soct.pipeline.slurm.image import missing_sources
+
+    # Within a container the folders of the machine cannot be seen.
+    missing = [] if _image_around() else missing_sources(site.binds)
+    if site.container is not None and missing:
+        words(
+            f"note: slurm.binds names what does not exist on this machine: {', '.join(missing)}; "
+            "on a node without it the container does not start"
+        )
 
 
 def _script(
@@ -220,17 +267,12 @@ def _soct(
 
 def _image(site: SlurmSite) -> tuple[str | None, list[str]]:
     """Return the image that holds soct, and binds: of the site, or of the container that this runs in."""
+    from soct.pipeline.slurm.image import check_image, inherited_binds
+
     if site.container is None:
-        around = next(
-            (
-                os.environ[n]
-                for n in ("APPTAINER_CONTAINER", "SINGULARITY_CONTAINER")
-                if os.environ.get(n)
-            ),
-            None,
-        )
+        around = _image_around()
         binds = os.environ.get("APPTAINER_BIND", os.environ.get("SINGULARITY_BIND", ""))
-        return around, [binds] if around and binds else []
+        return around, inherited_binds(binds) if around else []
     if _ADDRESS.fullmatch(site.container):
         return site.container, []
     path = Path(site.container).expanduser().absolute()
@@ -241,7 +283,14 @@ def _image(site: SlurmSite) -> tuple[str | None, list[str]]:
             expected="slurm.container: a file, or an address such as docker://...",
             hint="Correct slurm.container in the site file, or build the image.",
         )
+    check_image(path)
     return str(path), []
+
+
+def _image_around() -> str | None:
+    """Return the image of the Apptainer container that this runs in, None outside of one."""
+    names = ("APPTAINER_CONTAINER", "SINGULARITY_CONTAINER")
+    return next((os.environ[name] for name in names if os.environ.get(name)), None)
 
 
 def _this_soct() -> tuple[str, ...]:

@@ -8,8 +8,6 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from soct.pipeline.planning.phases import Node
-
 _PATIENCE_S = 20.0
 _TIME = re.compile(r"(?:(?P<days>\d+)-)?(?P<clock>\d+(?::\d+){0,2})")
 
@@ -23,6 +21,19 @@ class QueuedTask:
     """As Slurm has it: ``PENDING``, ``RUNNING``, ..."""
     reason: str
     """Why it waits."""
+
+
+@dataclass(frozen=True)
+class ClusterNode:
+    """A node as a member of one partition; None: not known, or without a limit."""
+
+    partition: str
+    is_default: bool
+    """Whether jobs go to this partition that name none."""
+    cpus: int | None
+    memory_bytes: int | None
+    time_s: float | None
+    """The longest that a job may run."""
 
 
 def ask(command: Sequence[str]) -> str | None:
@@ -45,20 +56,28 @@ def ask(command: Sequence[str]) -> str | None:
     return done.stdout if done.returncode == 0 else None
 
 
-def ask_node(partition: str | None) -> Node:
-    """Return what the largest node of a partition (None: the default one) has, and the longest job."""
-    command = ["sinfo", "--noheader", "--Node", "--format=%P|%c|%m|%l"]
-    text = ask([*command, f"--partition={partition}"] if partition else command)
+def ask_nodes() -> tuple[ClusterNode, ...]:
+    """Return the nodes of all partitions, one in several once for each; none where Slurm cannot be asked."""
+    # Hidden partitions can be submitted to, too.
+    text = ask(["sinfo", "--all", "--noheader", "--Node", "--format=%P|%c|%m|%l"])
     rows = [line.split("|") for line in (text or "").splitlines() if line.count("|") == 3]
-    rows = [row for row in rows if partition or row[0].endswith("*")]
-    # Memory as Slurm counts it: in MiB.
-    return Node(
-        cpus=max((int(n) for row in rows if (n := row[1].rstrip("+")).isdigit()), default=None),
-        memory_bytes=max(
-            (int(n) << 20 for row in rows if (n := row[2].rstrip("+")).isdigit()), default=None
-        ),
-        time_s=max(filter(None, (read_time(row[3]) for row in rows)), default=None),
+    return tuple(_node(*row) for row in rows)
+
+
+def _node(partition: str, cpus: str, memory: str, time: str) -> ClusterNode:
+    mib = _count(memory)
+    return ClusterNode(
+        partition=partition.strip().removesuffix("*"),
+        is_default=partition.strip().endswith("*"),
+        cpus=_count(cpus),
+        memory_bytes=None if mib is None else mib << 20,
+        time_s=read_time(time),
     )
+
+
+def _count(text: str) -> int | None:
+    digits = text.strip().rstrip("+")
+    return int(digits) if digits.isdigit() else None
 
 
 def read_time(text: str) -> float | None:
