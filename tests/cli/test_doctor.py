@@ -13,10 +13,12 @@ from typing import Any
 import pytest
 
 from soct.cli.checkup import folders, processors, software
+from soct.cli.checkup.containers import look_at_container
 from soct.cli.checkup.finding import Finding
-from soct.cli.checkup.mounts import find_container, look_at_container, mount_of, read_mounts
 from soct.cli.checkup.site_suggestion import suggest_site
 from soct.cli.tools import doctor
+from soct.compute.containers import find_container
+from soct.compute.mounts import mount_of, read_mounts
 from soct.errors import ExitCode
 
 Soct = Callable[..., Any]

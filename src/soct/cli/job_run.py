@@ -80,8 +80,16 @@ def prepare(asked: Asked, profile: Profile) -> RunRequest:
     return replace(request, join=asked.join, resources=replace(request.resources, dask=dask))
 
 
-def run_job(asked: Asked, *, fail_on_quality: bool = False) -> int:
+def run_job(asked: Asked, *, fail_on_quality: bool = False, may_vanish: bool = False) -> int:
     """Run, write the report, say how it went.
+
+    Parameters
+    ----------
+    asked : Asked
+    fail_on_quality : bool
+        Whether a metric in error is an error.
+    may_vanish : bool
+        Whether the run folder may lie where it goes with the container: it is told, and no error.
 
     Returns
     -------
@@ -92,12 +100,16 @@ def run_job(asked: Asked, *, fail_on_quality: bool = False) -> int:
     ------
     QualityError
         A metric is in error, and `fail_on_quality` is set.
+    InputError
+        The results would vanish with the container.
     """
     from soct.cli.dask_step import dask_step
     from soct.cli.progress import follow
+    from soct.pipeline.folder.run_folder import check_kept
     from soct.pipeline.runner import run
 
     profile = load(asked)
+    at_risk = check_kept(asked.output, may_vanish=may_vanish)
     request = prepare(asked, profile)
     reports: list[Path | None] = []
     if asked.join:
@@ -107,6 +119,8 @@ def run_job(asked: Asked, *, fail_on_quality: bool = False) -> int:
     with dask_step(request, profile.site) as place:
         if place is None:
             return ExitCode.OK
+        if at_risk:
+            words(f"warning: {at_risk}")
         tell_first_run()
         _start_workers(place)
         with follow(profile.site.log_level) as listener:
@@ -117,6 +131,9 @@ def run_job(asked: Asked, *, fail_on_quality: bool = False) -> int:
     _tell_outcome(outcome, request.command)
     if not outcome.reports:
         words("The report is there already, or written by another process of this run.")
+    if at_risk:
+        # Again: what was said before the run is far up by now.
+        words(f"warning: {at_risk}")
     tell_results(asked.output, report)
     if outcome.exit_code == ExitCode.OK and fail_on_quality and outcome.worst_status == "error":
         raise QualityError(

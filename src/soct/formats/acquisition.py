@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from itertools import groupby, pairwise
 from pathlib import Path
 
+from soct.compute.containers import hint_to_bind
 from soct.errors import InputError
 from soct.formats.session import read_session
 from soct.formats.thorlabs_search import collect_slices
@@ -204,6 +205,7 @@ def _resolve(path: Path) -> Path:
             file=shown(path),
             expected=expected,
             found=getattr(error, "strerror", None) or type(error).__name__,
+            hint=hint_to_bind(path) or None,
         ) from error
     if not is_folder:
         raise InputError(

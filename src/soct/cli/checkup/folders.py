@@ -17,7 +17,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from soct.cli.checkup.finding import Finding
-from soct.cli.checkup.mounts import IN_MEMORY, find_container, mount_of, read_mounts
+from soct.compute.containers import find_container
+from soct.compute.mounts import IN_MEMORY, mount_of, read_mounts
 from soct.pipeline.profiles.quantities import format_size
 
 LITTLE_DISK = 20e9

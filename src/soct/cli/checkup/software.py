@@ -12,9 +12,9 @@ from importlib import metadata
 
 import soct
 from soct.cli.checkup.finding import Finding
-from soct.cli.checkup.mounts import find_container
 from soct.compute import caches
 from soct.compute.backend import has_nvidia
+from soct.compute.containers import find_container
 
 LIBRARIES = ("numpy", "numba", "scipy", "tensorstore", "zarr", "pydantic", "pillow", "SimpleITK")
 

@@ -77,7 +77,7 @@ def _many(counts: Counter[str], word: str) -> str:
 def examine(folder: Path) -> list[Finding]:
     """Run every check; one that fails to run is a finding itself."""
     from soct.cli.checkup import folders, processors, software
-    from soct.cli.checkup.mounts import look_at_container
+    from soct.cli.checkup.containers import look_at_container
 
     place = folders.nearest_existing(folder)
     folders.sweep(place)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from soct import __version__
+from soct.compute.containers import find_unbound, hint_to_bind_writable
 from soct.errors import InputError
 from soct.formats.atomic import write_bytes
 from soct.pipeline.folder.records import STATE_FORMAT, check_format
@@ -164,6 +165,40 @@ def _is_harmless(name: str) -> bool:
     return name == SLURM_FOLDER or name.startswith(".") or name.endswith((".log", ".out", ".err"))
 
 
+def check_kept(folder: Path, *, may_vanish: bool = False) -> str:
+    """Return what to say of a run folder that may go with the container; empty where it stays.
+
+    Parameters
+    ----------
+    folder : Path
+        The run folder, which may be absent.
+    may_vanish : bool
+        Whether it may lie where it surely is lost: for a look.
+
+    Raises
+    ------
+    InputError
+        It surely vanishes with the container, and all results with it.
+    """
+    unbound = find_unbound(folder)
+    if unbound is None:
+        return ""
+    container = unbound.container
+    if unbound.certain and not may_vanish:
+        raise InputError(
+            f"The run folder would vanish with the container ({container.kind})",
+            file=folder,
+            expected="a folder of the host that is bound into the container",
+            found="one that the container holds in memory",
+            hint=f"Start it with {container.how_to_bind}, and choose a run folder in there.",
+        )
+    surely = "vanishes" if unbound.certain else "may vanish"
+    return (
+        f"{folder} is the container's own ({container.kind}) and {surely} with it: "
+        f"keep results in a folder that is bound ({container.how_to_bind})"
+    )
+
+
 @contextmanager
 def telling_of_writes(folder: Path) -> Iterator[None]:
     """Raise InputError in place of the system's own error where a folder cannot be made or written to."""
@@ -174,7 +209,8 @@ def telling_of_writes(folder: Path) -> Iterator[None]:
             "The output folder cannot be written to",
             file=folder,
             found=error.strerror or str(error),
-            hint="Choose a folder that you may write to, on a disk with room.",
+            hint=hint_to_bind_writable(folder)
+            or "Choose a folder that you may write to, on a disk with room.",
         ) from None
 
 
