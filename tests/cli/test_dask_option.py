@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from soct.cli.dask_step import choose_dask
-from soct.errors import ConfigurationError, UsageError
+from soct.errors import ConfigurationError, ExitCode, UsageError
 from soct.pipeline.profiles.quantities import parse_dask
 from soct.pipeline.sites.site_file import load_site
 
@@ -51,3 +51,10 @@ def test_neither_the_command_line_nor_the_runner_imports_dask():
     check = "import sys, soct.cli.app, soct.pipeline.runner; print('distributed' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_a_missing_scheduler_file_is_told_before_the_input_is_opened(soct, tmp_path):
+    ended = soct("run", "no-input", "out", "--dask", "missing.json")
+    assert ended.code == ExitCode.USAGE
+    assert "There is no such Dask scheduler file" in ended.err
+    assert not (tmp_path / "out").exists()

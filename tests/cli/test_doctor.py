@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from soct.cli.checkup import folders, processors, software
+from soct.cli.checkup import folders, processors, site_suggestion, software
 from soct.cli.checkup.containers import look_at_container
 from soct.cli.checkup.finding import Finding
 from soct.cli.checkup.site_suggestion import suggest_site
@@ -24,7 +24,7 @@ from soct.errors import ExitCode
 Soct = Callable[..., Any]
 
 NAMES = [
-    "soct", "container", "processors", "instruction set", "memory", "limits", "slurm", "writing",
+    "soct", "folder", "container", "processors", "instruction set", "memory", "limits", "slurm", "writing",
     "disk", "files", "file system", "disk speed", "file locks", "claims", "temporary files",
     "shared memory", "cache", "numba", "gpu", "cupy", "dask", "fonts",
 ]  # fmt: skip
@@ -191,3 +191,35 @@ def test_a_suggested_site_is_a_site_file(tmp_path: Path) -> None:
         assert site.cpus >= 1
     assert site.scratch == Path("/scratch")
     assert site.slurm.partition == "short"
+
+
+def test_a_folder_that_is_not_there_and_a_file_are_told_with_what_is_looked_at(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "brain.yaml").touch()
+    for name, told in (("a/b", "is not there"), ("brain.yaml", "is a file")):
+        asked = tmp_path / name
+        found = folders.look_at_folder(asked, folders.nearest_existing(asked))
+        assert found.status == "warning"
+        assert told in found.found
+        assert found.values["looked_at"] == str(tmp_path.resolve())
+    assert folders.look_at_folder(tmp_path, tmp_path).status == "ok"
+
+
+def test_a_site_file_is_not_printed_as_json(soct: Soct) -> None:
+    ended = soct("doctor", "--site", "--json")
+    assert ended.code == ExitCode.USAGE
+    assert "--site and --json exclude each other" in ended.err
+
+
+def test_a_site_suggested_beside_slurm_shows_where_its_settings_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from soct.pipeline.sites.site_file import load_site
+
+    monkeypatch.setattr(site_suggestion.shutil, "which", lambda name: f"/usr/bin/{name}")
+    text = suggest_site({})
+    assert "# slurm:\n#   partition: NAME\n" in text
+    shown = text[text.index("# slurm:") :].replace("# ", "")
+    (tmp_path / "site.yaml").write_text(text[: text.index("# slurm:")] + shown.replace("#", ""))
+    assert load_site(tmp_path / "site.yaml", {}).slurm.partition == "NAME"

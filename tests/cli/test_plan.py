@@ -57,6 +57,9 @@ def test_a_description_may_be_a_file(soct: Soct, tmp_path: Path) -> None:
     [
         ((), "There is nothing to plan"),
         ((*DESCRIBED, "--raw-size", "1TB"), "contradict each other"),
+        (("--slices", "60", "--raw-size", "1TB"), "--tiles is missing"),
+        (("--tile-size", "9x9x9"), "--slices, --tiles are missing"),
+        (("--slices", "60", "--tiles", "4"), "--tile-size or --raw-size is missing"),
         ((".", "--tiles", "4"), "An acquisition is given and described"),
     ],
 )
@@ -70,3 +73,20 @@ def test_a_machine_that_is_too_small_is_told_and_not_an_error(soct: Soct) -> Non
     ended = soct("plan", *DESCRIBED, "--cpus", "1", "--memory", "300MB")
     assert ended.code == ExitCode.OK
     assert "too little memory for the largest unit" in ended.out
+
+
+def test_two_sizes_that_agree_are_both_told(soct: Soct) -> None:
+    ended = soct("plan", *DESCRIBED, "--raw-size", "170MB", *MACHINE)
+    assert ended.code == ExitCode.OK
+    assert "173 MB of raw data, 170 MB were told" in ended.out
+
+
+def test_compiling_is_told_beside_the_time_where_nothing_is_compiled_yet(
+    soct: Soct, tmp_path: Path
+) -> None:
+    empty = {"NUMBA_CACHE_DIR": str(tmp_path / "empty")}
+    ended = soct("plan", *DESCRIBED, *MACHINE, env=empty)
+    assert "first run: compiling kernels takes some 2 minutes more" in ended.out
+    (tmp_path / "empty" / "kernels").mkdir(parents=True)
+    (tmp_path / "empty" / "kernels" / "rendering.blend.nbi").touch()
+    assert "first run" not in soct("plan", *DESCRIBED, *MACHINE, env=empty).out

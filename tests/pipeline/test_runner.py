@@ -60,6 +60,16 @@ def test_the_second_of_two_equal_runs_computes_nothing_and_writes_no_data(source
     assert after.keys() == before.keys()
 
 
+@pytest.mark.parametrize("there", [False, True])
+def test_a_run_that_cannot_begin_leaves_no_folder_that_was_not_there(source, tmp_path, there):
+    folder = tmp_path / "out"
+    if there:
+        folder.mkdir()
+    with pytest.raises(UsageError, match="scheduler file"):
+        run(replace(make_request(source, folder), resources=Resources(dask="missing.json")))
+    assert folder.exists() is there
+
+
 @pytest.mark.slow
 def test_one_two_and_four_workers_give_identical_bytes(source, tmp_path):
     results = []

@@ -47,7 +47,7 @@ def dask_step(request: RunRequest, site: Site) -> Iterator[RunRequest | None]:
     Raises
     ------
     UsageError
-        Dask is not installed, or srun did not start this.
+        Dask is not installed, there is no such scheduler file, or srun did not start this.
     ResourceError
         The task that runs the pipeline is not to be found.
     """
@@ -56,12 +56,17 @@ def dask_step(request: RunRequest, site: Site) -> Iterator[RunRequest | None]:
         words(
             "note: cpus and memory are those of the Dask workers; what was given for them here is not used"
         )
+    from soct.pipeline.workers.pools import check_dask
+    from soct.pipeline.workers.scheduler_file import is_scheduler_file, read_scheduler_file
+
+    if dask is not None:
+        # Before the input is looked through, which may take minutes.
+        check_dask()
+        if is_scheduler_file(dask):
+            read_scheduler_file(dask)
     if dask != "slurm":
         yield request
         return
-    from soct.pipeline.workers.pools import check_dask
-
-    check_dask()
     from soct.pipeline.workers import dask_slurm
 
     task = dask_slurm.find_task(os.environ)

@@ -170,6 +170,8 @@ def _tell_totals(planned: Plan, estimate: RunEstimate) -> None:
         return
     for place in estimate.places:
         data(f"{'time':<8}{_time_of(place, estimate)}")
+    if compiling := estimate.compiling_seconds:
+        data(f"{'':<8}first run: compiling kernels takes some {compiling // 60} minutes more")
     memory = least_memory(cost.largest_unit_bytes)
     data(f"{'memory':<8}at least {format_size(memory)}, more makes more units run at a time")
     files = sum(step.files for step in estimate.steps)
@@ -198,6 +200,7 @@ def _document(planned: Plan, estimate: RunEstimate, description: str) -> dict[st
         "steps": [{**asdict(step), "total_seconds": step.total_seconds} for step in estimate.steps],
         "times": [asdict(place) for place in estimate.places],
         "times_for": estimate.basis,
+        "compiling_seconds": estimate.compiling_seconds,
         "times_off_by": estimate.spread,
         "raw_bytes": cost.raw_bytes,
         "disk_bytes": cost.disk_bytes,

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from soct.cli.terminal import SCRIPT_VARIABLE, data, tell_first_run, words
+from soct.cli.terminal import SCRIPT_VARIABLE, data, words
 from soct.errors import ExitCode, InputError, QualityError
 from soct.pipeline.profiles.quantities import format_size
 
@@ -106,6 +106,7 @@ def run_job(asked: Asked, *, fail_on_quality: bool = False, may_vanish: bool = F
     from soct.cli.dask_step import dask_step
     from soct.cli.progress import follow
     from soct.pipeline.folder.run_folder import check_kept
+    from soct.pipeline.planning.run_estimate import compiling_seconds
     from soct.pipeline.runner import run
 
     profile = load(asked)
@@ -121,7 +122,11 @@ def run_job(asked: Asked, *, fail_on_quality: bool = False, may_vanish: bool = F
             return ExitCode.OK
         if at_risk:
             words(f"warning: {at_risk}")
-        tell_first_run()
+        if compiling_seconds():
+            words(
+                "note: first run after an install: compiling takes a minute or two, this once, "
+                "on top of the time that is told"
+            )
         _start_workers(place)
         with follow(profile.site.log_level) as listener:
             outcome = run(place, listener)

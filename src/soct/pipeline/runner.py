@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from functools import partial
+from pathlib import Path
 
 from soct.pipeline.computing import compute
 from soct.pipeline.events import Listener, Notice, RunEnded, RunPlanned, ignore
@@ -11,6 +13,7 @@ from soct.pipeline.folder.accounts import document_of, ended, outcome_of, write_
 from soct.pipeline.folder.findings import write_findings
 from soct.pipeline.folder.outputs import sweep_partial_folders
 from soct.pipeline.folder.run_folder import (
+    LOCK_NAME,
     check_place,
     check_same_input,
     read_run,
@@ -91,6 +94,8 @@ def run(request: RunRequest, listener: Listener = ignore) -> RunOutcome:
             with telling_of_writes(request.folder):
                 request.folder.mkdir(parents=True, exist_ok=True)
             me = _hold(request, stack)
+            if not request.join:
+                stack.push(partial(_unmake, request.folder))
         if request.join:
             return run_joined(prepared, stop, listener, started)
         return _run_alone(prepared, me, stop, listener, started)
@@ -102,6 +107,14 @@ def _hold(request: RunRequest, stack: ExitStack) -> str:
         return stack.enter_context(hold(request.folder, request.command)).id
     stack.enter_context(hold_together(request.folder))
     return ""
+
+
+def _unmake(folder: Path, kind: type[BaseException] | None, *rest: object) -> None:
+    """Remove a new folder, while it is still held, where the run did not begin: only the lock is in it."""
+    if kind is not None and [path.name for path in folder.iterdir()] == [LOCK_NAME]:
+        with suppress(OSError):
+            (folder / LOCK_NAME).unlink()
+            folder.rmdir()
 
 
 def _run_alone(

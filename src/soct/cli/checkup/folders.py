@@ -41,6 +41,19 @@ def nearest_existing(path: Path) -> Path:
     return path.resolve()
 
 
+def look_at_folder(asked: Path, place: Path) -> Finding:
+    """Say where is looked: elsewhere than asked, where there is no such folder."""
+    values = {"asked": str(asked), "looked_at": str(place)}
+    if asked.is_dir():
+        return Finding("folder", "ok", str(place), values=values)
+    if asked.exists():
+        text = f"{asked} is a file; its folder {place} was looked at"
+        return Finding("folder", "warning", text, "give the folder where runs will lie", values)
+    text = f"{asked} is not there; {place} was looked at, in which it would be made"
+    hint = "make it first, where another disk is to be mounted or bound there"
+    return Finding("folder", "warning", text, hint, values)
+
+
 def look_at_disk(folder: Path) -> Finding:
     """Say how much room there is; a quota counts where the file system shows it as such."""
     status = os.statvfs(folder)

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 from collections.abc import Mapping
 
 from soct.compute.backend import has_nvidia
 from soct.compute.threads import available_cpus
 from soct.pipeline.resources import free_memory
+
+_SLURM = (
+    "# Where `soct slurm` sends jobs (docs/cluster.md has all keys; `sinfo` lists partitions):",
+    "# slurm:",
+    "#   partition: NAME",
+    "#   account: NAME",
+    "#   time: 4h",
+)
 
 
 def suggest_site(environment: Mapping[str, str] | None = None) -> str:
@@ -34,4 +43,6 @@ def suggest_site(environment: Mapping[str, str] | None = None) -> str:
         )
         told = [f"  {key}: {variables[name]}" for key, name in named if variables.get(name)]
         lines += ["slurm:", *told] if told else []
+    elif shutil.which("sbatch"):
+        lines += _SLURM
     return "\n".join(lines) + "\n"

@@ -12,7 +12,7 @@ import typer
 
 from soct.cli import options
 from soct.cli.terminal import data, data_json
-from soct.errors import ExitCode
+from soct.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
     from soct.cli.checkup.finding import Finding
@@ -39,6 +39,12 @@ def command(
 
     Ends with 0 unless something keeps soct from working (8).
     """
+    if site and as_json:
+        raise UsageError(
+            "--site and --json exclude each other",
+            expected="one of them",
+            hint="A site file is YAML; `soct profiles schema --site` prints its JSON schema.",
+        )
     if site:
         from soct.cli.checkup.site_suggestion import suggest_site
 
@@ -83,6 +89,7 @@ def examine(folder: Path) -> list[Finding]:
     folders.sweep(place)
     looks: list[tuple[str, Callable[[], Finding]]] = [
         ("soct", software.look_at_versions),
+        ("folder", lambda: folders.look_at_folder(folder, place)),
         ("container", lambda: look_at_container(place)),
         ("processors", processors.look_at_processors),
         ("instruction set", processors.look_at_instructions),

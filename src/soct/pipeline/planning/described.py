@@ -120,9 +120,13 @@ class Description(BaseModel):
     def __str__(self) -> str:
         rows, columns = self.tiles
         x, y, z = self.tile
+        told = ""
+        if self.raw_size is not None and self.tile_size is not None:
+            size = self.slices * rows * columns * x * y * z * BYTES_PER_SAMPLE
+            told = f"; {format_size(size)} of raw data, {format_size(self.raw_size)} were told"
         return (
             f"{self.slices} slices of {rows} x {columns} tiles of {x} x {y} x {z} voxels, "
-            f"{self.pixel_um:g} um lateral, {self.axial_um:g} um in depth"
+            f"{self.pixel_um:g} um lateral, {self.axial_um:g} um in depth{told}"
         )
 
 
@@ -149,8 +153,10 @@ def describe(file: Path | None, options: Mapping[str, Any]) -> Described:
     ConfigurationError
         With one line for every problem.
     UsageError
-        The sizes contradict each other.
+        Something lacks, or the sizes contradict each other.
     """
+    if file is None:
+        _check_told(options)
     settings: list[Setting] = []
     if file is not None:
         settings += settings_of_document(read_document(file), "description")
@@ -163,6 +169,20 @@ def describe(file: Path | None, options: Mapping[str, Any]) -> Described:
     refuse(list(checked.problems))
     assert isinstance(checked.model, Description)
     return Described(checked.model, acquisition_of(checked.model))
+
+
+def _check_told(options: Mapping[str, Any]) -> None:
+    """Raise UsageError where options alone describe an acquisition, and one of them lacks."""
+    sizes = [options.get("tile_size"), options.get("raw_size")]
+    lacking = [f"--{key}" for key in ("slices", "tiles") if options.get(key) is None]
+    if sizes == [None, None]:
+        lacking.append("--tile-size or --raw-size")
+    if lacking:
+        raise UsageError(
+            f"{', '.join(lacking)} {'is' if len(lacking) == 1 else 'are'} missing",
+            expected="--slices, --tiles, and --tile-size or --raw-size",
+            hint="For instance: soct plan --slices 60 --tiles 20x20 --raw-size 1TB",
+        )
 
 
 def acquisition_of(description: Description) -> Acquisition:

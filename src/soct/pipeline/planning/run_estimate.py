@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from soct.compute import caches
 from soct.errors import ResourceError
 from soct.pipeline.planning.dry_schedule import Machines, Schedule, dry_schedule
 from soct.pipeline.planning.estimates import StepEstimate, estimate_steps
@@ -18,6 +19,11 @@ MOST_UNITS = 3000
 LEAST_TOLD_S = 20.0
 START_S = 5.0
 """Workers that import, at the start, and the report, at the end."""
+
+COMPILING_S = 120
+"""How much longer a run takes that compiles its kernels: wall time, on one to four processors."""
+_KERNELS_OF_RUNS = "rendering"
+"""A module that every whole run compiles, and nothing else: simulations have kernels of their own."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,8 @@ class RunEstimate:
     """What the times are taken from, in words."""
     spread: float
     """How far off they may be, as a factor up and down."""
+    compiling_seconds: int = 0
+    """What comes on top because nothing has been compiled on this machine."""
 
 
 def estimate_run(plan: Plan, resources: Resources, nodes: int = 1) -> RunEstimate:
@@ -66,7 +74,18 @@ def estimate_run(plan: Plan, resources: Resources, nodes: int = 1) -> RunEstimat
     schedules = [_schedule(plan, each, factors) for each in machines]
     steps = _as_scheduled(estimate_steps(plan, resources.cpus, factors), schedules[0])
     places = tuple(_place(m, s) for m, s in zip(machines, schedules, strict=True))
-    return RunEstimate(steps, places if steps else (), _basis(pace), pace.spread)
+    return RunEstimate(
+        steps,
+        places if steps else (),
+        _basis(pace),
+        pace.spread,
+        compiling_seconds() if steps else 0,
+    )
+
+
+def compiling_seconds() -> int:
+    """Return about how much longer a run takes to compile its kernels; 0 where it finds them compiled."""
+    return 0 if caches.holds_kernels(_KERNELS_OF_RUNS) else COMPILING_S
 
 
 def expected_seconds(plan: Plan, budget: Budget) -> float | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import queue
@@ -11,12 +10,11 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from distributed import Client, LocalCluster
 
-from soct.errors import ResourceError, UsageError
+from soct.errors import ResourceError
 from soct.pipeline.events import Listener
 from soct.pipeline.request import Resources
 from soct.pipeline.resources import (
@@ -33,6 +31,7 @@ from soct.pipeline.workers.dask_executor import DaskExecutor
 from soct.pipeline.workers.dask_worker import DaskSession
 from soct.pipeline.workers.file_lag import await_inputs, await_outputs
 from soct.pipeline.workers.loop_thread import opened_in_thread
+from soct.pipeline.workers.scheduler_file import read_scheduler_file
 from soct.pipeline.workers.worker_probe import Probe, posed
 
 CONNECT_S = 5.0
@@ -124,7 +123,7 @@ class _Target:
             return _local_target(resources, largest_unit_bytes, units)
         if "://" in text:
             return cls(text, text)
-        return cls(text, read_scheduler_file(Path(text)))
+        return cls(text, read_scheduler_file(text))
 
 
 def _local_target(resources: Resources, largest_unit_bytes: int, units: int) -> _Target:
@@ -142,23 +141,6 @@ def _local_target(resources: Resources, largest_unit_bytes: int, units: int) -> 
     workers = max(1, min(resources.cpus, fitting, units))
     memory = max(each, (promised - MAIN_BYTES) // workers)
     return _Target("local", "", workers, max(1, resources.cpus // workers), memory)
-
-
-def read_scheduler_file(path: Path) -> str:
-    """Return the address that a Dask scheduler wrote into a file.
-
-    Raises
-    ------
-    UsageError
-        There is none.
-    """
-    hint = "Start one with `dask scheduler --scheduler-file FILE`, on a shared file system."
-    try:
-        return str(json.loads(path.read_bytes())["address"])
-    except FileNotFoundError:
-        raise UsageError("There is no such Dask scheduler file", file=path, hint=hint) from None
-    except (OSError, ValueError, KeyError, TypeError):
-        raise UsageError("This is no Dask scheduler file", file=path, hint=hint) from None
 
 
 @asynccontextmanager
