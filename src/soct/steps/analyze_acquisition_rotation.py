@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from soct.formats.npz import write_npz
 from soct.steps.declaration import (
     Context,
     Input,
@@ -52,7 +53,7 @@ def run(context: Context, params: AnalyzeAcquisitionRotationParams) -> Result:
     pooled = pool_slices(angle, error)
     corner = np.array([_corner_um(la, g) for la, g in zip(layouts, found, strict=True)])
     turned = np.array([_turn_um(la, g) for la, g in zip(layouts, found, strict=True)])
-    np.savez(
+    write_npz(
         context.output("figures"),
         slice_ids=np.array([la.slice_id for la in layouts], np.int64),
         rotation_deg=angle,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from soct.formats.npz import write_npz
 from soct.steps.declaration import (
     Context,
     Input,
@@ -58,7 +59,7 @@ def run(context: Context, params: AnalyzeRotationDriftParams) -> Result:
     drift = analyze_rotation_drift(pairs, solved)
     half_um = max((_half_diagonal_um(row, poses) for row in poses["slices"].values()), default=0.0)
     verdict = describe(drift, half_um)
-    np.savez(
+    write_npz(
         context.output("figures"),
         slice_ids=np.array(drift.slice_ids, np.int64),
         step_deg=drift.step_deg,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from soct.formats.npz import write_npz
 from soct.steps.declaration import (
     Context,
     Input,
@@ -58,7 +59,7 @@ def run(context: Context, params: AnalyzeTileDilationParams) -> Result:
     trends = fit_trends(tuple(ratios))
     advice = suggest(layouts, pooled)
     verdict = describe(pooled, trends, advice)
-    np.savez(
+    write_npz(
         context.output("figures"),
         slice_ids=np.array([la.slice_id for la in layouts], np.int64),
         scale=scale,

@@ -14,6 +14,7 @@ import numpy as np
 from soct.errors import StepError
 from soct.formats.atlases import LEFT, RIGHT, Atlas
 from soct.formats.ngff import parse_image
+from soct.formats.npz import write_npz
 from soct.formats.ome_zarr import open_volume
 from soct.geometry.orientation import RAS, Matrix, Shape, make_affine
 from soct.registration.atlas_fit import AtlasFit
@@ -398,4 +399,4 @@ def write_figures(
     arrays["stage_names"] = np.array([s.name for s in stages])
     arrays["stage_scores"] = np.array([s.score for s in stages], float)
     arrays["stage_notes"] = np.array(["used" if s.accepted else s.reason for s in stages])
-    np.savez(path, **arrays)
+    write_npz(path, **arrays)

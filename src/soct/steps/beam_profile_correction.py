@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
+from soct.formats.npz import write_npz
 from soct.steps.declaration import (
     Context,
     Cost,
@@ -141,7 +142,7 @@ def run(context: Context, params: BeamProfileCorrectionParams) -> Result:
         else (np.nan, np.inf)
         for one, dark in bare_agarose
     ]
-    np.savez(
+    write_npz(
         context.output("profile"),
         depth_um=np.arange(depth) * dz,
         profile=np.exp(solved.log_sensitivity).astype(np.float32),

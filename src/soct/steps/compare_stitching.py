@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from soct.formats.npz import write_npz
 from soct.steps.declaration import (
     Context,
     Cost,
@@ -85,7 +86,7 @@ def run(context: Context, params: CompareStitchingParams) -> Result:
     )
     columns: dict[str, Any] = {f"{k}_before": v for k, v in before.items()}
     columns |= {f"{k}_after": v for k, v in after.items()}
-    np.savez(
+    write_npz(
         context.output("figures"),
         grid_index=index,
         nominal_px=nominal,

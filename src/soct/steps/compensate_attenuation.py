@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from soct.formats.npz import write_npz
 from soct.steps.declaration import (
     Context,
     Cost,
@@ -278,7 +279,7 @@ def run(context: Context, params: CompensateAttenuationParams) -> Result:
     with np.load(context.mine("crop_interface", "surface")) as saved:
         sums = DepthSums.from_array(saved["tissue_sums"], s.floor)
     snr = _signal_to_noise(correction, np.nan_to_num(sums.below_surface().mean))
-    np.savez(context.output("levels"), histogram=histogram.to_array(), snr=snr)
+    write_npz(context.output("levels"), histogram=histogram.to_array(), snr=snr)
     depth_um = (
         float((valid[1] - valid[0])[valid[1] > 0].mean()) * volume.voxel_um.z
         if valid.any()

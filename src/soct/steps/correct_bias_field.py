@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
+from soct.formats.npz import write_npz
 from soct.steps.declaration import (
     Context,
     Cost,
@@ -157,7 +158,7 @@ def run(context: Context, params: CorrectBiasFieldParams) -> Result:
     rewrite_volume(
         context, volume, correct, codec=params.codec, watch=views.add, progress=(0.5, 1.0)
     )
-    np.savez(
+    write_npz(
         context.output("figures"),
         **views.arrays(),
         **_field_views(bias, volume, views.at),

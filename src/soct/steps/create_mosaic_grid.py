@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 from soct.errors import InputError
+from soct.formats.npz import write_npz
 from soct.steps.declaration import (
     Context,
     Cost,
@@ -292,7 +293,7 @@ def run(context: Context, params: CreateMosaicGridParams) -> Result:
                 writer.write_tile(place.row, place.col, np.zeros((n_z, ny, nx), np.float32))
             written = silent
         writer.close(written)
-    np.savez(
+    write_npz(
         context.output("figures"),
         profile=(profile / max(1, len(written))).astype(np.float32),
         shift=np.int64(decision.shift),

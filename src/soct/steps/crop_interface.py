@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
+from soct.formats.npz import write_npz
 from soct.steps.declaration import (
     Context,
     Cost,
@@ -164,7 +165,7 @@ def run(context: Context, params: CropInterfaceParams) -> Result:
             if mask[here].any():
                 sums[name].add(data, surface.depth_px[here], valid=valid[:, *here], mask=mask[here])
         context.progress(0.7 + 0.3 * (done + 1) / len(blocks))
-    np.savez(
+    write_npz(
         context.output("surface"),
         surface=(surface.depth_px * dz).astype(np.float32),
         depth_px=surface.depth_px,

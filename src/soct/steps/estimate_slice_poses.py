@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 from soct.errors import StepError
+from soct.formats.npz import write_npz
 from soct.steps.declaration import (
     Context,
     Cost,
@@ -288,7 +289,7 @@ def _write_figures(
             float,
         )
 
-    np.savez(
+    write_npz(
         context.output("figures"),
         slice_ids=np.array(list(solved.poses), np.int64),
         pose_um=np.array([p.position for p in solved.poses.values()]) * scale,

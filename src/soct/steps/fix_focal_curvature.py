@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from soct.formats.npz import write_npz
 from soct.steps.declaration import (
     Context,
     Cost,
@@ -107,7 +108,7 @@ def run(context: Context, params: FixFocalCurvatureParams) -> Result:
     applied = size_um >= params.min_curvature_um
     if not applied:
         depth = np.zeros(first.tile_shape[1:], np.float32)
-    np.savez(context.output("curvature"), depth_px=depth, voxel_um=np.array(first.voxel_um))
+    write_npz(context.output("curvature"), depth_px=depth, voxel_um=np.array(first.voxel_um))
     return Result(
         metrics=(
             Metric(

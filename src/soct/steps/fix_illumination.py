@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
+from soct.formats.npz import write_npz
 from soct.steps.declaration import (
     Context,
     Cost,
@@ -209,11 +210,11 @@ def run(context: Context, params: FixIlluminationParams) -> Result:
         max_iterations=params.max_iterations,
         output_shape=shape,
     )
-    np.savez(context.output("fields"), flat=result.flat, dark=result.dark)
+    write_npz(context.output("fields"), flat=result.flat, dark=result.dark)
     before, after = _seams(projections, places, groups, result)
     middle = list(grids)[len(grids) // 2]
     pictures = _thumbnails(grids[middle], tiles[middle], expected[middle], result)
-    np.savez(
+    write_npz(
         context.output("figures"),
         flat=result.flat,
         dark=result.dark,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from soct.formats.npz import write_npz
 from soct.steps.declaration import (
     Context,
     Cost,
@@ -74,7 +75,7 @@ def run(context: Context, params: GenerateAipParams) -> Result:
         writer.close(grid.tiles)
     mosaic = render_flat_mosaic(pictures, places, (n_y, n_x), "none")
     write_png(context.output("picture"), to_grey(mosaic.image))
-    np.savez(context.output("figures"), picture=mosaic.image)
+    write_npz(context.output("figures"), picture=mosaic.image)
     return Result(
         metrics=(
             Metric("aip_mean", float(np.mean(means)), "", "mean brightness of the tiles"),

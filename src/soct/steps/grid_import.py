@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from soct.errors import InputError
+from soct.formats.npz import write_npz
 from soct.steps.declaration import Metric, Result
 from soct.steps.tile_samples import Saturation, check_samples
 
@@ -141,7 +142,7 @@ def import_grid(
     found = sum(t.status == "ok" for t in tiles)
     profile = np.zeros(0, np.float32) if band is None else band.profile
     confidence = band.confidence if band is not None else 0.0
-    np.savez(
+    write_npz(
         context.output("figures"),
         profile=profile,
         shift=np.int64(0 if band is None else int(band.order[0])),

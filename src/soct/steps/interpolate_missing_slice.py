@@ -19,6 +19,7 @@ import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from soct.formats.npz import write_npz
 from soct.steps.declaration import (
     Context,
     Cost,
@@ -392,7 +393,7 @@ def _write_figures(context: Context, made: list[_Made], pixel_um: float) -> None
     for m in seen:
         for name, image in zip(("before", "middle", "after"), m.views, strict=True):
             arrays[f"{name}_{m.slice_id}"] = image
-    np.savez(context.output("figures"), **arrays)
+    write_npz(context.output("figures"), **arrays)
 
 
 def read_interpolated(context: Context) -> dict[int, tuple[Path, dict[str, Any]]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
+from soct.formats.npz import write_npz
 from soct.steps.declaration import (
     Context,
     Cost,
@@ -76,7 +77,7 @@ def run(context: Context, params: MosaicPreviewParams) -> Result:
         writer.write((0, 0, 0), np.where(seen, mosaic.image, 0)[None].astype(np.float32))
         writer.write_valid(np.stack([np.zeros_like(seen), seen]).astype(np.int16))
     write_png(context.output("picture"), to_grey(mosaic.image))
-    np.savez(context.output("figures"), picture=mosaic.image, pixel_um=np.array(pixel))
+    write_npz(context.output("figures"), picture=mosaic.image, pixel_um=np.array(pixel))
     overlap = expected.overlap_px
     return Result(
         metrics=(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from soct.formats.npz import write_npz
 from soct.steps.declaration import (
     Context,
     Cost,
@@ -192,11 +193,11 @@ def run(context: Context, params: MotorOnlyStackParams) -> Result:
             done = stop
             context.progress((n + 1) / len(places.order))
     write_png(context.output("preview"), to_grey(views["ortho_y"]))
-    np.savez(
+    write_npz(
         context.output("figures"),
         voxel_um=np.array(voxel),
         z_boundaries=np.array(boundaries, np.int64),
-        **views,  # type: ignore[arg-type]
+        **views,
     )
     return Result(
         metrics=(

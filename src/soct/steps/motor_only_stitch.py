@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from soct.formats.npz import write_npz
 from soct.steps.declaration import (
     Context,
     Cost,
@@ -79,7 +80,7 @@ def run(context: Context, params: MotorOnlyStitchParams) -> Result:
     count = seen.sum(axis=0)
     mean = np.where(count > 0, np.nansum(mosaic.data, axis=0) / np.maximum(count, 1), np.nan)
     write_png(context.output("preview"), to_grey(mean))
-    np.savez(
+    write_npz(
         context.output("figures"), mean=mean.astype(np.float32), voxel_um=np.array(mosaic.voxel_um)
     )
     return Result(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from soct.formats.npz import write_npz
 from soct.steps.declaration import (
     Context,
     Cost,
@@ -150,7 +151,7 @@ def run(context: Context, params: NormalizeParams) -> Result:
             ],
         },
     )
-    np.savez(
+    write_npz(
         context.output("figures"),
         slice_ids=np.array(ids, np.int64),
         gain=limited,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
+from soct.formats.npz import write_npz
 from soct.steps.declaration import (
     Context,
     Cost,
@@ -106,7 +107,7 @@ def run(context: Context, params: NormalizeZIntensityParams) -> Result:
     rewrite_volume(
         context, volume, change, codec=params.codec, watch=views.add, progress=(0.4, 1.0)
     )
-    np.savez(
+    write_npz(
         context.output("figures"),
         **views.arrays(),
         level_before=solved.before,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import field_validator
 
 from soct.errors import StepError
+from soct.formats.npz import write_npz
 from soct.steps.declaration import (
     Context,
     Cost,
@@ -375,7 +376,7 @@ def run(context: Context, params: StackParams) -> Result:
             found="; ".join(map(str, findings)),
         )
     motor_y, motor_x = _motor_views(renderer, views, depth)
-    np.savez(
+    write_npz(
         context.output("figures"),
         ortho_z=views.ortho_z,
         ortho_y=views.ortho_y,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 from soct.errors import ConfigurationError, InputError
+from soct.formats.npz import write_npz
 from soct.steps.declaration import (
     Context,
     Cost,
@@ -339,7 +340,7 @@ def run(context: Context, params: StitchParams) -> Result:
     seams: dict[str, Any] = {}
     if step > 1:
         seams = draw_seams(load, shading, placement, nominal, context.unit.slices[0])
-    np.savez(
+    write_npz(
         context.output("figures"),
         before=_thumbnail(lit, nominal[shown], step),
         after=_thumbnail(lit, placement.positions_px[shown], step),
