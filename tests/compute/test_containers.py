@@ -69,7 +69,11 @@ def test_apptainers_own_folders_are_known_from_those_of_the_host(
 
 @pytest.mark.parametrize(
     ("mounts", "folder", "unbound"),
-    [(DOCKER, "/results/run", True), (DOCKER, "/data/run", False), (ON_DISK, "/work/run", False)],
+    [
+        (DOCKER, "/results/run", True),
+        (DOCKER, "/data/run", False),
+        (ON_DISK, "/home/lab/run", False),
+    ],
 )
 def test_a_docker_container_is_looked_into_later_so_nothing_is_certain(
     mounts: str, folder: str, unbound: bool, tmp_path: Path
