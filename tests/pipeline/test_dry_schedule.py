@@ -102,7 +102,7 @@ def test_sizes_that_contradict_each_other_are_refused():
     told = {"slices": 60, "tiles": "400", "tile_size": "512x512x700", "raw_size": "1TB"}
     with pytest.raises(UsageError, match="contradict"):
         describe(None, told)
-    with pytest.raises(UsageError, match="needs the size"):
+    with pytest.raises(UsageError, match="--tile-size or --raw-size is missing"):
         describe(None, {"slices": 60, "tiles": "400"})
 
 
