@@ -20,7 +20,7 @@ CONTAINED = f"""\
 80 42 0:41 / / rw,nodev unbindable - overlay overlay ro,lowerdir={SESSION}/rootfs
 89 80 0:40 /dev /dev rw,nosuid master:14 - tmpfs tmpfs rw
 90 89 0:45 / /dev/shm rw,nosuid - tmpfs tmpfs rw
-101 80 0:40 /root /root rw,nosuid master:14 - tmpfs tmpfs rw
+101 80 0:40 /home/me /home/me rw,nosuid master:14 - tmpfs tmpfs rw
 102 80 0:40 /tmp /tmp rw,nosuid master:14 - tmpfs tmpfs rw
 103 80 8:1 /home/me/runs /data rw,nosuid master:3 - ext4 /dev/sda rw
 """
@@ -48,7 +48,7 @@ APPTAINER = {"APPTAINER_CONTAINER": "/images/soct.sif"}
     ("mounts", "folder", "certain"),
     [
         (CONTAINED, "/tmp/out/run1", True),
-        (CONTAINED, "/root/run1", True),
+        (CONTAINED, "/home/me/run1", True),
         (CONTAINED, "/dev/shm/run1", False),
         (CONTAINED, "/data/run1", None),
         (PLAIN, "/tmp/run1", None),
