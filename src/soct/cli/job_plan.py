@@ -6,7 +6,7 @@ import secrets
 import tempfile
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,24 +24,14 @@ if TYPE_CHECKING:
 _NEVER = "it was never computed"
 
 
-@dataclass(frozen=True)
-class AskedPlan:
+@dataclass(frozen=True, kw_only=True)
+class AskedPlan(job_run.Choices):
     """The options of ``plan``, parsed."""
 
     input: Path | None
     output: Path | None
     nodes: int = 1
     description: Mapping[str, Any] = field(default_factory=dict)
-    profile: str = "default"
-    sets: tuple[str, ...] = ()
-    subject: str | None = None
-    first: str | None = None
-    until: str | None = None
-    only: str | None = None
-    unit: tuple[int, ...] | None = None
-    slices: tuple[int, ...] | None = None
-    site: str | None = None
-    machine: Mapping[str, Any] | None = None
 
     @property
     def is_described(self) -> bool:
@@ -66,19 +56,13 @@ class AskedPlan:
         """Return the options that ``run`` has, too."""
         nowhere = Path(tempfile.gettempdir()) / f"soct-plan-{secrets.token_hex(8)}"
         described = self.is_described
+        shared = {each.name: getattr(self, each.name) for each in fields(job_run.Choices)}
+        if described:
+            shared["slices"] = None
         return job_run.Asked(
             input=nowhere / "input" if described or self.input is None else self.input,
             output=nowhere / "run" if self.output is None else self.output,
-            profile=self.profile,
-            sets=self.sets,
-            subject=self.subject,
-            first=self.first,
-            until=self.until,
-            only=self.only,
-            unit=self.unit,
-            slices=None if described else self.slices,
-            site=self.site,
-            machine=self.machine,
+            **shared,
         )
 
     def slices_described(self) -> int | None:

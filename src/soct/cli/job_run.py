@@ -23,12 +23,10 @@ if TYPE_CHECKING:
 _MOST_LISTED = 20
 
 
-@dataclass(frozen=True)
-class Asked:
-    """The options of ``run`` and ``plan``, parsed."""
+@dataclass(frozen=True, kw_only=True)
+class Choices:
+    """The options that ``run``, ``plan`` and ``slurm`` share, parsed: what is wanted, and of which machine."""
 
-    input: Path
-    output: Path
     profile: str = "default"
     sets: tuple[str, ...] = ()
     subject: str | None = None
@@ -39,6 +37,14 @@ class Asked:
     slices: tuple[int, ...] | None = None
     site: str | None = None
     machine: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked(Choices):
+    """The options of ``run``, parsed."""
+
+    input: Path
+    output: Path
     join: bool = False
 
 
