@@ -24,7 +24,7 @@ from soct.pipeline.events import Notice, UnitProgress, UnitRetried, UnitStarted
 from soct.pipeline.folder.status import read_status
 from soct.pipeline.request import Resources
 from soct.pipeline.runner import run
-from soct.pipeline.workers import dask_crew, pools
+from soct.pipeline.workers import dask_crew, dask_worker, pools
 from soct.pipeline.workers.loop_thread import opened_in_thread
 from tests.pipeline.fake_pipeline import (
     N_UNITS,
@@ -209,7 +209,10 @@ def test_when_all_workers_or_the_scheduler_are_gone_the_run_waits_and_then_stops
 
 
 @pytest.mark.slow
-def test_when_the_main_process_is_killed_its_units_are_dropped(source, tmp_path, cluster):
+def test_when_the_main_process_is_killed_its_units_are_dropped_and_idle_processes_end(
+    source, tmp_path, cluster, monkeypatch
+):
+    monkeypatch.setattr(dask_worker, "IDLE_S", 3.0)
     options = json.dumps({"dask": cluster.scheduler_address})
     command = [sys.executable, "-m", "tests.pipeline.fake_pipeline"]
     changes = json.dumps({"read.pause_s": 60})
@@ -221,9 +224,10 @@ def test_when_the_main_process_is_killed_its_units_are_dropped(source, tmp_path,
     assert before
     process.kill()
     process.wait()
+    end = time.monotonic() + 30
     while before & set(computing_children()) and time.monotonic() < end:
         time.sleep(0.1)
-    assert not before & set(computing_children()), "units of a run that is gone go on"
+    assert not before & set(computing_children()), "processes of a run that is gone live on"
     outcome = run(on_dask(source, tmp_path / "out", cluster.scheduler_address))
     assert outcome.state == "complete"
 

@@ -21,7 +21,7 @@ from distributed.comm import CommClosedError
 from soct.pipeline.events import Notice
 from soct.pipeline.profiles.quantities import format_duration
 from soct.pipeline.workers.dask_crew import Crew, Member
-from soct.pipeline.workers.dask_worker import compute, pack
+from soct.pipeline.workers.dask_worker import compute, key_of, pack
 from soct.pipeline.workers.executors import Place, RemoteExecutor, WorkerDied, WorkerLost
 
 PATIENCE_S = 5.0
@@ -145,7 +145,7 @@ class DaskExecutor(RemoteExecutor):
         if self._crew.is_closed:
             raise WorkerLost("the connection to the Dask scheduler is lost")
         session = self._crew.session.name
-        key = f"{session}-{next(self._numbers)}"
+        key = key_of(session, next(self._numbers))
         future = self._crew.client.submit(
             compute, session, key, content, key=key, workers=[member.address], retries=0
         )

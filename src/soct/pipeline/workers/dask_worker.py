@@ -9,7 +9,9 @@ from __future__ import annotations
 import contextlib
 import pickle
 import threading
+import time
 import zlib
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -26,6 +28,8 @@ from soct.pipeline.workers.worker_probe import Probe, Sight, look
 Call: TypeAlias = "tuple[Callable[..., Any], tuple[Any, ...]]"
 
 PLUGIN = "soct"
+IDLE_S = 60.0
+"""After which a worker process that has nothing to do ends: its run may have been killed and said no goodbye."""
 
 
 @dataclass(frozen=True)
@@ -75,10 +79,13 @@ def greet(version: str, name: str, content: bytes) -> Sight | str:
         host = UnitHost()
         sync(worker.loop, worker.plugin_add, plugin=host, name=PLUGIN)
     host.begin(session, worker.state.nthreads)
-    sight: Sight = (
-        host.child(session.name).submit(call, pack((look, (session.probe, name)))).result()
-    )
+    sight: Sight = host.call(session.name, "", pack((look, (session.probe, name))))
     return sight
+
+
+def key_of(name: str, number: int) -> str:
+    """Return the key of a session's task."""
+    return f"{name}-{number}"
 
 
 def compute(name: str, key: str, content: bytes) -> Any:
@@ -116,7 +123,10 @@ class UnitHost(WorkerPlugin):  # type: ignore[misc]
         self._lock = threading.Lock()
         self._sessions: dict[str, tuple[DaskSession, int]] = {}
         self._children: dict[str, ChildExecutor] = {}
-        self._keys: dict[str, str] = {}
+        self._busy: Counter[str] = Counter()
+        """How many calls are being made for a session."""
+        self._used: dict[str, float] = {}
+        """When the last call of a session ended."""
         self._dropped: set[str] = set()
 
     def teardown(self, worker: Any) -> None:
@@ -125,48 +135,65 @@ class UnitHost(WorkerPlugin):  # type: ignore[misc]
             self.end(name)
 
     def transition(self, key: str, start: str, finish: str, **others: Any) -> None:
-        """Drop a unit that nobody waits for any more."""
-        name = self._keys.get(key)
-        if name is not None and finish == "released":
+        """Drop a unit that nobody waits for any more, also where its thread has not begun yet."""
+        name = key.rpartition("-")[0]
+        if name in self._sessions and start == "executing" and finish == "released":
             self._dropped.add(key)
             self._kill(name)
 
     def begin(self, session: DaskSession, threads: int) -> None:
         """Make room for a run, and end what is left of runs that did not say goodbye."""
-        busy = set(self._keys.values())
-        for other in [name for name in self._children if name not in busy]:
+        for other in [name for name in self._children if not self._busy[name]]:
             self._kill(other)
         self._sessions[session.name] = (session, threads)
 
     def end(self, name: str) -> None:
         """Forget a run."""
         self._sessions.pop(name, None)
+        self._used.pop(name, None)
         self._kill(name)
 
     def run(self, name: str, key: str, content: bytes) -> Any:
-        """Make a packed call in a run's process, when no other call is being made."""
-        self._keys[key] = name
+        """Make a packed call in a run's process, when no other unit is being computed."""
         try:
             with self._turn:
-                if key in self._dropped:
-                    raise WorkerDied(None)
-                return self.child(name).submit(call, content).result()
+                return self.call(name, key, content)
         finally:
-            self._keys.pop(key, None)
             self._dropped.discard(key)
 
-    def child(self, name: str) -> ChildExecutor:
-        """Return a run's process, started when it first gets a call."""
+    def call(self, name: str, key: str, content: bytes) -> Any:
+        """Make a packed call in a run's process, which is started when it first gets one."""
+        # Under the lock: whoever drops the call from here on finds the process that must be killed.
         with self._lock:
-            if name not in self._sessions:
-                raise WorkerLost("the Dask worker does not know the run any more")
-            session, threads = self._sessions[name]
-            if name not in self._children:
-                environment = {**session.environment, **worker_environment(threads)}
-                self._children[name] = ChildExecutor(
-                    1, environment, session.preload, lambda message: self._send(name, message)
-                )
-            return self._children[name]
+            if key in self._dropped:
+                raise WorkerDied(None)
+            future = self._child(name).submit(call, content)
+            self._busy[name] += 1
+        try:
+            return future.result()
+        finally:
+            with self._lock:
+                self._busy[name] -= 1
+                self._used[name] = ended = time.monotonic()
+            loop = self._worker.loop
+            with contextlib.suppress(RuntimeError):  # the Dask worker itself ends
+                loop.add_callback(loop.call_later, IDLE_S, self._retire, name, ended)
+
+    def _child(self, name: str) -> ChildExecutor:
+        if name not in self._sessions:
+            raise WorkerLost("the Dask worker does not know the run any more")
+        session, threads = self._sessions[name]
+        if name not in self._children:
+            environment = {**session.environment, **worker_environment(threads)}
+            self._children[name] = ChildExecutor(
+                1, environment, session.preload, lambda message: self._send(name, message)
+            )
+        return self._children[name]
+
+    def _retire(self, name: str, ended: float) -> None:
+        """End a process that nobody has used since."""
+        if self._used.get(name) == ended and not self._busy[name]:
+            self._kill(name)
 
     def _send(self, name: str, message: Any) -> None:
         with contextlib.suppress(Exception):  # progress is of no consequence
