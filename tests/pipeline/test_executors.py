@@ -138,6 +138,35 @@ def test_a_later_pool_with_more_threads_gets_them_as_far_as_there_are_processors
     assert len(ended.stdout.splitlines()) == 4
 
 
+KILLED_WITH_A_KERNEL = """
+import threading, time
+from soct.pipeline.workers.executors import LocalExecutor, send_message
+
+def calculate():
+    import numba
+    numba.get_num_threads()  # starts numba's threads, as the first parallel kernel does
+    send_message("threads run")
+    time.sleep(60)
+
+if __name__ == "__main__":
+    running = threading.Event()
+    pool = LocalExecutor(1, {}, (), lambda message: running.set())
+    pool.submit(calculate)
+    print(running.wait(50))
+    pool.kill()
+"""
+
+
+def test_a_worker_that_is_killed_amid_a_kernel_leaves_nothing_that_python_complains_about(tmp_path):
+    (tmp_path / "killed.py").write_text(KILLED_WITH_A_KERNEL)
+    # What is left over is told when the last process has gone, by one that holds stderr until then.
+    ended = subprocess.run(
+        [sys.executable, tmp_path / "killed.py"], capture_output=True, text=True, check=True
+    )
+    assert ended.stdout == "True\n"
+    assert ended.stderr == ""
+
+
 def test_a_worker_whose_start_fails_with_its_server_is_told_as_dead(monkeypatch):
     def start(process: object) -> None:
         raise EOFError("unexpected EOF")

@@ -286,6 +286,9 @@ def serve(connection: Connection, environment: Mapping[str, str], preload: tuple
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    # Nothing is forked from a worker. Where numba sees that something might be, it takes a lock with a name in the
+    # system, which outlives a worker that is killed: Python then warns of a leak at the end of the run.
+    multiprocessing.set_start_method("spawn", force=True)
     _adopt(environment)
     for name in preload:
         importlib.import_module(name)
