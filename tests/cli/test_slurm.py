@@ -18,6 +18,7 @@ from soct.cli.app import run_app
 from soct.cli.main import run_guarded
 from soct.errors import ExitCode
 from soct.pipeline import runner
+from soct.pipeline.slurm.outside import Bind
 from tests.cli import fake_slurm
 from tests.cli.test_job import on_fake_input
 from tests.pipeline.fake_pipeline import STEPS, make_input
@@ -472,9 +473,62 @@ def test_binds_that_cannot_be_written_to_here_are_read_only_in_the_jobs(
     monkeypatch.setenv("APPTAINER_CONTAINER", "/images/soct.sif")
     # Apptainer leaves the folders in the variable, and drops ":ro".
     monkeypatch.setenv("APPTAINER_BIND", "/sealed,/data")
-    monkeypatch.setattr("soct.pipeline.slurm.image.is_read_only", lambda path: path == "/sealed")
+    monkeypatch.setattr("soct.pipeline.slurm.outside.is_read_only", lambda path: path == "/sealed")
     text = write(source, "out").read_text()
     assert "apptainer exec --bind /sealed:/sealed:ro --bind /data --bind" in text
+
+
+def test_a_folder_bound_under_another_name_is_given_to_the_jobs_from_where_it_lies(
+    write, source, cluster, capsys, tmp_path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outside, site_file = tmp_path / "outside", site(tmp_path, "tasks: 1")
+    shutil.move(source, outside / "in")
+    (tmp_path / "B").symlink_to(outside)  # as the container shows it
+    monkeypatch.setenv("APPTAINER_CONTAINER", "/images/soct.sif")
+    monkeypatch.setenv("APPTAINER_BIND", f"{outside}:{tmp_path}/B")
+    monkeypatch.chdir(tmp_path / "B")
+    monkeypatch.setattr(Path, "cwd", lambda: tmp_path / "B")
+    script = write(f"{tmp_path}/B/in", f"{tmp_path}/B/out", site_file)
+    told = next(x for x in script.read_text().splitlines() if x.startswith("soct_command="))
+    assert f"--bind {outside}:{tmp_path}/B --bind" in told
+    assert f"--bind {outside}/in:{tmp_path}/B/in:ro" in told
+    assert f"--bind {outside}/out:{tmp_path}/B/out" in told
+    assert f"--pwd {tmp_path}/B " in told
+    assert f"\nrun={outside}/out\n" in script.read_text()
+    assert f"\nhere={outside}\n" in script.read_text()
+    assert f"arguments=({tmp_path}/B/in {tmp_path}/B/out " in script.read_text()
+    # The script is started where the folder has its own name only.
+    (tmp_path / "B").unlink()
+    assert cluster.start("bash", str(script)).returncode == 0
+    assert (outside / "out/slurm/jobs.tsv").exists()
+
+
+def test_a_bind_of_unknown_source_is_an_error_that_the_site_file_mends(
+    soct, source, cluster, capsys, tmp_path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unknown = [Bind(Path("/B"), None, shows="/raw of the file system x (lustre)")]
+    monkeypatch.setattr("soct.pipeline.slurm.outside.look_outside", lambda variable: unknown)
+    monkeypatch.setenv("APPTAINER_CONTAINER", "/images/soct.sif")
+    assert soct("slurm", source, "out") == ExitCode.CONFIGURATION
+    told = capsys.readouterr()
+    assert not told.out
+    assert "slurm.binds: [SOURCE:/B]" in told.err
+    assert soct("slurm", source, "out", site(tmp_path, "binds: ['/lab/raw:/B']")) == ExitCode.OK
+    told = capsys.readouterr()
+    assert "apptainer exec --bind /lab/raw:/B --bind" in told.out
+    assert "cannot be seen" not in told.err
+
+
+def test_a_bind_that_may_have_another_name_outside_is_told(
+    write, soct, source, cluster, capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    supposed = [Bind(Path("/data"), Path("/data"), guessed=True)]
+    monkeypatch.setattr("soct.pipeline.slurm.outside.look_outside", lambda variable: supposed)
+    monkeypatch.setenv("APPTAINER_CONTAINER", "/images/soct.sif")
+    assert soct("slurm", source, "out") == ExitCode.OK
+    told = capsys.readouterr()
+    assert "apptainer exec --bind /data --bind" in told.out
+    assert "note: /data: the jobs bind what has this name" in told.err
 
 
 def test_a_file_that_is_no_image_is_told_when_the_script_is_written(

@@ -164,6 +164,7 @@ def test_after_scancel_the_next_submission_continues(job: Job, plain) -> None:
     call("scancel", *first)
     job.wait()
     assert time.monotonic() - began < 60
+    assert "leaked" not in job.logs()
     assert 6 <= units(job.run) < 37
     assert job.state() == "stopped"
     job.submit()
@@ -228,9 +229,35 @@ def test_tasks_work_in_a_container_and_stop_there_when_they_are_told_to(job: Job
     call("scancel", *first)
     job.wait()
     assert "stopped by SIGTERM" in job.logs()
+    assert "leaked" not in job.logs()
     assert job.state() == "stopped"
     job.submit()
     job.wait()
     assert job.state() == "complete", job.logs()
     assert sum(job.computed()) == units(job.run)
     assert data_bytes(job.run) == plain
+
+
+def test_a_script_that_the_image_wrote_gives_jobs_its_binds_from_where_they_lie(
+    job: Job, plain
+) -> None:
+    image = os.environ.get("SOCT_IMAGE")
+    if shutil.which("apptainer") is None or image is None:
+        pytest.skip("there is no apptainer, or no image in $SOCT_IMAGE")
+    outside = job.folder / "outside"
+    shutil.copytree(job.source, outside / "raw")
+    job.run = outside / "run"
+    bound = ("--bind", f"{outside}/raw:/raw:ro", "--bind", f"{outside}:/work")
+    options = ("--profile", "conservative", "--cpus", "1", *PART)
+    job.script.write_text(
+        call(
+            *("apptainer", "exec", *bound, "--cwd", "/work", image),
+            *("soct", "slurm", "/raw", "/work/run", *options),
+            cwd=job.folder,
+        )
+    )
+    assert f"--bind {outside}/raw:/raw:ro --bind {outside}:/work " in job.script.read_text()
+    job.submit()
+    job.wait()
+    assert job.state() == "complete", job.logs()
+    assert is_part_of(data_bytes(job.run), plain)

@@ -1,4 +1,4 @@
-"""What is known of an image and its binds before a job starts."""
+"""What is known of an image before a job starts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from soct.errors import ConfigurationError
-from soct.pipeline.slurm.image import check_image, inherited_binds, is_read_only
+from soct.pipeline.slurm.image import check_image
 
 LAUNCH = b"#!/usr/bin/env run-singularity\n"
 
@@ -40,19 +40,3 @@ def test_a_folder_is_an_image_if_it_holds_a_system(tmp_path: Path) -> None:
         check_image(tmp_path)
     (tmp_path / "usr").mkdir()
     check_image(tmp_path)
-
-
-def test_inherited_binds_keep_what_they_say_and_gain_what_was_lost() -> None:
-    given = "/a,/b,/from:/to,/c:/c:rw"
-    assert inherited_binds(given, {"/b", "/to", "/c"}.__contains__) == [
-        "/a",
-        "/b:/b:ro",
-        "/from:/to:ro",
-        "/c:/c:rw",
-    ]
-    assert inherited_binds("") == []
-
-
-def test_a_folder_that_can_be_written_to_or_is_not_there_is_not_read_only(tmp_path: Path) -> None:
-    assert not is_read_only(str(tmp_path))
-    assert not is_read_only(str(tmp_path / "nowhere"))

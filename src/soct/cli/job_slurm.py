@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from soct.cli.job_container import by_path, find_outside, image_around, soct_commands
 from soct.cli.job_run import Asked, load
 from soct.cli.terminal import data, words
 from soct.errors import ConfigurationError, ExitCode
@@ -16,7 +15,7 @@ from soct.pipeline.profiles.layers import SETTING_PREFIX, SITE_PREFIX
 from soct.pipeline.profiles.quantities import format_duration
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from soct.pipeline.graph import Graph
     from soct.pipeline.planning.estimates import StepEstimate
@@ -176,7 +175,7 @@ def _warn_of_binds(site: SlurmSite) -> None:
     from soct.pipeline.slurm.image import missing_sources
 
     # Within a container the folders of the machine cannot be seen.
-    missing = [] if _image_around() else missing_sources(site.binds)
+    missing = [] if image_around() else missing_sources(site.binds)
     if site.container is not None and missing:
         words(
             f"note: slurm.binds names what does not exist on this machine: {', '.join(missing)}; "
@@ -195,15 +194,16 @@ def _script(
     from soct.pipeline.slurm.script import JobScript
 
     site = profile.site
-    plain, on_gpu = _soct(asked, site, request)
+    outside = find_outside(site.slurm)
+    plain, on_gpu = soct_commands(asked, site, request, outside)
     slurm = site.slurm
     if site.gpu == "require" and slurm.gpus is None:
         slurm = slurm.model_copy(update={"gpus": "1"})
     prefixes = (SETTING_PREFIX, SITE_PREFIX, "SOCT_CACHE_DIR")
     return JobScript(
         subject=profile.subject,
-        folder=asked.output.absolute(),
-        here=Path.cwd(),
+        folder=outside.path(asked.output.absolute()),
+        here=outside.path(Path.cwd()),
         arguments=_arguments(asked, site, fail_on_quality=fail_on_quality),
         phases=phases,
         site=slurm,
@@ -219,14 +219,14 @@ def _arguments(asked: Asked, site: Site, *, fail_on_quality: bool) -> tuple[str,
     """Return the arguments of ``soct run`` that every task is given, with absolute paths."""
     typed = asked.machine or {}
     given: list[tuple[str, str | None]] = [
-        ("profile", _by_path(asked.profile)),
+        ("profile", by_path(asked.profile)),
         *(("set", text) for text in asked.sets),
         ("subject", asked.subject),
         ("from", asked.first),
         ("only", asked.only),
         ("unit", _numbers(asked.unit, "run")),
         ("slices", _numbers(asked.slices)),
-        ("site", None if asked.site is None else _by_path(asked.site)),
+        ("site", None if asked.site is None else by_path(asked.site)),
         ("max-runtime", f"{typed['max_runtime']:.0f}s" if typed.get("max_runtime") else None),
     ]
     # With "=", so that a value that begins with a dash is no option.
@@ -235,100 +235,10 @@ def _arguments(asked: Asked, site: Site, *, fail_on_quality: bool) -> tuple[str,
     return (str(asked.input.absolute()), str(asked.output.absolute()), *options, *flags)
 
 
-def _by_path(name: str) -> str:
-    """Return a profile or site as typed, or its absolute path if it is a file of the user's."""
-    path = Path(name)
-    is_file = path.name != name or path.suffix in (".yaml", ".yml")
-    return str(path.absolute()) if is_file else name
-
-
 def _numbers(numbers: tuple[int, ...] | None, nothing: str | None = None) -> str | None:
     if numbers is None:
         return None
     return ",".join(map(str, numbers)) or nothing
-
-
-def _soct(
-    asked: Asked, site: Site, request: RunRequest
-) -> tuple[tuple[str, ...], tuple[str, ...] | None]:
-    """Return how soct is started on a node, and how where there is a GPU if that differs."""
-    from soct.pipeline.slurm.script import container_command
-
-    image, inherited = _image(site.slurm)
-    if image is None:
-        return _this_soct(), None
-    given = [option for bind in (*inherited, *site.slurm.binds) for option in ("--bind", bind)]
-    binds = [*given, *_binds(asked, site, request)]
-    return (
-        container_command(image, binds),
-        container_command(image, binds, with_gpu=True),
-    )
-
-
-def _image(site: SlurmSite) -> tuple[str | None, list[str]]:
-    """Return the image that holds soct, and binds: of the site, or of the container that this runs in."""
-    from soct.pipeline.slurm.image import check_image, inherited_binds
-
-    if site.container is None:
-        around = _image_around()
-        binds = os.environ.get("APPTAINER_BIND", os.environ.get("SINGULARITY_BIND", ""))
-        return around, inherited_binds(binds) if around else []
-    if _ADDRESS.fullmatch(site.container):
-        return site.container, []
-    path = Path(site.container).expanduser().absolute()
-    if not path.exists():
-        raise ConfigurationError(
-            "There is no such container image",
-            file=path,
-            expected="slurm.container: a file, or an address such as docker://...",
-            hint="Correct slurm.container in the site file, or build the image.",
-        )
-    check_image(path)
-    return str(path), []
-
-
-def _image_around() -> str | None:
-    """Return the image of the Apptainer container that this runs in, None outside of one."""
-    names = ("APPTAINER_CONTAINER", "SINGULARITY_CONTAINER")
-    return next((os.environ[name] for name in names if os.environ.get(name)), None)
-
-
-def _this_soct() -> tuple[str, ...]:
-    """Return the program that is running, so that a node needs no activated environment."""
-    started = Path(sys.argv[0])
-    if started.name == "soct" and started.exists():
-        return (str(started.absolute()),)
-    found = shutil.which("soct")
-    if found is not None:
-        return (found,)
-    return (sys.executable, "-c", "from soct.cli.main import main; main()")
-
-
-def _binds(asked: Asked, site: Site, request: RunRequest) -> list[str]:
-    """Return the options for what the container must see: input, run folder, and the files that are named anywhere."""
-    from soct.pipeline.slurm.script import bind_options
-
-    files: Mapping[Path, bool] = {
-        asked.input.absolute(): True,
-        asked.output.absolute(): False,
-        **{path.absolute(): True for path in _named_files(asked, request)},
-        **{path.absolute(): False for path in (site.scratch, site.cache) if path is not None},
-    }
-    return [
-        option
-        for path, read_only in files.items()
-        for option in bind_options(path, read_only=read_only)
-    ]
-
-
-def _named_files(asked: Asked, request: RunRequest) -> list[Path]:
-    from soct.pipeline.graph import is_enabled
-
-    named = [Path(_by_path(name)) for name in (asked.profile, asked.site) if name is not None]
-    for name, step in request.steps.items():
-        if step.files is not None and is_enabled(request.params[name]):
-            named += step.files(request.params[name])
-    return [path for path in named if path.exists()]
 
 
 def _nearest_existing(folder: Path) -> Path:

@@ -23,12 +23,14 @@ class Mount:
     """Whether it follows a mount of another mount namespace, as binds of the host's folders do."""
     options: str = ""
     """Of the file system, such as ``upperdir=...`` of an overlay."""
+    shown: Path = Path("/")
+    """Which folder of the file system it is that can be seen there."""
 
 
-def read_mounts(root: Path = Path("/")) -> list[Mount]:
+def read_mounts(root: Path = Path("/"), process: str = "self") -> list[Mount]:
     """Return all mounts, in the order in which they were made; empty where the system does not tell."""
     try:
-        lines = (root / "proc/self/mountinfo").read_text().splitlines()
+        lines = (root / "proc" / process / "mountinfo").read_text().splitlines()
     except OSError:
         return []
     found = []
@@ -46,9 +48,39 @@ def read_mounts(root: Path = Path("/")) -> list[Mount]:
                     device=fields[2],
                     from_outside=any(field.startswith("master:") for field in fields[6:]),
                     options=options,
+                    shown=Path(_plain(fields[3])),
                 )
             )
     return found
+
+
+def read_mounts_outside(root: Path = Path("/")) -> list[Mount]:
+    """Return the mounts of what started this container, as far as the system lets its processes be looked at.
+
+    Parameters
+    ----------
+    root : Path
+        Where ``/proc`` is.
+
+    Returns
+    -------
+    list of Mount
+        Those of the nearest process above that sees others than this one; empty where there is none.
+    """
+    own, process = read_mounts(root), "self"
+    while (process := _parent(root, process)) not in ("", "0"):
+        found = read_mounts(root, process)
+        if found and found != own:
+            return found
+    return []
+
+
+def _parent(root: Path, process: str) -> str:
+    try:
+        status = (root / "proc" / process / "status").read_text()
+    except OSError:
+        return ""
+    return "".join(re.findall(r"^PPid:\s*(\d+)$", status, re.MULTILINE))
 
 
 def _plain(text: str) -> str:

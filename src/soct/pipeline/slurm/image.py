@@ -1,9 +1,8 @@
-"""The Apptainer image that jobs start soct from, and what it is let see: what can be checked before they do."""
+"""The Apptainer image that jobs start soct from, and its binds: what can be checked before they do."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 from soct.errors import ConfigurationError
@@ -13,8 +12,6 @@ _SIF_AT, _SIF = 32, b"SIF_MAGIC"
 _SQUASHFS = (b"hsqs", b"sqsh")
 _EXT_AT, _EXT = 1080, b"\x53\xef"
 _IN_A_SANDBOX = (".singularity.d", "bin", "usr")
-_OPTIONS = 3
-"""Parts of SOURCE:DESTINATION:OPTIONS."""
 
 
 def check_image(path: Path) -> None:
@@ -51,31 +48,3 @@ def missing_sources(binds: Iterable[str]) -> list[str]:
     """Return the folders among binds (``SOURCE[:DESTINATION[:OPTIONS]]``) that do not exist on this machine."""
     sources = [bind.partition(":")[0] for bind in binds]
     return [source for source in sources if not Path(source).exists()]
-
-
-def is_read_only(folder: str) -> bool:
-    """Return whether a folder lies on a mount that cannot be written to, for whomever."""
-    try:
-        return bool(os.statvfs(folder).f_flag & os.ST_RDONLY)
-    except OSError:
-        return False
-
-
-def inherited_binds(text: str, read_only: Callable[[str], bool] | None = None) -> list[str]:
-    """Return the binds of the container that this runs in, as a further one takes them.
-
-    Parameters
-    ----------
-    text : str
-        ``$APPTAINER_BIND``, which inside of a container holds folders without the options that they were bound with.
-    read_only : callable, optional
-        Whether a folder, as it is seen here, is; by default `is_read_only`.
-    """
-    sealed = read_only or is_read_only
-    binds = []
-    for bind in filter(None, text.split(",")):
-        parts = bind.split(":")
-        if len(parts) < _OPTIONS and sealed(parts[-1]):
-            bind = f"{parts[0]}:{parts[-1]}:ro"
-        binds.append(bind)
-    return binds

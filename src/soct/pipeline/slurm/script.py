@@ -156,7 +156,7 @@ def array(words: Sequence[str]) -> str:
 
 
 def container_command(
-    image: str, binds: Sequence[str], *, with_gpu: bool = False
+    image: str, options: Sequence[str], *, with_gpu: bool = False
 ) -> tuple[str, ...]:
     """Return how soct is started in an Apptainer image.
 
@@ -164,22 +164,35 @@ def container_command(
     ----------
     image : str
         File or address.
-    binds : sequence of str
-        Options (`bind_options`).
+    options : sequence of str
+        Such as those of `bind_options`.
     with_gpu : bool
         Let it see the GPU's driver.
     """
-    return ("apptainer", "exec", *(["--nv"] if with_gpu else []), *binds, image, "soct")
+    return ("apptainer", "exec", *(["--nv"] if with_gpu else []), *options, image, "soct")
 
 
-def bind_options(path: Path, *, read_only: bool = False) -> tuple[str, str]:
-    """Return the options that let a container see a folder or file under the same path."""
-    text = str(path)
-    if not any(character in text for character in ':,"\\'):
-        return ("--bind", f"{text}:{text}:ro" if read_only else text)
+def bind_options(
+    path: Path, source: Path | None = None, *, read_only: bool = False
+) -> tuple[str, str]:
+    """Return the options that let a container see a folder or file.
+
+    Parameters
+    ----------
+    path : Path
+        Within the container.
+    source : Path, optional
+        Outside of it; by default the same.
+    read_only : bool
+        Let nobody write to it.
+    """
+    texts = (str(source or path), str(path))
+    if not any(character in text for text in texts for character in ':,"\\'):
+        bind = texts[0] if texts[0] == texts[1] and not read_only else ":".join(texts)
+        return ("--bind", f"{bind}:ro" if read_only else bind)
     # What means something within --bind can be said only with --mount, which takes fields as in a CSV table.
-    escaped = text.replace('"', '""')
-    mount = f'type=bind,"source={escaped}","destination={escaped}"'
+    escaped = [text.replace('"', '""') for text in texts]
+    mount = f'type=bind,"source={escaped[0]}","destination={escaped[1]}"'
     return ("--mount", f"{mount},ro" if read_only else mount)
 
 
