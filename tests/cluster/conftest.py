@@ -1,10 +1,19 @@
-"""Every test of this folder is a `cluster` test, slow, and may take half an hour: no mark can be forgotten."""
+"""Every test of this folder is a `cluster` test, slow, and may take half an hour: no mark can be forgotten.
+
+``SOCT_IMAGE=soct.sif make test-cluster`` tests an image that is there instead of building one.
+"""
 
 from __future__ import annotations
 
+import os
+import shlex
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
+
+from tests.cluster.images import BUILD_S, base_tree, call, copy_project
 
 _HERE = Path(__file__).parent
 
@@ -16,3 +25,32 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.slow)
             if item.get_closest_marker("timeout") is None:
                 item.add_marker(pytest.mark.timeout(1800))
+
+
+@pytest.fixture(scope="session")
+def sif(tmp_path_factory: pytest.TempPathFactory, shared: Path) -> Path:
+    """The Apptainer image: the one that is named, or else built from the definition, once for all tests."""
+    if shutil.which("apptainer") is None:
+        pytest.skip("no apptainer on the PATH")
+    if given := os.environ.get("SOCT_IMAGE"):
+        return Path(given).resolve(strict=True)
+    folder = copy_project(tmp_path_factory.mktemp("build"))
+    arguments = f"--build-arg BOOTSTRAP=localimage --build-arg BASE={base_tree(shared)}"
+    command = f"apptainer build {arguments} soct.sif containers/Apptainer.def"
+    call(shlex.split(command), cwd=folder, timeout=BUILD_S)
+    return folder / "soct.sif"
+
+
+@pytest.fixture(scope="session")
+def slurm(shared: Path) -> None:
+    """A Slurm that takes jobs."""
+    starter = shared / "tools" / "slurm-one-node.sh"
+    if shutil.which("sinfo"):
+        asked = subprocess.run(
+            ["sinfo", "--noheader"], capture_output=True, text=True, timeout=60, check=False
+        )
+        if "main" in asked.stdout:
+            return
+    if not starter.exists() or os.getuid() != 0:
+        pytest.skip("there is no Slurm, and none can be started")
+    call([starter, "start"])

@@ -6,6 +6,7 @@ import filecmp
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -70,7 +71,9 @@ def call(
 def sample_outside(shared: Path, folder: Path) -> Path:
     """Run the sample without an image."""
     raw = shared / "data" / "soct_sample"
-    call(["soct", "run", "--profile", "conservative", "--cpus", "2", raw, folder / "outside"])
+    # This very soct, whichever may be on the PATH.
+    soct = [sys.executable, "-c", "from soct.cli.main import main; main()"]
+    call([*soct, "run", "--profile", "conservative", "--cpus", "2", raw, folder / "outside"])
     return folder / "outside"
 
 

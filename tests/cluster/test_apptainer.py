@@ -1,12 +1,8 @@
-"""The Apptainer image: built from the definition, used as on a cluster.
-
-``SOCT_IMAGE=soct.sif make test-cluster`` tests an image that is there instead of building one.
-"""
+"""The Apptainer image, used as on a cluster."""
 
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import shutil
 import subprocess
@@ -15,32 +11,15 @@ from pathlib import Path
 import pytest
 
 import soct
-from tests.cluster.images import (
-    BUILD_S,
-    base_tree,
-    call,
-    copy_project,
-    differing_results,
-    sample_outside,
-)
-
-pytestmark = pytest.mark.skipif(
-    shutil.which("apptainer") is None, reason="no apptainer on the PATH"
-)
+from tests.cluster.images import call, differing_results, sample_outside
 
 STRICT = "--contain --cleanenv --no-home --net --network none"
 """Nothing of the machine but what is bound, no home, and no network."""
 
 
 @pytest.fixture(scope="module")
-def image(tmp_path_factory, shared) -> Path:
-    if given := os.environ.get("SOCT_IMAGE"):
-        return Path(given).resolve()
-    folder = copy_project(tmp_path_factory.mktemp("build"))
-    arguments = f"--build-arg BOOTSTRAP=localimage --build-arg BASE={base_tree(shared)}"
-    command = f"apptainer build {arguments} soct.sif containers/Apptainer.def"
-    call(shlex.split(command), cwd=folder, timeout=BUILD_S)
-    return folder / "soct.sif"
+def image(sif) -> Path:
+    return sif
 
 
 @pytest.fixture(scope="module")

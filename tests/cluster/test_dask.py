@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -121,8 +120,7 @@ def test_a_cluster_of_a_scheduler_file_gives_the_same_bytes(raw, plain, tmp_path
     assert digests(tmp_path / "run") == plain
 
 
-@pytest.mark.skipif(shutil.which("sbatch") is None, reason="there is no Slurm on this machine")
-def test_the_tasks_of_a_slurm_job_give_the_same_bytes(raw, plain, tmp_path):
+def test_the_tasks_of_a_slurm_job_give_the_same_bytes(slurm, raw, plain, tmp_path):
     script = tmp_path / "job.sh"
     program = f'{sys.executable} -c "from soct.cli.main import main; main()"'
     script.write_text(

@@ -7,7 +7,6 @@ limits that the tests themselves set.
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -36,17 +35,6 @@ def call(*command: str, cwd: Path | None = None, check: bool = True) -> str:
 def soct(*arguments: str, cwd: Path) -> str:
     program = "from soct.cli.main import main; main()"
     return call(sys.executable, "-c", program, *arguments, cwd=cwd)
-
-
-@pytest.fixture(scope="session")
-def slurm(shared: Path) -> None:
-    """A Slurm that takes jobs."""
-    starter = shared / "tools" / "slurm-one-node.sh"
-    if shutil.which("sinfo") and "main" in call("sinfo", "--noheader", check=False):
-        return
-    if not starter.exists() or os.getuid() != 0:
-        pytest.skip("there is no Slurm, and none can be started")
-    call(str(starter), "start")
 
 
 @pytest.fixture(scope="session")
@@ -215,14 +203,13 @@ def test_a_job_shorter_than_the_work_goes_back_into_the_queue(job: Job, plain) -
     assert is_part_of(data_bytes(job.run), plain)
 
 
-def test_tasks_work_in_a_container_and_stop_there_when_they_are_told_to(job: Job, plain) -> None:
-    image = os.environ.get("SOCT_IMAGE")
-    if shutil.which("apptainer") is None or image is None:
-        pytest.skip("there is no apptainer, or no image in $SOCT_IMAGE")
+def test_tasks_work_in_a_container_and_stop_there_when_they_are_told_to(
+    job: Job, plain, sif: Path
+) -> None:
     # Where the container surely can be given it.
     job.source = Path(shutil.copytree(job.source, job.folder / "raw: tiles, all"))
     site = job.folder / "site.yaml"
-    site.write_text(f"slurm:\n  container: {image}\n")
+    site.write_text(f"slurm:\n  container: {sif}\n")
     job.write("--cpus", "1", "--site", str(site))
     first = job.submit()
     job.wait(lambda: len(list((job.run / "state").glob("create_mosaic_grid/*.json"))) >= 1)
@@ -239,11 +226,8 @@ def test_tasks_work_in_a_container_and_stop_there_when_they_are_told_to(job: Job
 
 
 def test_a_script_that_the_image_wrote_gives_jobs_its_binds_from_where_they_lie(
-    job: Job, plain
+    job: Job, plain, sif: Path
 ) -> None:
-    image = os.environ.get("SOCT_IMAGE")
-    if shutil.which("apptainer") is None or image is None:
-        pytest.skip("there is no apptainer, or no image in $SOCT_IMAGE")
     outside = job.folder / "outside"
     shutil.copytree(job.source, outside / "raw")
     job.run = outside / "run"
@@ -251,7 +235,7 @@ def test_a_script_that_the_image_wrote_gives_jobs_its_binds_from_where_they_lie(
     options = ("--profile", "conservative", "--cpus", "1", *PART)
     job.script.write_text(
         call(
-            *("apptainer", "exec", *bound, "--cwd", "/work", image),
+            *("apptainer", "exec", *bound, "--cwd", "/work", str(sif)),
             *("soct", "slurm", "/raw", "/work/run", *options),
             cwd=job.folder,
         )

@@ -132,6 +132,8 @@ def test_both_copy_the_same_and_what_they_copy_is_there_and_not_ignored(definiti
             *sources, target = i.rest.split()
             assert target.startswith("/opt/soct-source/")
             copied |= set(sources)
+    within = {c for c in copied if any(c.startswith(f"{other}/") for other in copied)}
+    copied -= within
     assert copied == set(definition.copied)
     for source, target in definition.copied.items():
         assert target == f"/opt/soct-source/{source}"
@@ -140,6 +142,17 @@ def test_both_copy_the_same_and_what_they_copy_is_there_and_not_ignored(definiti
     kept = {line[1:] for line in ignore if line.startswith("!")}
     assert "*" in ignore
     assert kept == copied
+
+
+def test_wheels_that_lie_in_the_folder_do_not_get_into_the_docker_image(dockerfile):
+    bases = {i.rest for i in dockerfile if i.word == "FROM" and i.stage == dockerfile[-1].stage}
+    assert bases == {"system"}
+    copied = [i.rest for i in dockerfile if i.word == "COPY" and "--from" not in i.rest]
+    build = next(i.stage for i in dockerfile if i.word == "FROM" and i.rest.endswith(" AS build"))
+    of_image = [i.rest for i in dockerfile if i.rest in copied and i.stage != build]
+    assert not [rest for rest in of_image if "containers" in rest.split()]
+    # Apptainer keeps no layers: what is removed there is gone.
+    assert "rm -rf /opt/soct-source" in (CONTAINERS / "Apptainer.def").read_text("utf-8")
 
 
 def test_what_is_copied_is_all_that_the_wheel_is_made_of(definition):
