@@ -146,6 +146,28 @@ def test_the_pages_of_the_steps_are_those_that_their_declarations_make():
     assert set(written) == set(pages), "run `make docs`"
 
 
+def test_every_option_that_a_sentence_names_beside_its_command_is_there():
+    import click
+    import typer.main
+
+    from soct.cli.app import build_app
+
+    app = typer.main.get_command(build_app())
+    unknown, seen = [], 0
+    for page in (page for page in PAGES if page.name != "CHANGELOG.md"):
+        sentences = _BLOCK.sub("", page.read_text(encoding="utf-8"))
+        for words in map(str.split, re.findall(r"`soct ([a-z][^`]*)`", sentences)):
+            command, rest = app, words
+            while hasattr(command, "resolve_command") and rest:
+                _, command, rest = command.resolve_command(click.Context(command), rest)
+            known = {o for p in command.params for o in (*p.opts, *p.secondary_opts, "--help")}
+            options = {word.partition("=")[0] for word in rest if word.startswith("--")}
+            unknown += [(page.name, *words)] if options - known else []
+            seen += len(options)
+    assert seen > 10
+    assert not unknown
+
+
 def test_the_page_of_sites_has_every_key_of_a_site_file():
     page = (DOCS / "sites.md").read_text(encoding="utf-8")
     assert step_pages().site_page.make_page() == page, "run `make docs`"
