@@ -1,6 +1,8 @@
 """A tiny pipeline with every scope, on an input of small text files; picklable, and runnable on its own.
 
 `python -m tests.pipeline.fake_pipeline INPUT RUN '{"cut.amount": 2}'` runs it as a process that can be killed.
+
+What is to happen while units are computed waits for no time: `read.gate` names a file without which none ends.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from typing import Any
 
 from soct.errors import InputError, UserError
 from soct.formats.tiles import Acquisition, SliceRecord
-from soct.pipeline.events import Listener, ignore
+from soct.pipeline.events import Listener, RunStopping, ignore
 from soct.pipeline.request import Resources, RunOutcome, RunRequest, Selection
 from soct.pipeline.runner import run
 from soct.steps.declaration import (
@@ -35,10 +37,15 @@ from soct.steps.declaration import (
 )
 
 
+GATE_S = 240.0
+"""After which a unit waits no longer for its gate: no process outlives a test that failed."""
+
+
 class ReadParams(Params):
     gain: float = parameter(1.0, "Factor.", ge=0)
     chatter: int = parameter(0, "Changes nothing.", keyed=False)
     pause_s: float = parameter(0.0, "How long a unit takes.", unit="s", keyed=False)
+    gate: str = parameter("", "A file that a unit waits for.", keyed=False)
     fail_slice: int = parameter(-1, "The slice that fails.", keyed=False)
     fail_how: str = parameter("bug", "bug, user, kill, kill_once, full or late.", keyed=False)
 
@@ -96,10 +103,15 @@ def _misbehave(context: Context, params: ReadParams) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+def _is_shut(gate: str) -> bool:
+    return bool(gate) and not Path(gate).exists()
+
+
 def read(context: Context, params: ReadParams) -> Result:
     assert context.acquisition is not None
-    end = time.monotonic() + params.pause_s
-    while time.monotonic() < end:
+    began = time.monotonic()
+    while time.monotonic() < began + params.pause_s or _is_shut(params.gate):
+        assert time.monotonic() < began + max(params.pause_s, GATE_S), "nobody opened the gate"
         time.sleep(0.01)
         context.progress(0.5)
     record = context.acquisition.slices[context.slice_ids[0]]
@@ -292,15 +304,20 @@ def data_bytes(folder: Path) -> dict[str, bytes]:
     }
 
 
+def say_stopping(event: object) -> None:
+    """Tell whoever sent a signal that it has arrived."""
+    if isinstance(event, RunStopping):
+        print("dropping" if event.dropping else "stopping", file=sys.stderr, flush=True)
+
+
 def main() -> int:
     join = sys.argv[-1] == "--join"
     arguments = sys.argv[1 : -1 if join else None]
     source, folder, changes, options = (*arguments, "{}", "{}")[:4]
     resources = Resources(**{"cpus": 2, "preload": (), **json.loads(options)})
+    others = {"resources": resources, "join": join}
     try:
-        outcome = run_fake(
-            Path(source), Path(folder), json.loads(changes), resources=resources, join=join
-        )
+        outcome = run_fake(Path(source), Path(folder), json.loads(changes), say_stopping, **others)
     except UserError as error:
         print(error, file=sys.stderr)
         return int(error.exit_code)

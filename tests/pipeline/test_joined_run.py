@@ -14,11 +14,19 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from soct.errors import LockedError
-from soct.pipeline.events import Notice, UnitAdopted, UnitFailed
+from soct.pipeline.events import (
+    Notice,
+    RunPlanned,
+    UnitAdopted,
+    UnitFailed,
+    UnitFinished,
+    ignore,
+)
 from soct.pipeline.folder.records import RecordStore
 from soct.pipeline.folder.status import UnitState, read_status
 from soct.pipeline.preparation import prepare
@@ -45,18 +53,31 @@ def alone(tmp_path_factory):
 
 @pytest.fixture
 def often(monkeypatch):
-    """Look at the others more often than once per second."""
+    """Look at the others more often than once per second, and wait for them however slow they are."""
     monkeypatch.setattr("soct.pipeline.together.cooperation.LOOK_S", 0.05)
     monkeypatch.setattr("soct.pipeline.scheduler.TICK_S", 0.05)
+    monkeypatch.setattr("soct.pipeline.together.joined_run.LEAVING_S", 120.0)
 
 
-def join(number, source, folder, changes=None, **other):
-    """Run in that many threads, each of which is a process to the others; return outcomes or errors."""
-    found = []
+def join(number, source, folder, changes=None, listener=ignore, **other):
+    """Run in that many threads, each of which is a process to the others; return outcomes or errors.
+
+    No slice is read before all have joined.
+    """
+    found, planned = [], []
+    gate = folder.with_name(f"{folder.name}-gate-{number}")
+    changes = {"read.gate": str(gate), **(changes or {})}
+
+    def listen(event):
+        if isinstance(event, RunPlanned):
+            planned.append(event)
+            if len(planned) == number:
+                gate.touch()
+        listener(event)
 
     def work():
         try:
-            found.append(run_fake(source, folder, changes, join=True, **other))
+            found.append(run_fake(source, folder, changes, listen, join=True, **other))
         except LockedError as error:
             found.append(error)
 
@@ -66,6 +87,11 @@ def join(number, source, folder, changes=None, **other):
     for thread in threads:
         thread.join()
     return found
+
+
+def opening(gate, kind):
+    """Return a listener that opens a gate once something of this kind has happened."""
+    return lambda event: gate.touch() if isinstance(event, kind) else None
 
 
 def start(source, folder, changes=None, resources=None, before=(), **environment):
@@ -86,11 +112,16 @@ def ended(processes, seconds=120):
     return codes, texts
 
 
-def wait_until(condition, seconds=60.0):
+def wait_until(condition, seconds=120.0):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.02)
+
+
+def has_claim(folder, pid):
+    claims = (folder / "state/claims/read").glob("*.json")
+    return pid in {h.pid for h in map(members.read_member, claims) if h is not None}
 
 
 def left_over(folder):
@@ -106,7 +137,7 @@ def left_over(folder):
 def test_each_unit_is_computed_once_and_all_have_the_bytes_of_one_process(alone, tmp_path):
     source, expected = alone
     folder = tmp_path / "out"
-    outcomes = join(4, source, folder, {"read.pause_s": 0.1})
+    outcomes = join(4, source, folder)
     assert {(o.state, o.exit_code, o.pending) for o in outcomes} == {("complete", 0, 0)}
     computed = Counter(unit for o in outcomes for unit in o.computed)
     assert len(computed) == N_UNITS
@@ -153,16 +184,17 @@ def read_status_of_nothing(folder):
 @pytest.mark.usefixtures("often")
 def test_other_settings_are_refused_while_others_work_and_named(alone, tmp_path):
     source, _ = alone
-    folder = tmp_path / "out"
+    folder, gate = tmp_path / "out", tmp_path / "gate"
+    changes = {"read.gate": str(gate)}
     first = threading.Thread(
-        target=run_fake, args=(source, folder, {"read.pause_s": 0.3}), kwargs={"join": True}
+        target=run_fake, args=(source, folder, changes), kwargs={"join": True, "cpus": 1}
     )
     first.start()
-    wait_until(lambda: (folder / "run.json").exists())
+    wait_until(lambda: has_claim(folder, os.getpid()))
     with pytest.raises(LockedError, match=r"cut\.amount is 2 instead of 1"):
         run_fake(source, folder, {"cut.amount": 2}, join=True)
     # What changes no byte may differ.
-    outcome = run_fake(source, folder, {"read.pause_s": 0.0, "read.chatter": 7}, join=True)
+    outcome = run_fake(source, folder, {"read.chatter": 7}, opening(gate, UnitFinished), join=True)
     assert outcome.state == "complete"
     first.join()
     assert run_fake(source, folder, {"cut.amount": 2}, join=True).state == "complete"
@@ -175,8 +207,7 @@ def test_a_unit_that_fails_in_one_process_fails_in_all_and_is_tried_again_by_the
     source, expected = alone
     folder = tmp_path / "out"
     seen = []
-    changes = {"read.fail_slice": 5, "read.pause_s": 0.2}
-    outcomes = join(3, source, folder, changes, listener=seen.append)
+    outcomes = join(3, source, folder, {"read.fail_slice": 5}, listener=seen.append)
     assert {(o.state, o.exit_code) for o in outcomes} == {("failed", 5)}
     assert {f.unit for o in outcomes for f in o.failures} == {Unit("read", (5,))}
     assert {len(o.blocked) for o in outcomes} == {4}
@@ -279,9 +310,9 @@ def test_what_a_machine_that_died_had_goes_to_the_others_when_it_gave_no_sign_of
 ):
     source, expected = alone
     folder = tmp_path / "out"
-    victim = start(source, folder, FOREVER, before=SEPARATE, SOCT_STALE_S="5")
+    victim = start(source, folder, FOREVER, before=SEPARATE, SOCT_STALE_S="7")
     wait_until(lambda: list((folder / "state/claims/read").glob("*.json")))
-    other = start(source, folder, before=SEPARATE, SOCT_STALE_S="5")
+    other = start(source, folder, before=SEPARATE, SOCT_STALE_S="7")
     wait_until(lambda: len(list((folder / "state/read").glob("*.json"))) == 3)
     victim.kill()
     killed = time.monotonic()
@@ -292,20 +323,18 @@ def test_what_a_machine_that_died_had_goes_to_the_others_when_it_gave_no_sign_of
     assert not left_over(folder)
 
 
-def has_claim(folder, pid):
-    claims = (folder / "state/claims/read").glob("*.json")
-    return pid in {h.pid for h in map(members.read_member, claims) if h is not None}
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
 def test_stopped_processes_say_call_me_again_and_the_next_ones_finish(alone, tmp_path, number):
     source, expected = alone
-    folder = tmp_path / "out"
-    processes = [start(source, folder, {"read.pause_s": 1}) for _ in range(2)]
-    wait_until(lambda: list((folder / "state/claims/read").glob("*.json")))
+    folder, gate = tmp_path / "out", tmp_path / "gate"
+    processes = [start(source, folder, {"read.gate": str(gate)}) for _ in range(2)]
+    # Both: one that has not come so far does not listen to signals yet.
+    wait_until(lambda: all(has_claim(folder, process.pid) for process in processes))
     for process in processes:
         process.send_signal(number)
+        assert process.stderr.readline() == b"stopping\n"
+    gate.touch()
     codes, texts = ended(processes)
     assert set(codes) == {75}, texts
     assert not left_over(folder)
@@ -315,16 +344,26 @@ def test_stopped_processes_say_call_me_again_and_the_next_ones_finish(alone, tmp
     assert data_bytes(folder) == expected
 
 
-def test_a_time_limit_ends_with_75_also_where_others_have_the_rest(alone, tmp_path):
+@pytest.mark.usefixtures("often")
+def test_a_time_limit_ends_with_75_also_where_others_have_the_rest(alone, tmp_path, monkeypatch):
     source, _ = alone
     folder = tmp_path / "out"
     folder.mkdir()
+    # A minute passes with every unit.
+    ended = []
+    clock = SimpleNamespace(monotonic=lambda: 60.0 * len(ended), time=time.time)
+    monkeypatch.setattr("soct.pipeline.stopping.time", clock)
+
+    def listen(event):
+        if isinstance(event, UnitFinished):
+            ended.append(event)
+
     me = replace(myself("soct run --join"), host="node7", machine="another")
     with hold_together(folder), Membership(folder, me) as other:
         for number in (1, 2, 4, 5):
             assert Claims(other).take(Unit("read", (number,)))
-        resources = Resources(cpus=1, executor=ThreadPoolExecutor, max_runtime_s=1.5)
-        outcome = run_fake(source, folder, resources=resources, join=True)
+        resources = Resources(cpus=1, executor=ThreadPoolExecutor, max_runtime_s=90.0)
+        outcome = run_fake(source, folder, None, listen, resources=resources, join=True)
         assert (outcome.exit_code, outcome.state) == (75, "stopped")
         assert {unit.step for unit in outcome.computed} == {"shifts", "generate_slice_config"}
 
@@ -334,20 +373,22 @@ def test_status_tells_who_works_and_on_what(alone, tmp_path, monkeypatch):
     source, _ = alone
     folder = tmp_path / "out"
     monkeypatch.setattr("soct.pipeline.folder.progress.INTERVAL_S", 0.05)
-    seen = []
+    gate = tmp_path / "gate"
     threads = threading.Thread(
-        target=join, args=(2, source, folder, {"read.pause_s": 0.6}), kwargs={"cpus": 1}
+        target=join, args=(2, source, folder, {"read.gate": str(gate)}), kwargs={"cpus": 1}
     )
     threads.start()
-    wait_until(lambda: (folder / "run.json").exists())
-    while threads.is_alive():
-        status = read_status(folder)
-        busy = [p for p in status.processes if p.progress is not None and p.progress.running]
-        if len(busy) == 2:
-            seen.append(status)
-        time.sleep(0.02)
+
+    def reading():
+        if not (folder / "run.json").exists():
+            return []
+        running = [p.progress.running for p in read_status(folder).processes if p.progress]
+        return [unit for units in running for unit in units if unit.step == "read"]
+
+    wait_until(lambda: len(reading()) == 2)
+    document = read_status(folder).as_document()
+    gate.touch()
     threads.join()
-    document = seen[0].as_document()
     assert document["state"] == "running"
     running = [u["unit"] for p in document["processes"] for u in p["running"]]
     assert len(running) == len(set(running)) == 2
@@ -359,7 +400,7 @@ def test_status_tells_who_works_and_on_what(alone, tmp_path, monkeypatch):
 def test_a_unit_that_another_process_finished_is_told(alone, tmp_path, often):
     source, _ = alone
     seen = []
-    outcomes = join(2, source, tmp_path / "out", {"read.pause_s": 0.2}, listener=seen.append)
+    outcomes = join(2, source, tmp_path / "out", cpus=1, listener=seen.append)
     told = [e for e in seen if isinstance(e, UnitAdopted)]
     assert len(told) == sum(o.elsewhere for o in outcomes) > 0
 
@@ -368,12 +409,13 @@ def test_a_unit_that_another_process_finished_is_told(alone, tmp_path, often):
 def test_who_does_only_a_part_leaves_tables_and_report_to_those_who_do_the_rest(alone, tmp_path):
     source, expected = alone
     folder = tmp_path / "out"
-    whole = []
-    changes = {"read.pause_s": 0.3}
+    whole, gate = [], tmp_path / "gate"
+    changes = {"read.gate": str(gate)}
     thread = threading.Thread(target=lambda: whole.extend(join(1, source, folder, changes)))
     thread.start()
     wait_until(lambda: (folder / "run.json").exists())
-    part = run_fake(source, folder, changes, selection=Selection(last="read"), join=True)
+    listener, selection = opening(gate, RunPlanned), Selection(last="read")
+    part = run_fake(source, folder, changes, listener, selection=selection, join=True)
     assert (part.exit_code, part.reports) == (0, False)
     thread.join()
     assert (whole[0].exit_code, whole[0].reports) == (0, True)

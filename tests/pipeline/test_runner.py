@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from soct.pipeline.events import Notice, RunEnded, RunPlanned, UnitFailed, UnitR
 from soct.pipeline.folder.status import UnitState, read_status, why
 from soct.pipeline.request import Resources, Selection
 from soct.pipeline.runner import plan, run
+from soct.pipeline.stopping import StopControl
 from soct.pipeline.workers.executors import WorkerDied
 from soct.steps.declaration import Need, Unit
 from tests.pipeline.fake_pipeline import (
@@ -33,6 +35,8 @@ from tests.pipeline.fake_pipeline import (
 )
 
 ROOT = Path(__file__).parents[2]
+PATIENCE_S = 120.0
+"""For what comes within a second or two on a machine that has nothing else to do."""
 
 
 @pytest.fixture
@@ -384,25 +388,25 @@ def test_a_memory_limit_below_what_a_worker_takes_is_refused(source, tmp_path):
         run_fake(source, tmp_path / "out", resources=Resources(cpus=2, memory_bytes=100 << 20))
 
 
-def start(source, folder, changes, **options):
-    return subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "tests.pipeline.fake_pipeline",
-            source,
-            folder,
-            json.dumps(changes),
-            json.dumps(options),
-        ],
+@contextmanager
+def at_work(source, folder, gate):
+    """Run in a process of its own, at work on its first units, which end when the gate is opened."""
+    command = [sys.executable, "-m", "tests.pipeline.fake_pipeline", source, folder]
+    with subprocess.Popen(
+        [*command, json.dumps({"read.gate": str(gate)})],
         cwd=ROOT,
         stderr=subprocess.PIPE,
         text=True,
-    )
+    ) as process:
+        try:
+            wait_for(folder / "state/progress", "*.json")
+            yield process
+        finally:
+            process.kill()
 
 
-def wait_for(folder, pattern, seconds=20.0):
-    end = time.monotonic() + seconds
+def wait_for(folder, pattern):
+    end = time.monotonic() + PATIENCE_S
     while not list(folder.glob(pattern)):
         assert time.monotonic() < end, f"{pattern} did not come"
         time.sleep(0.02)
@@ -416,12 +420,12 @@ def wait_for(folder, pattern, seconds=20.0):
 def test_a_signal_ends_a_run_soon_and_the_same_command_goes_on(
     source, tmp_path, number, code, reason
 ):
-    folder = tmp_path / "out"
-    process = start(source, folder, {"read.pause_s": 2})
-    wait_for(folder / "state/progress", "*.json")
-    process.send_signal(number)
-    assert process.wait(20) == code, process.stderr.read()
-    process.stderr.close()
+    folder, gate = tmp_path / "out", tmp_path / "gate"
+    with at_work(source, folder, gate) as process:
+        process.send_signal(number)
+        assert process.stderr.readline() == "stopping\n"
+        gate.touch()
+        assert process.wait(PATIENCE_S) == code, process.stderr.read()
     status = read_status(folder)
     assert (status.state, status.last.reason, status.last.exit_code) == ("stopped", reason, code)
     assert not list(folder.glob("*/.partial*"))
@@ -431,27 +435,29 @@ def test_a_signal_ends_a_run_soon_and_the_same_command_goes_on(
 @pytest.mark.slow
 def test_a_second_interrupt_drops_what_runs(source, tmp_path):
     folder = tmp_path / "out"
-    process = start(source, folder, {"read.pause_s": 60})
-    wait_for(folder / "state/progress", "*.json")
-    process.send_signal(signal.SIGINT)
-    time.sleep(0.3)
-    asked = time.monotonic()
-    process.send_signal(signal.SIGINT)
-    assert process.wait(20) == 130
-    process.stderr.close()
-    assert time.monotonic() - asked < 5
+    with at_work(source, folder, tmp_path / "never") as process:
+        process.send_signal(signal.SIGINT)
+        assert process.stderr.readline() == "stopping\n"
+        process.send_signal(signal.SIGINT)
+        assert process.stderr.readline() == "dropping\n"
+        assert process.wait(PATIENCE_S) == 130
     assert not list(folder.glob("*/.partial*"))
+
+
+def test_a_second_interrupt_does_not_wait_for_the_grace_of_the_first():
+    with StopControl() as stop:
+        for drops in (False, True):
+            os.kill(os.getpid(), signal.SIGINT)
+            assert (stop.is_asked(), stop.must_drop()) == (True, drops)
 
 
 @pytest.mark.slow
 def test_a_run_stops_at_its_time_limit_with_a_code_that_says_run_me_again(source, tmp_path):
     folder = tmp_path / "out"
     resources = Resources(cpus=2, preload=(), max_runtime_s=1.5)
-    started = time.monotonic()
     outcome = run_fake(source, folder, {"read.pause_s": 1}, resources=resources)
     assert (outcome.state, outcome.exit_code, outcome.reason) == ("stopped", 75, "time limit")
-    assert time.monotonic() - started < 15
-    assert outcome.pending == N_UNITS - len(outcome.computed)
+    assert outcome.pending == N_UNITS - len(outcome.computed) > 0
     assert run_fake(source, folder).state == "complete"
 
 
@@ -481,21 +487,22 @@ def test_a_run_stops_before_slurm_ends_the_job(source, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_status_of_a_run_at_work_is_consistent_and_takes_no_lock(source, tmp_path):
-    folder = tmp_path / "out"
-    thread = threading.Thread(target=run_fake, args=(source, folder, {"read.pause_s": 1.5}))
+    folder, gate = tmp_path / "out", tmp_path / "gate"
+    changes = {"read.gate": str(gate)}
+    thread = threading.Thread(target=run_fake, args=(source, folder, changes))
     thread.start()
     try:
         wait_for(folder / "state/progress", "*.json")
         seen = 0
-        # Between two units none is at work for a moment.
-        while not seen and thread.is_alive():
+        # The units at work at first may be others, which are over soon.
+        while not seen:
             status = read_status(folder)
             seen = [u.state for u in status.units].count(UnitState.RUNNING)
             assert seen <= 2
-        assert seen
         assert status.state == "running"
         assert status.holder.command == "soct run"
         json.dumps(status.as_document(), default=str)
     finally:
+        gate.touch()
         thread.join()
     assert read_status(folder).state == "complete"
