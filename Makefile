@@ -27,7 +27,7 @@ demo: $(STAMP) ## simulate a brain, reconstruct it, write the report (into demo/
 	$(BIN)/soct demo $(DEMO)
 
 test: lint types $(STAMP) ## lint, types, import contracts and every test
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-fast: $(STAMP) ## the tests that take seconds
 	$(BIN)/python -m pytest -m "not slow"

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from soct.compute import instruction_set
+from soct.compute import caches
 
 # Before any test imports numpy: what tests compute themselves must equal what the commands that they start do.
-instruction_set.fix()
+# And all of them keep compiled kernels in one place, so that each is compiled once.
+caches.prepare()
 
 
 @pytest.fixture(scope="session")

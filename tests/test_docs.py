@@ -15,6 +15,8 @@ from types import ModuleType
 
 import pytest
 
+from tests.quick_soct import folder_of_soct
+
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *DOCS.rglob("*.md")])
@@ -64,8 +66,9 @@ def name_of(page: Path) -> str:
 class Shell:
     """Runs commands as a user does: in one folder, with soct on the PATH."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *programs: Path) -> None:
         self.folder = folder
+        self.programs = (*programs, Path(sys.executable).parent)
 
     def __call__(self, command: str) -> None:
         # A cluster that this machine happens to belong to has other partitions than the pages' one.
@@ -73,9 +76,7 @@ class Shell:
         no_slurm.mkdir(exist_ok=True)
         (no_slurm / "sinfo").write_text("#!/bin/sh\nexit 1\n")
         (no_slurm / "sinfo").chmod(0o755)
-        path = os.pathsep.join(
-            [str(no_slurm), str(Path(sys.executable).parent), os.environ["PATH"]]
-        )
+        path = os.pathsep.join(map(str, [no_slurm, *self.programs, os.environ["PATH"]]))
         kept = {k: v for k, v in os.environ.items() if not k.startswith("SOCT_S")}
         done = subprocess.run(
             ["bash", "-o", "pipefail", "-c", command],
@@ -104,9 +105,9 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def shell(prepared: Path, tmp_path: Path) -> Shell:
-    """A shell in a folder that looks like `prepared`."""
+    """A shell in a folder that looks like `prepared`, where soct starts quickly."""
     shutil.copytree(prepared, tmp_path, dirs_exist_ok=True)
-    return Shell(tmp_path)
+    return Shell(tmp_path, folder_of_soct())
 
 
 @pytest.mark.slow

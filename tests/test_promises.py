@@ -26,6 +26,7 @@ from soct.pipeline.single_step import SingleStep, inputs_from_run, run_single_st
 from soct.simulate.microscope import simulate
 from soct.simulate.spec import preset
 from soct.steps.registry import STEP_IDS, load_steps
+from tests.quick_soct import run_soct
 
 SOCT = [sys.executable, "-c", "from soct.cli.main import main; main()"]
 TIMED = {"state", "report_data", "run.json", ".soct.lock", "metrics"}
@@ -51,10 +52,8 @@ class Done:
         return self.folder / "stack" / "sample.ome.zarr"
 
 
-def soct(*arguments: str | Path, timeout: float = 240) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*SOCT, *map(str, arguments)], capture_output=True, text=True, timeout=timeout, check=False
-    )
+def soct(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return run_soct(*arguments, cwd=Path.cwd(), env=os.environ)
 
 
 def start(*arguments: str | Path) -> subprocess.Popen[bytes]:
@@ -99,7 +98,13 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Done:
     """Three slices of 2 x 2 tiles, one tile missing, made into a volume by one worker."""
     root = tmp_path_factory.mktemp("promises")
     made = simulate(preset("tiny", seed=1, faults=FAULTS), root / "acquisition", threads=1)
-    ended = soct("run", made.raw, root / "run", "--cpus", "1")
+    ended = subprocess.run(
+        [*SOCT, "run", made.raw, root / "run", "--cpus", "1"],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
     assert ended.returncode == ExitCode.OK, ended.stderr
     return Done(made.path, root / "run", ended.stdout)
 

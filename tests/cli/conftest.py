@@ -5,8 +5,11 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
+
+from tests.quick_soct import run_soct
 
 
 @dataclass(frozen=True)
@@ -21,21 +24,36 @@ class Ended:
 Run = Callable[..., Ended]
 
 
+def _environment(changes: Mapping[str, str] | None) -> dict[str, str]:
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("SOCT_SE")}
+    return {**clean, "COLUMNS": "100", **(changes or {})}
+
+
 @pytest.fixture
-def soct(tmp_path: object) -> Run:
+def soct(tmp_path: Path) -> Run:
     """Run `soct ARGUMENTS` in a process of its own, in an empty folder."""
 
     def run(*arguments: str, env: Mapping[str, str] | None = None) -> Ended:
+        done = run_soct(*arguments, cwd=tmp_path, env=_environment(env))
+        return Ended(done.returncode, done.stdout, done.stderr)
+
+    return run
+
+
+@pytest.fixture
+def soct_from_the_start(tmp_path: Path) -> Run:
+    """Run `soct ARGUMENTS` in a process that has imported nothing."""
+
+    def run(*arguments: str, env: Mapping[str, str] | None = None) -> Ended:
         code = "from soct.cli.main import main; main()"
-        clean = {k: v for k, v in os.environ.items() if not k.startswith("SOCT_SE")}
         done = subprocess.run(
             [sys.executable, "-c", code, *arguments],
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=240,
             check=False,
-            cwd=str(tmp_path),
-            env={**clean, "COLUMNS": "100", **(env or {})},
+            cwd=tmp_path,
+            env=_environment(env),
         )
         return Ended(done.returncode, done.stdout, done.stderr)
 

@@ -327,7 +327,8 @@ def test_thousands_of_tiles_are_scanned_in_seconds(tmp_path):
         folder.mkdir()
         for name, file in names.items():
             os.link(file, folder / name)
-    start = time.perf_counter()
+    # Processor time, because the wall clock measures what else the machine does.
+    start = time.process_time()
     acquisition = open_acquisition(tmp_path)
     assert len(acquisition.slices[0].tiles) == 3000
-    assert time.perf_counter() - start < 3
+    assert time.process_time() - start < 3

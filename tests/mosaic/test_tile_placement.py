@@ -251,9 +251,9 @@ def test_two_thousand_tiles_are_placed_in_seconds():
 
     nominal, true, pairs, exact = grid_offsets(45)
     noisy = exact + np.random.default_rng(1).normal(0, 0.05, exact.shape)
-    start = time.perf_counter()
+    start = time.process_time()
     result = place_offsets(nominal, as_offsets(pairs, noisy[:, None, :], np.full(len(pairs), 0.9)))
-    assert time.perf_counter() - start < 20.0
+    assert time.process_time() - start < 20.0
     assert rms_error(result.positions_px, true) < 0.25
 
 

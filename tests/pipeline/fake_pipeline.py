@@ -36,7 +36,6 @@ from soct.steps.declaration import (
     parameter,
 )
 
-
 GATE_S = 240.0
 """After which a unit waits no longer for its gate: no process outlives a test that failed."""
 
