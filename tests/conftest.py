@@ -12,6 +12,9 @@ from soct.compute import caches
 # Before any test imports numpy: what tests compute themselves must equal what the commands that they start do.
 # And all of them keep compiled kernels in one place, so that each is compiled once.
 caches.prepare()
+# As in commands and their workers: threads that wait for others sleep. Test processes side by side have more threads
+# than the machine has processors, and one that spins takes the time of those that it waits for, tenfold.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 @pytest.fixture(scope="session")
