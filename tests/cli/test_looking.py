@@ -65,7 +65,7 @@ def test_view_serves_the_volume_until_it_is_stopped(volume, monkeypatch, capsys)
         def serve_forever(self, poll_interval: float = 0.5) -> None:
             thread = threading.Thread(target=super().serve_forever, args=(0.05,))
             thread.start()
-            with urllib.request.urlopen(f"{self.url}/zarr.json", timeout=10) as answer:
+            with urllib.request.urlopen(f"{self.url}/zarr.json", timeout=120) as answer:
                 seen.append(answer.read())
             self.shutdown()
             thread.join()

@@ -34,7 +34,7 @@ def served(tmp_path_factory):
 
 def ask(server, path, method="GET", host=None, **headers):
     port = server.server_address[1]
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
     try:
         connection.putrequest(method, path, skip_host=True)
         connection.putheader("Host", host or f"127.0.0.1:{port}")

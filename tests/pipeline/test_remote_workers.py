@@ -75,7 +75,8 @@ def source(tmp_path):
 
 def run_elsewhere(source, folder, executor, steps=STEPS):
     events = []
-    request = make_request(source, folder)
+    # Long enough for several to be under way at a time.
+    request = make_request(source, folder, {"read.pause_s": 0.05})
     resources = Resources(cpus=1, preload=(), executor=lambda workers: executor)
     outcome = run(replace(request, resources=resources, steps=steps), events.append)
     return outcome, events

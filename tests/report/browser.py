@@ -28,7 +28,7 @@ _FLAGS = (
     "--disable-component-update", "--disable-sync", "--disable-default-apps", "--mute-audio", "--hide-scrollbars",
     "--host-resolver-rules=MAP * ~NOTFOUND",
 )  # fmt: skip
-_PATIENCE_S = 60.0
+_PATIENCE_S = 240.0
 A4_PX = 718
 """Width of an A4 page between Chromium's own margins, at 96 pixels per inch."""
 
@@ -135,6 +135,12 @@ class Tab:
     def command(self, method: str, **params: Any) -> dict[str, Any]:
         """Send a command to this tab."""
         return self.browser.command(method, self.session, **params)
+
+    def processor_seconds(self) -> float:
+        """Return the processor time that the page's process has taken so far."""
+        self.command("Performance.enable")
+        metrics = self.command("Performance.getMetrics")["metrics"]
+        return next(float(m["value"]) for m in metrics if m["name"] == "ProcessTime")
 
     def resize(self, width: int, height: int = 900) -> None:
         """Set the size of the window in pixels."""

@@ -62,7 +62,7 @@ def test_a_run_that_cannot_fit_ends_with_exit_code_8_before_it_starts(
 ) -> None:
     soct = Path(sys.executable).with_name("soct")
     command = [soct, "run", plain.simulation.raw, tmp_path / "out", "--memory", "300MB"]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
     assert ended.returncode == ExitCode.RESOURCES == 8
     assert "too small" in ended.stderr
     assert not (tmp_path / "out/state").exists()

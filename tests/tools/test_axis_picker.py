@@ -59,7 +59,7 @@ def xvfb() -> Iterator[str]:
         yield f":{number}"
     finally:
         server.terminate()
-        server.wait(10)
+        server.wait(120)
 
 
 @pytest.fixture
@@ -245,7 +245,10 @@ def test_in_a_notebook_the_slider_is_moved_and_the_value_read():
         cells=[nbformat.v4.new_code_cell(textwrap.dedent(text).strip()) for text in cells]
     )
     notebook.metadata["kernelspec"] = {"name": "python3", "language": "python", "display_name": ""}
-    done = nbclient.NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
+    client = nbclient.NotebookClient(
+        notebook, timeout=240, startup_timeout=240, kernel_name="python3"
+    )
+    done = client.execute()
     assert "application/vnd.jupyter.widget-view+json" in str(done.cells[0].outputs)
     assert f"{AXIS} [{AXIS}]" in str(done.cells[3].outputs)
     assert "UsageError" in str(done.cells[4].outputs)
