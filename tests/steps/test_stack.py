@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +14,9 @@ from soct.formats.ome_zarr import open_volume
 from soct.formats.tables import StackingRow, ZMatchRow, read_table
 from soct.formats.validation import validate_volume
 from soct.simulate.evaluate import evaluate
+from soct.steps import stack
+from soct.steps.declaration import Context
+from soct.steps.stack_renderer import StackRenderer
 from tests.steps.chain import Chain, Made, copy_raw, rewrite
 
 
@@ -47,6 +52,34 @@ def test_the_stage_alone_does_not_score(plain: Made, tmp_path: Path) -> None:
 
 def test_the_volume_is_valid_and_every_checksum_holds(faulty: Made) -> None:
     assert validate_volume(faulty.chain.path("stack", "volume"), samples=True) == ()
+
+
+def test_little_memory_means_narrow_bands_and_the_same_volume(
+    plain: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heights = []
+
+    class Narrow(StackRenderer):
+        def __init__(self, context: Context, *rest: Any) -> None:
+            super().__init__(dataclasses.replace(context, memory_bytes=1), *rest)
+
+        def _sums(self, band: Any, after: Any) -> Any:
+            heights.append(band.y[1] - band.y[0])
+            return super()._sums(band, after)
+
+    plain.chain.run("stack")
+    before = {step: units for step, units in plain.chain.done.items() if step != "stack"}
+    monkeypatch.setattr(stack, "StackRenderer", Narrow)
+    chain = Chain(plain.simulation.raw, tmp_path, done=before)
+    for output in ("figures", "decisions"):
+        assert (
+            chain.path("stack", output).read_bytes()
+            == plain.chain.path("stack", output).read_bytes()
+        )
+    volumes = [open_volume(c.path("stack", "volume")).read() for c in (chain, plain.chain)]
+    np.testing.assert_array_equal(*volumes)
+    assert len(heights) > 10
+    assert max(heights) == 32
 
 
 def test_an_excluded_slice_is_not_stacked_and_its_planes_are_told_empty(

@@ -7,7 +7,7 @@ so that a lost file is found and not read as zeros. No metadata hold a time: equ
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -244,12 +244,23 @@ class VolumeReader:
         InputError
             A shard is damaged; it is named.
         """
+        return self.begin_read(z, y, x)()
+
+    def begin_read(
+        self, z: Range | None = None, y: Range | None = None, x: Range | None = None
+    ) -> Callable[[], NDArray[Any]]:
+        """Begin to read a block in the background; what is returned waits for it, and raises as `read` does."""
         asked = (z, y, x)
         ranges = [(0, n) if r is None else r for r, n in zip(asked, self.shape, strict=True)]
         if not all(0 <= a <= b <= n for (a, b), n in zip(ranges, self.shape, strict=True)):
             raise ValueError(f"block {ranges} is outside of the volume {self.shape}")
-        block = self._array.read([*self._leading, *ranges])
-        return block.reshape(block.shape[-3:])
+        wait = self._array.begin_read([*self._leading, *ranges])
+
+        def block() -> NDArray[Any]:
+            found = wait()
+            return found.reshape(found.shape[-3:])
+
+        return block
 
     def read_valid(self) -> NDArray[np.int16]:
         """Read the valid depth range per A-line, shape ``(2, Y, X)``; the full depth where none is stored."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -286,12 +286,20 @@ class ZarrArray:
         InputError
             A shard is damaged: its file is named.
         """
+        return self.begin_read(ranges)()
+
+    def begin_read(self, ranges: Sequence[Range]) -> Callable[[], NDArray[Any]]:
+        """Begin to read a block in the background; what is returned waits for it, and raises as `read` does."""
         where = tuple(slice(a, b) for a, b in ranges)
-        try:
-            block = self._store[where].read().result()
-        except (ValueError, OSError, RuntimeError) as error:
-            raise self._damaged(ranges, error) from error
-        return np.asarray(block)
+        future = self._store[where].read()
+
+        def wait() -> NDArray[Any]:
+            try:
+                return np.asarray(future.result())
+            except (ValueError, OSError, RuntimeError) as error:
+                raise self._damaged(ranges, error) from error
+
+        return wait
 
     def _damaged(self, ranges: Sequence[Range], error: Exception) -> InputError:
         file = self.folder

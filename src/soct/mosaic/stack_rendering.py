@@ -19,16 +19,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numba import njit, prange
 from numpy.typing import NDArray
-from scipy import ndimage as ndi
 
 from soct.compute.backend import CPU, Backend
-from soct.mosaic import rendering_arrays
+from soct.mosaic import rendering_arrays, stack_kernels
 
 FloatArray = NDArray[np.float32]
-
-_HALF = 0.5
 
 
 @dataclass(frozen=True)
@@ -119,205 +115,8 @@ def lateral_weights(valid: NDArray[np.int16], ramp_px: float) -> FloatArray:
     footprint = valid[1] > valid[0]
     if ramp_px <= 0:
         return footprint.astype(np.float32)
-    padded = np.pad(footprint, 1)
-    distance = ndi.distance_transform_edt(padded)[1:-1, 1:-1]
-    t = np.clip(distance / (ramp_px + 1.0), 0.0, 1.0)
-    return np.where(footprint, np.maximum(0.5 - 0.5 * np.cos(np.pi * t), 1e-3), 0.0).astype(
-        np.float32
-    )
-
-
-@njit(cache=True, nogil=True)
-def _keys(t: float) -> tuple[float, float, float, float]:  # pragma: no cover - compiled
-    """Keys' cubic convolution weights (a = -1/2) for a fraction t in [0, 1)."""
-    t2 = t * t
-    t3 = t2 * t
-    return (
-        -0.5 * t3 + t2 - 0.5 * t,
-        1.5 * t3 - 2.5 * t2 + 1.0,
-        -1.5 * t3 + 2.0 * t2 + 0.5 * t,
-        0.5 * t3 - 0.5 * t2,
-    )
-
-
-@njit(cache=True, nogil=True)
-def _resample_row(
-    plane: Any,
-    plane_z: int,
-    valid: Any,
-    row0: int,
-    matrix: Any,
-    y: int,
-    cubic: bool,
-    gain: float,
-    floor: float,
-    cap: float,
-    ramp_px: float,
-    lateral: Any,
-    values: Any,
-    weights: Any,
-) -> None:  # pragma: no cover - compiled
-    """One source plane onto the output row ``y``: values, and their weight without the SNR."""
-    sy, sx = plane.shape
-    nx = values.shape[0]
-    for j in range(nx):
-        fy = matrix[0, 0] * y + matrix[0, 1] * j + matrix[0, 2] - row0
-        fx = matrix[1, 0] * y + matrix[1, 1] * j + matrix[1, 2]
-        values[j] = 0.0
-        weights[j] = 0.0
-        if fy < -0.5 or fx < -0.5 or fy > sy - 0.5 or fx > sx - 0.5:
-            continue
-        by = int(np.floor(fy))
-        bx = int(np.floor(fx))
-        ty = fy - by
-        tx = fx - bx
-        done = False
-        total = 0.0
-        if cubic and by >= 1 and bx >= 1 and by + 2 < sy and bx + 2 < sx:
-            wy = _keys(ty)
-            wx = _keys(tx)
-            good = True
-            total = 0.0
-            for a in range(4):
-                for b in range(4):
-                    yy = by - 1 + a
-                    xx = bx - 1 + b
-                    if plane_z < valid[0, yy, xx] or plane_z >= valid[1, yy, xx]:
-                        good = False
-                    else:
-                        total += wy[a] * wx[b] * min(plane[yy, xx], cap)
-            done = good
-        if not done:
-            total = 0.0
-            norm = 0.0
-            for a in range(2):
-                for b in range(2):
-                    yy = by + a
-                    xx = bx + b
-                    if yy < 0 or xx < 0 or yy >= sy or xx >= sx:
-                        continue
-                    if plane_z < valid[0, yy, xx] or plane_z >= valid[1, yy, xx]:
-                        continue
-                    w = (ty if a else 1.0 - ty) * (tx if b else 1.0 - tx)
-                    total += w * min(plane[yy, xx], cap)
-                    norm += w
-            if norm < _HALF:
-                continue
-            total /= norm
-        ry = min(max(int(np.floor(fy + 0.5)), 0), sy - 1)
-        rx = min(max(int(np.floor(fx + 0.5)), 0), sx - 1)
-        w = lateral[ry, rx]
-        if w <= 0.0:
-            w = 1e-3
-        if ramp_px > 0.0:
-            top = (plane_z - valid[0, ry, rx] + 1.0) / (ramp_px + 1.0)
-            bottom = (1.0 * valid[1, ry, rx] - plane_z) / (ramp_px + 1.0)
-            if top < 1.0:
-                w *= max(0.5 - 0.5 * np.cos(np.pi * max(top, 0.0)), 1e-3)
-            if bottom < 1.0:
-                w *= max(0.5 - 0.5 * np.cos(np.pi * max(bottom, 0.0)), 1e-3)
-        values[j] = (total - floor) * gain
-        weights[j] = w
-
-
-@njit(cache=True, nogil=True)
-def _mix_row(
-    low: Any,
-    low_weight: Any,
-    high: Any,
-    high_weight: Any,
-    fraction: float,
-    snr: float,
-    numerator: Any,
-    denominator: Any,
-) -> None:  # pragma: no cover - compiled
-    """Mix two resampled rows linearly and add them, weighted, to an output row."""
-    nx = numerator.shape[0]
-    for j in range(nx):
-        wl = low_weight[j]
-        wh = high_weight[j]
-        if wl > 0.0 and wh > 0.0:
-            w = ((1.0 - fraction) * wl + fraction * wh) * snr
-            v = (1.0 - fraction) * low[j] + fraction * high[j]
-        elif wl > 0.0 and fraction <= _HALF:
-            w = wl * snr
-            v = low[j]
-        elif wh > 0.0 and fraction > _HALF:
-            w = wh * snr
-            v = high[j]
-        else:
-            continue
-        numerator[j] += w * v
-        denominator[j] += w
-
-
-@njit(cache=True, nogil=True, parallel=True)
-def _add_rows(
-    block: Any,
-    block_z0: int,
-    valid: Any,
-    row0: int,
-    matrices: Any,
-    y0: int,
-    cubic: bool,
-    gain: float,
-    floor: float,
-    cap: float,
-    ramp_px: float,
-    lateral: Any,
-    targets: Any,
-    sources: Any,
-    fractions: Any,
-    snr: Any,
-    numerator: Any,
-    denominator: Any,
-) -> None:  # pragma: no cover - compiled
-    """Every row through all its planes: threads meet once for a block, not twice for each of its planes."""
-    nx = numerator.shape[2]
-    for i in prange(numerator.shape[1]):
-        # Two neighbouring source planes, each resampled once: plane k lies in row k % 2.
-        values = np.zeros((2, nx), np.float32)
-        weights = np.zeros((2, nx), np.float32)
-        held = np.full(2, -1000000000, np.int64)
-        for n in range(targets.shape[0]):
-            low = sources[n]
-            high = low + 1 if fractions[n] > 0.0 else low
-            for k in range(low, high + 1):
-                at = k % 2
-                if held[at] == k:
-                    continue
-                held[at] = k
-                m = k - block_z0
-                if m < 0 or m >= block.shape[0]:
-                    values[at] = 0.0
-                    weights[at] = 0.0
-                    continue
-                _resample_row(
-                    block[m],
-                    k,
-                    valid,
-                    row0,
-                    matrices[m],
-                    y0 + i,
-                    cubic,
-                    gain,
-                    floor,
-                    cap,
-                    ramp_px,
-                    lateral,
-                    values[at],
-                    weights[at],
-                )
-            _mix_row(
-                values[low % 2],
-                weights[low % 2],
-                values[high % 2],
-                weights[high % 2],
-                fractions[n],
-                snr[n],
-                numerator[targets[n], i],
-                denominator[targets[n], i],
-            )
+    weights: FloatArray = stack_kernels.ramp_from_border(footprint, float(ramp_px))
+    return weights
 
 
 def _plan(
@@ -335,6 +134,13 @@ def _plan(
             continue
         planned.append((i, k, fraction, min(max(round(source), 0), nz - 1)))
     return planned
+
+
+def _matrices(placement: SlicePlacement, first: int, count: int) -> NDArray[np.float64]:
+    """Return the map of each plane, or one for all where they do not drift."""
+    if placement.drift is None or not placement.drift[first : first + count].any():
+        return placement.to_slice[None]
+    return np.array([placement.matrix_of_plane(first + m) for m in range(count)])
 
 
 def add_slice(
@@ -396,12 +202,12 @@ def add_slice(
     if not planned:
         return
     targets, sources, at = (np.array([p[n] for p in planned], np.int64) for n in (0, 1, 3))
-    _add_rows(
+    stack_kernels.add_rows(
         np.ascontiguousarray(block),
         block_z0,
         valid,
         row0,
-        np.array([placement.matrix_of_plane(block_z0 + m) for m in range(block.shape[0])]),
+        _matrices(placement, block_z0, block.shape[0]),
         y0,
         cubic,
         float(placement.gain),
@@ -429,7 +235,7 @@ def _add_planes(
     cubic: bool,
     xp: Any,
 ) -> None:
-    """`_add_rows` in whole planes, for array modules."""
+    """`stack_kernels.add_rows` in whole planes, for array modules."""
     block, valid, lateral = arrays
     block_z0, row0, y0 = origins
     shape = numerator.shape[1:]
@@ -469,14 +275,27 @@ def _add_planes(
         rendering_arrays.accumulate(xp, *low, *high, fraction, snr, numerator[i], denominator[i])
 
 
-def finish(numerator: FloatArray, denominator: FloatArray) -> tuple[FloatArray, NDArray[np.bool_]]:
+def finish(
+    numerator: FloatArray,
+    denominator: FloatArray,
+    values: FloatArray | None = None,
+    valid: NDArray[np.bool_] | None = None,
+) -> tuple[FloatArray, NDArray[np.bool_]]:
     """Divide by the weights. Where no slice reaches, the value is 0 and the mask False.
+
+    Parameters
+    ----------
+    numerator, denominator : float32 ndarray (z, y, x)
+        What `add_slice` added up, in memory of the CPU.
+    values, valid : ndarray, optional
+        Where to write; new arrays without.
 
     Returns
     -------
     values : float32 ndarray, shape of `numerator`
     valid : bool ndarray, shape of `numerator`
     """
-    valid = denominator > 0
-    values = np.divide(numerator, denominator, out=np.zeros_like(numerator), where=valid)
+    values = np.empty(numerator.shape, np.float32) if values is None else values
+    valid = np.empty(numerator.shape, np.bool_) if valid is None else valid
+    stack_kernels.divide(numerator, denominator, values, valid)
     return values, valid
