@@ -156,6 +156,8 @@ class Work:
     """Recorded voxels, in millions."""
     mvoxels: float = 0.0
     """Voxels of the tiles at the working resolution, in millions."""
+    kept_mvoxels: float = 0.0
+    """Voxels of the stitched slices as deep as they are kept below the cut surface, in millions."""
     mpixels: float = 0.0
     """Pixels of one plane of every stitched slice, in millions."""
 
@@ -174,6 +176,7 @@ class Cost:
     tile: float = 0.0
     raw_mvoxel: float = 0.0
     mvoxel: float = 0.0
+    kept_mvoxel: float = 0.0
     mpixel: float = 0.0
     serial: float = 1.0
     """Part of the time which one thread spends alone; the rest is shared by all threads."""
@@ -191,6 +194,7 @@ class Cost:
             + self.tile * tiles
             + self.raw_mvoxel * work.raw_mvoxels
             + self.mvoxel * work.mvoxels
+            + self.kept_mvoxel * work.kept_mvoxels
             + self.mpixel * work.mpixels
         )
 

@@ -178,5 +178,6 @@ def measure_work(
         tiles=sum(size.tiles for size in sizes),
         raw_mvoxels=1e-6 * sum(size.tiles * math.prod(size.native) for size in sizes),
         mvoxels=1e-6 * sum(size.tiles * math.prod(size.tile) for size in sizes),
+        kept_mvoxels=1e-6 * sum(size.planes_kept(params) * size.plane for size in sizes),
         mpixels=1e-6 * sum(size.plane for size in sizes),
     )
