@@ -9,7 +9,7 @@ import zarr
 
 from soct.errors import InputError
 from soct.formats.ome_zarr import create_volume, open_volume
-from soct.formats.shards import balanced
+from soct.formats.pyramid_layout import balanced
 from soct.formats.validation import validate_volume
 from soct.space import Voxel
 

@@ -9,7 +9,7 @@ from ome_zarr.reader import Reader
 
 from soct.formats.block_means import HISTOGRAM_BINS, new_histogram, percentile
 from soct.formats.ome_zarr import PyramidWriter, open_volume
-from soct.formats.pyramid import level_factors, pyramid_memory
+from soct.formats.pyramid_layout import level_factors, pyramid_memory
 from soct.formats.validation import validate_volume
 from soct.space import Voxel
 from tests.formats.test_ome_zarr import digest

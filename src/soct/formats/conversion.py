@@ -15,7 +15,7 @@ import numpy as np
 from soct.errors import InputError, ResourceError, UsageError
 from soct.formats.atomic import fsync_folder
 from soct.formats.ngff import parse_image
-from soct.formats.pyramid import level_factors
+from soct.formats.pyramid_layout import level_factors
 from soct.formats.tiles import shown
 from soct.formats.volume_sink import VolumeSpec, checksum, stored_planes, suffix_of, write_planes
 from soct.formats.volume_source import (

@@ -24,7 +24,8 @@ from soct.errors import UsageError
 from soct.formats.atomic import write_bytes
 from soct.formats.conversion import new_place
 from soct.formats.ngff import Level, group_metadata, multiscales
-from soct.formats.shards import ShardAssembler, balanced, pack_stored
+from soct.formats.pyramid_layout import balanced
+from soct.formats.shards import ShardAssembler, pack_stored
 from soct.formats.tiles import shown
 from soct.formats.volume_sink import suffix_of
 from soct.formats.zarr_array import create_array, json_bytes

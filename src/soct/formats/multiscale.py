@@ -15,7 +15,7 @@ import numpy as np
 
 from soct.formats.atomic import write_bytes
 from soct.formats.ngff import Level, group_metadata, multiscales
-from soct.formats.pyramid import level_factors, volume_layout
+from soct.formats.pyramid_layout import level_factors, volume_layout
 from soct.formats.shards import pack_stored
 from soct.formats.volume_sink import VolumeSpec
 from soct.formats.volume_source import block_means, block_middles

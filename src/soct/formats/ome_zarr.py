@@ -18,7 +18,8 @@ from soct.errors import InputError
 from soct.formats.atomic import write_bytes
 from soct.formats.ngff import Image, Level, group_metadata, multiscales, parse_image
 from soct.formats.pyramid import PyramidWriter
-from soct.formats.shards import ShardAssembler, balanced, check_stored, pack_stored
+from soct.formats.pyramid_layout import balanced
+from soct.formats.shards import ShardAssembler, check_stored, pack_stored
 from soct.formats.tiles import shown
 from soct.formats.zarr_array import (
     Codec,

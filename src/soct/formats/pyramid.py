@@ -6,9 +6,7 @@ Each coarser level holds exact means over blocks of valid voxels of the base lev
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -25,88 +23,13 @@ from soct.formats.block_means import (
     take_planes,
 )
 from soct.formats.ngff import Level, group_metadata, multiscales
-from soct.formats.shards import balanced, pack_stored
+from soct.formats.pyramid_layout import Layout, Shape, level_factors, level_shape, volume_layout
+from soct.formats.shards import pack_stored
 from soct.formats.zarr_array import Codec, ZarrArray, create_array, json_bytes
 from soct.space import FloatArray, Voxel
 
-Shape = tuple[int, int, int]
-
 LABEL_PATH = "labels/validity"
 WINDOW_PERCENT = (0.5, 99.8)
-_BAND_BYTES = 128 << 20
-_CHUNK_BYTES = 1 << 20
-_SHARD_BYTES = 32 << 20
-_LEAST_HEIGHT, _MOST_HEIGHT = 4, 64
-
-
-def _factor(ratio: float) -> int:
-    below = max(1, math.floor(ratio + 1e-6))
-    is_far = below < 0.9 * ratio
-    return below + 1 if is_far and below + 1 <= 1.1 * ratio else below
-
-
-def level_factors(voxel_um: Voxel, level_um: Sequence[float]) -> tuple[Shape, ...]:
-    """Choose the whole-number factors of the levels, the base level (1, 1, 1) first.
-
-    Per axis, the largest factor whose voxel is not larger than the level asks for, or the next one where that
-    is nearer than 10 %; an axis that is coarser already stays as it is. Equal levels are given once.
-
-    Parameters
-    ----------
-    voxel_um : Voxel
-        Of the base level.
-    level_um : sequence of float
-        Voxel sizes asked for.
-    """
-    factors: list[Shape] = [(1, 1, 1)]
-    for target in sorted(level_um):
-        z, y, x = (_factor(target / size) for size in voxel_um)
-        if (z, y, x) != factors[-1]:
-            factors.append((z, y, x))
-    return tuple(factors)
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Shape of a level, and of its chunks and shards; one shard high bands are written at a time."""
-
-    shape: Shape
-    chunks: Shape
-    shards: Shape
-
-
-def volume_layout(shape: Shape) -> Layout:
-    """Choose chunks and shards of a level that is written in bands of planes."""
-    n_z, n_y, n_x = shape
-    plane = 4 * n_y * n_x
-    height = _MOST_HEIGHT
-    while height > _LEAST_HEIGHT and height * plane > _BAND_BYTES:
-        height //= 2
-    z = balanced(n_z, height)
-    edge = 2 ** int(math.log2(math.sqrt(_CHUNK_BYTES / (4 * height))))
-    chunks = (z, balanced(n_y, edge), balanced(n_x, edge))
-    side = max(1, math.isqrt(_SHARD_BYTES // (4 * math.prod(chunks))))
-    per_axis = (balanced(-(-n // c), side) for n, c in zip((n_y, n_x), chunks[1:], strict=True))
-    y, x = (c * n for c, n in zip(chunks[1:], per_axis, strict=True))
-    return Layout(shape, chunks, (z, y, x))
-
-
-def _shape_of(shape: Sequence[int], factor: Shape) -> Shape:
-    z, y, x = (-(-n // f) for n, f in zip(shape, factor, strict=True))
-    return z, y, x
-
-
-def pyramid_memory(
-    shape: Sequence[int], voxel_um: Voxel, level_um: Sequence[float] = (10, 25, 50, 100)
-) -> int:
-    """Return how many bytes a `PyramidWriter` holds, without the planes given to it."""
-    total = 0
-    for number, factor in enumerate(level_factors(voxel_um, level_um)):
-        layout = volume_layout(_shape_of(shape, factor))
-        plane = layout.shape[1] * layout.shape[2]
-        band = 5 * layout.shards[0] * plane
-        total += 2 * band + (12 * plane if number else 0)
-    return total
 
 
 class _Band:
@@ -266,7 +189,7 @@ class PyramidWriter:
         )
         multiscales("", self.levels, orientation)  # a wrong orientation shows before the work
         bands = [
-            self._band(level.path, _shape_of(shape, factor), validity, codec, threads)
+            self._band(level.path, level_shape(shape, factor), validity, codec, threads)
             for level, factor in zip(self.levels, factors, strict=True)
         ]
         self._base = bands[0]

@@ -16,11 +16,6 @@ from soct.formats.tiles import shown
 from soct.formats.zarr_array import Range, ZarrArray
 
 
-def balanced(length: int, longest: int) -> int:
-    """Return the chunk length, at most `longest`, that covers an axis with the least padding."""
-    return -(-length // -(-length // longest))
-
-
 def pack_stored(array: ZarrArray) -> str:
     """Encode which shards have a file."""
     return base64.b64encode(np.packbits(array.stored().ravel()).tobytes()).decode()

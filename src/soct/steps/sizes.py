@@ -24,8 +24,6 @@ SHARD_ROWS = 64
 BLOCK_COLUMNS = 1024
 WAITING_BYTES = 256 << 20
 """What a mosaic grid keeps until its files are complete."""
-PYRAMID_BAND_BYTES = 128 << 20
-"""A band of one level of the final pyramid (`soct.formats.pyramid`), unless planes are larger."""
 _STEP = 0.9
 
 
@@ -41,15 +39,20 @@ class SliceSize:
         Rows and columns of tiles.
     native, tile : tuple of int
         Shape of a tile as recorded (return lines included), and at the working resolution.
-    voxel_z_um : float
-        Depth of a voxel at the working resolution.
+    voxel_um : (float, float, float)
+        At the working resolution.
     """
 
     tiles: int
     grid: tuple[int, int]
     native: tuple[int, int, int]
     tile: tuple[int, int, int]
-    voxel_z_um: float
+    voxel_um: tuple[float, float, float]
+
+    @property
+    def voxel_z_um(self) -> float:
+        """Depth of a voxel at the working resolution."""
+        return self.voxel_um[0]
 
     @property
     def native_bytes(self) -> int:
@@ -133,7 +136,8 @@ def measure_slice(
         max(1, math.ceil(n * v / target)) if target > v else n
         for n, v in zip(shape, voxel, strict=True)
     ]
-    return SliceSize(count, grid, native, (tile[0], tile[1], tile[2]), max(voxel[0], target))
+    z, y, x = (max(v, target) for v in voxel)
+    return SliceSize(count, grid, native, (tile[0], tile[1], tile[2]), (z, y, x))
 
 
 @cache

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import field_validator
@@ -24,6 +26,7 @@ from soct.steps.declaration import (
 from soct.steps.stack_blend import refine_blends
 from soct.steps.stack_renderer import StackCanvas, StackRenderer, StackSlice
 from soct.steps.stack_tables import StackedSlice, write_stack_tables
+from soct.steps.stack_views import StackViews, motor_views
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,7 +36,6 @@ if TYPE_CHECKING:
 
     from soct.formats.acquisition import Acquisition
     from soct.mosaic.stack_rendering import SlicePlacement
-    from soct.space import FloatArray
 
     BoolArray = NDArray[np.bool_]
 
@@ -79,6 +81,8 @@ class StackParams(Params):
         return parse_orientation(value) if value.strip() else ""
 
 
+LEAST_BLOCKS = 64 << 20
+"""Memory for blocks of planes at the least."""
 FIRST_CUT_REACH_UM = 50.0
 """How far below the first cut the data may begin for the volume to begin at that cut."""
 
@@ -235,75 +239,8 @@ def _open_interpolated(context: Context, canvas: StackCanvas) -> list[StackSlice
     return found
 
 
-class _Views:
-    """Orthogonal views and per-plane numbers, collected while the planes go by."""
-
-    def __init__(self, canvas: StackCanvas, slices: list[StackSlice], threads: int) -> None:
-        import numpy as np
-
-        nz, ny, nx = canvas.shape
-        self.threads = threads
-        self.row, self.column, self.plane = ny // 2, nx // 2, nz // 2
-        self.ortho_z = np.zeros((ny, nx), np.float32)
-        self.ortho_y = np.zeros((nz, nx), np.float32)
-        self.ortho_x = np.zeros((nz, ny), np.float32)
-        self.median = np.full(nz, np.nan)
-        self.fraction = np.zeros(nz)
-        self.columns = np.zeros((ny, nx), np.int32)
-        self.first = np.full((ny, nx), nz, np.int32)
-        self.last = np.full((ny, nx), -1, np.int32)
-        self.starts = np.array([s.first_plane for s in slices])
-
-    @property
-    def filled(self) -> float:
-        """Share of the planes between an A-line's first and last that hold data: gaps, not ragged borders."""
-        span = self.last - self.first + 1
-        seen = span > 0
-        return float(self.columns[seen].sum() / span[seen].sum()) if seen.any() else 0.0
-
-    def add(self, z0: int, values: FloatArray, valid: BoolArray) -> None:
-        """Take a block of planes."""
-        from concurrent.futures import ThreadPoolExecutor
-
-        from soct.mosaic.stack_kernels import count_data
-
-        z1 = z0 + len(values)
-        if z0 <= self.plane < z1:
-            self.ortho_z[:] = values[self.plane - z0]
-        self.ortho_y[z0:z1], self.ortho_x[z0:z1] = values[:, self.row], values[:, :, self.column]
-        found = count_data(valid, z0, self.first, self.last, self.columns)
-        self.fraction[z0:z1] = found / valid[0].size
-        with ThreadPoolExecutor(self.threads) as pool:
-            self.median[z0:z1] = list(pool.map(_median, values, valid))
-
-
-def _median(plane: FloatArray, valid: BoolArray) -> float:
-    """Return the brightness of a plane: the median of about 250,000 of its voxels, NaN where there are none."""
-    import numpy as np
-
-    step = max(1, int(np.sqrt(plane.size / 250_000)))
-    seen = plane[::step, ::step][valid[::step, ::step]]
-    return float(np.median(seen)) if seen.size else np.nan
-
-
-def _motor_views(
-    renderer: StackRenderer, views: _Views, depth: int
-) -> tuple[FloatArray, FloatArray]:
-    """Return the reslices that the stage's positions alone would give, along the same row and column."""
-    import numpy as np
-
-    nz, ny, nx = renderer.canvas.shape
-    motor_y, motor_x = np.zeros((nz, nx), np.float32), np.zeros((nz, ny), np.float32)
-    row, column = (views.row, views.row + 1), (views.column, views.column + 1)
-    for z0, values, _ in renderer.blocks(depth, rows=row, motor=True):
-        motor_y[z0 : z0 + len(values)] = values[:, 0]
-    for z0, values, _ in renderer.blocks(depth, columns=column, motor=True):
-        motor_x[z0 : z0 + len(values)] = values[:, :, 0]
-    return motor_y, motor_x
-
-
 def _banding(
-    context: Context, params: StackParams, views: _Views, canvas: StackCanvas
+    context: Context, params: StackParams, views: StackViews, canvas: StackCanvas
 ) -> tuple[float | None, tuple[tuple[int, ...], ...]]:
     """Return the typical brightness step where slices meet, and the pairs of slices that stand out.
 
@@ -358,10 +295,16 @@ def run(context: Context, params: StackParams) -> Result:
 
     slices, canvas = _open_slices(context, params)
     slices, refined, told = refine_blends(context, params, slices, canvas)
-    renderer = StackRenderer(context, params, slices, canvas)
-    views = _Views(canvas, slices, context.threads)
+    deepest = max(s.placement.shape[0] for s in slices)
+    overlapping = sum(s.first_plane < slices[0].first_plane + deepest for s in slices)
+    fixed = _fixed_bytes(canvas.shape, canvas.voxel_um, params.pyramid_levels_um, overlapping)
+    blocks = dataclasses.replace(
+        context, memory_bytes=max(context.memory_bytes - fixed, LEAST_BLOCKS)
+    )
+    renderer = StackRenderer(blocks, params, slices, canvas)
+    views = StackViews(canvas, slices, context.threads)
     nz, ny, nx = canvas.shape
-    depth = int(np.clip(context.memory_bytes // 8 // max(ny * nx * 4, 1), 1, 32))
+    depth = int(np.clip(renderer.memory // 8 // max(ny * nx * 4, 1), 1, 32))
     with PyramidWriter(
         context.output("volume"),
         canvas.shape,
@@ -383,7 +326,7 @@ def run(context: Context, params: StackParams) -> Result:
             file=context.output("volume"),
             found="; ".join(map(str, findings)),
         )
-    motor_y, motor_x = _motor_views(renderer, views, depth)
+    motor_y, motor_x = motor_views(renderer, views, depth)
     write_npz(
         context.output("figures"),
         ortho_z=views.ortho_z,
@@ -459,7 +402,7 @@ def run(context: Context, params: StackParams) -> Result:
 
 def estimate(acquisition: Acquisition, slices: tuple[int, ...], params: Mapping[str, Any]) -> Need:
     """Size of the outputs, and the memory that the unit cannot do without."""
-    from soct.steps.sizes import FLOAT, PYRAMID_BAND_BYTES, measure_slices
+    from soct.steps.sizes import FLOAT, measure_slices
 
     sizes = measure_slices(acquisition, slices, params)
     if not sizes:
@@ -469,11 +412,31 @@ def estimate(acquisition: Acquisition, slices: tuple[int, ...], params: Mapping[
     dz = min(size.voxel_z_um for size in sizes)
     cut = 1000 * params["beam_profile_correction"].slicing_interval_mm / dz
     planes = kept + (len(sizes) - 1) * min(float(kept), cut)
-    # Each level of the pyramid has a band of planes that fills while another is written.
-    writer = 3 * min(max(PYRAMID_BAND_BYTES, 4 * 16 * plane), 4 * planes * plane)
-    # Maps of the slices that lie at one depth, views, and a block of planes.
-    overlapping = 1 + kept / max(min(float(kept), cut), 1.0)
-    return Need(int(1.4 * FLOAT * planes * plane), int(writer + (24 * overlapping + 80) * plane))
+    overlapping = math.ceil(kept / max(min(float(kept), cut), 1.0))
+    canvas = max((size.canvas for size in sizes), key=math.prod)
+    own = params["stack"]
+    fixed = _fixed_bytes(
+        (math.ceil(planes), *canvas),
+        (dz, *sizes[0].voxel_um[1:]),
+        own.pyramid_levels_um,
+        1 + overlapping,
+    )
+    return Need(int(1.4 * FLOAT * planes * plane), fixed + LEAST_BLOCKS)
+
+
+def _fixed_bytes(
+    shape: tuple[int, int, int],
+    voxel_um: tuple[float, float, float],
+    levels_um: tuple[float, ...],
+    overlapping: int,
+) -> int:
+    """Return what is held beside the blocks of planes: the writer, and maps of the slices that lie at one depth."""
+    from soct.formats.pyramid_layout import pyramid_memory, volume_layout
+
+    plane = shape[1] * shape[2]
+    writer = pyramid_memory(shape, voxel_um, levels_um)
+    compressed = 4 * volume_layout(shape).shards[0] * plane
+    return writer + compressed + (24 * overlapping + 80) * plane
 
 
 STEP = Step(
