@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -23,8 +24,16 @@ def make_steps():
 
 
 def test_a_cost_is_a_sum_of_rates():
-    cost = Cost(unit=1, slice=2, tile=3, raw_mvoxel=4, mvoxel=5, mpixel=6)
-    assert cost.cpu_seconds(Work(1, 10, 100, 1000, 10_000)) == 1 + 2 + 30 + 400 + 5000 + 60_000
+    cost = Cost(unit=1, slice=2, tile=3, raw_mvoxel=4, mvoxel=5, kept_mvoxel=6, mpixel=7)
+    work = Work(1, 10, 100, 1000, 10_000, 100_000)
+    assert cost.cpu_seconds(work) == 1 + 2 + 30 + 400 + 5000 + 60_000 + 700_000
+
+
+def test_a_step_that_looks_at_some_tiles_costs_those_tiles_and_their_voxels():
+    cost = Cost(unit=1, tile=3, mvoxel=5, most_tiles="most")
+    work = Work(slices=1, tiles=10, mvoxels=100)
+    assert cost.cpu_seconds(work, SimpleNamespace(most=4)) == 1 + 12 + 200
+    assert cost.cpu_seconds(work, SimpleNamespace(most=40)) == 1 + 30 + 500
 
 
 def test_threads_share_all_but_the_serial_part():

@@ -323,7 +323,7 @@ STEP = Step(
     scope=Scope.SLICE,
     params=CompensateAttenuationParams,
     run=run,
-    cost=Cost(mvoxel=0.06, serial=0.5),
+    cost=Cost(mvoxel=0.076, serial=0.5),
     estimate=estimate,
     summary="Take the loss of light over depth out of each slice and crop it.",
     inputs=(

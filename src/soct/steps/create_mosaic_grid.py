@@ -359,10 +359,10 @@ def estimate(acquisition: Acquisition, slices: tuple[int, ...], params: Mapping[
 
     return largest(
         [
-            # Beside the files that wait: one tile as read, unpacked, turned and averaged.
+            # Beside the files that wait: two tiles as read, unpacked, turned and averaged.
             Need(
                 size.grid_tiles * size.native_bytes,
-                min(WAITING_BYTES, size.grid_tiles * size.native_bytes) + 6 * size.native_bytes,
+                min(WAITING_BYTES, size.grid_tiles * size.native_bytes) + 8 * size.native_bytes,
                 # Beside the grid, its figures.
                 1
                 + size.grid_files(size.native_bytes, params["create_mosaic_grid"].sharding_factor),

@@ -238,7 +238,7 @@ STEP = Step(
     scope=Scope.SLICE,
     params=CropInterfaceParams,
     run=run,
-    cost=Cost(mvoxel=0.1, serial=0.4),
+    cost=Cost(unit=0.17, mvoxel=0.049, serial=0.4),
     estimate=estimate,
     summary="Map the tissue surface and choose the depth range that is kept.",
     inputs=(Input("stitch_3d_with_refinement"),),

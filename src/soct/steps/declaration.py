@@ -185,15 +185,15 @@ class Cost:
 
     def cpu_seconds(self, work: Work, params: Params | None = None) -> float:
         """Return the processor time for this much data."""
-        tiles = work.tiles
-        if self.most_tiles:
-            tiles = min(tiles, int(getattr(params, self.most_tiles, tiles)))
+        seen = 1.0
+        if self.most_tiles and work.tiles:
+            seen = min(1.0, int(getattr(params, self.most_tiles, work.tiles)) / work.tiles)
         return (
             self.unit
             + self.slice * work.slices
-            + self.tile * tiles
-            + self.raw_mvoxel * work.raw_mvoxels
-            + self.mvoxel * work.mvoxels
+            + self.tile * seen * work.tiles
+            + self.raw_mvoxel * seen * work.raw_mvoxels
+            + self.mvoxel * seen * work.mvoxels
             + self.kept_mvoxel * work.kept_mvoxels
             + self.mpixel * work.mpixels
         )

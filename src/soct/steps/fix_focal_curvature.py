@@ -141,7 +141,7 @@ STEP = Step(
     scope=Scope.RUN,
     params=FixFocalCurvatureParams,
     run=run,
-    cost=Cost(tile=0.016, most_tiles="max_tiles", serial=0.1),
+    cost=Cost(tile=0.0125, mvoxel=0.03, most_tiles="max_tiles", serial=0.1),
     estimate=estimate,
     summary="Measure the depth shift that the scan optics give each A-line of a tile.",
     inputs=(Input("resample_mosaic_grid"),),

@@ -280,7 +280,7 @@ STEP = Step(
     scope=Scope.RUN,
     params=FixIlluminationParams,
     run=run,
-    cost=Cost(tile=0.022, most_tiles="max_samples", serial=0.1),
+    cost=Cost(tile=0.009, mvoxel=0.066, most_tiles="max_samples", serial=0.1),
     estimate=estimate,
     summary="Estimate the flat field that all tiles share.",
     inputs=(Input("estimate_xy_shifts"), Input("resample_mosaic_grid")),

@@ -480,7 +480,7 @@ STEP = Step(
     scope=Scope.PAIR,
     params=RegisterPairwiseParams,
     run=run,
-    cost=Cost(mvoxel=0.07, serial=0.85),
+    cost=Cost(unit=0.28, kept_mvoxel=0.051, serial=0.85),
     estimate=estimate,
     summary="Measure shift, rotation and depth between two slices.",
     inputs=(Input("compensate_attenuation"), Input("bring_to_common_space")),

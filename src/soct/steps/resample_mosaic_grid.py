@@ -124,7 +124,7 @@ STEP = Step(
     scope=Scope.SLICE,
     params=ResampleMosaicGridParams,
     run=run,
-    cost=Cost(raw_mvoxel=0.012, serial=0.1),
+    cost=Cost(raw_mvoxel=0.017, serial=0.1),
     estimate=estimate,
     summary="Resample every tile to the working resolution, anti-aliased.",
     inputs=(Input("create_mosaic_grid"),),

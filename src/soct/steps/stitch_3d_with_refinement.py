@@ -504,7 +504,7 @@ STEP = Step(
     scope=Scope.SLICE,
     params=StitchParams,
     run=run,
-    cost=Cost(mvoxel=0.17, serial=0.5),
+    cost=Cost(tile=0.04, mvoxel=0.037, serial=0.5),
     estimate=estimate,
     uses_gpu=True,
     summary="Match, place and render the tiles of each slice.",
