@@ -296,9 +296,12 @@ def test_a_stream_that_knows_only_ascii_is_survived(soct: Run) -> None:
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_that_a_callback_of_the_compiler_swallows_arrives_all_the_same(number, code):
+    # As above: Ctrl-C may be ignored here.
     script = f"""
-import ctypes, os, time
+import ctypes, os, signal, time
 from soct.cli import main
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 def callback():
     os.kill(os.getpid(), {int(number)})
