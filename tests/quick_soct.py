@@ -24,6 +24,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -46,11 +47,13 @@ _THIRD_PARTIES = ("zarr", "h5py", "numba", "SimpleITK")
 @functools.cache
 def folder_of_soct() -> Path:
     """Return a folder for the PATH, with a `soct` in it; the first call starts the process behind it."""
+    if not hasattr(os, "pidfd_open"):
+        return Path(sys.executable).parent
     folder = Path(tempfile.mkdtemp(prefix="soct-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     address = str(folder / "line")
     server = subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-m", "tests.quick_soct", address],
+        [sys.executable, "-m", "tests.quick_soct", address],
         cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -109,7 +112,10 @@ def _listen(address: str) -> bool:
             if door in ready:
                 line, _ = door.accept()
                 _, streams, _, _ = socket.recv_fds(line, 1, 3)
-                child = os.fork()
+                with warnings.catch_warnings():
+                    # Libraries of linear algebra have threads, which they end before a fork.
+                    warnings.simplefilter("ignore", DeprecationWarning)
+                    child = os.fork()
                 if child == 0:
                     _become_a_command(line, streams)
                     return True
