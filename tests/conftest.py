@@ -7,14 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from soct.compute import caches
+from soct.compute import caches, threads
 
 # Before any test imports numpy: what tests compute themselves must equal what the commands that they start do.
 # And all of them keep compiled kernels in one place, so that each is compiled once.
 caches.prepare()
-# As in commands and their workers: threads that wait for others sleep. Test processes side by side have more threads
-# than the machine has processors, and one that spins takes the time of those that it waits for, tenfold.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# As in workers, where steps run: linear algebra has one thread, and threads that wait for others sleep. Test processes
+# side by side have more threads than the machine has processors, and one that spins takes the time of those that it
+# waits for, tenfold.
+for name, value in threads.worker_environment(1).items():
+    if name != "NUMBA_NUM_THREADS":
+        os.environ.setdefault(name, value)
 
 
 @pytest.fixture(scope="session")
