@@ -9,6 +9,7 @@ import os
 import shlex
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -54,3 +55,14 @@ def slurm(shared: Path) -> None:
     if not starter.exists() or os.getuid() != 0:
         pytest.skip("there is no Slurm, and none can be started")
     call([starter, "start"])
+
+
+@pytest.fixture(scope="session")
+def plain_run(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run folder that `soct run` makes of the sample on this machine, without image and cluster."""
+    folder = tmp_path_factory.mktemp("plain") / "run"
+    raw = shared / "data" / "soct_sample" / "raw"
+    # This very soct, whichever may be on the PATH.
+    soct = [sys.executable, "-c", "from soct.cli.main import main; main()"]
+    call([*soct, "run", "--profile", "conservative", raw, folder])
+    return folder

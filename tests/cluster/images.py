@@ -6,7 +6,6 @@ import filecmp
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -66,15 +65,6 @@ def call(
     shown = " ".join(str(word) for word in command)
     assert done.returncode == code, f"{shown}: {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done
-
-
-def sample_outside(shared: Path, folder: Path) -> Path:
-    """Run the sample without an image."""
-    raw = shared / "data" / "soct_sample"
-    # This very soct, whichever may be on the PATH.
-    soct = [sys.executable, "-c", "from soct.cli.main import main; main()"]
-    call([*soct, "run", "--profile", "conservative", "--cpus", "2", raw, folder / "outside"])
-    return folder / "outside"
 
 
 def differing_results(one: Path, other: Path) -> list[str]:

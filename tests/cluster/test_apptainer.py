@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import soct
-from tests.cluster.images import call, differing_results, sample_outside
+from tests.cluster.images import call, differing_results
 
 STRICT = "--contain --cleanenv --no-home --net --network none"
 """Nothing of the machine but what is bound, no home, and no network."""
@@ -20,11 +20,6 @@ STRICT = "--contain --cleanenv --no-home --net --network none"
 @pytest.fixture(scope="module")
 def image(sif) -> Path:
     return sif
-
-
-@pytest.fixture(scope="module")
-def outside(shared, tmp_path_factory) -> Path:
-    return sample_outside(shared, tmp_path_factory.mktemp("outside"))
 
 
 def execute(
@@ -55,7 +50,7 @@ def test_the_demonstration_works_and_writes_where_it_is_called(image, tmp_path):
 
 
 def test_the_volume_is_that_of_a_run_outside_read_only_without_home_and_network_for_any_user(
-    image, shared, tmp_path, outside
+    image, shared, tmp_path, plain_run
 ):
     shutil.copytree(shared / "data" / "soct_sample", tmp_path / "raw")
     out = tmp_path / "out"
@@ -68,7 +63,7 @@ def test_the_volume_is_that_of_a_run_outside_read_only_without_home_and_network_
     done = execute(image, f"{options} --cwd /out", f"{somebody} {run}")
     assert "compiling takes" not in done.stderr
     assert (out / "run").stat().st_uid == 54321
-    assert not differing_results(outside, out / "run")
+    assert not differing_results(plain_run, out / "run")
 
 
 def test_nothing_is_compiled_and_nothing_is_written_but_the_run(image, tmp_path):

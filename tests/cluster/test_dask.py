@@ -28,11 +28,9 @@ def raw(shared: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def plain(raw: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def plain(plain_run: Path) -> dict[str, str]:
     """What worker processes of soct's own make of the sample."""
-    folder = tmp_path_factory.mktemp("plain") / "run"
-    subprocess.run([*SOCT, "run", raw, folder, *OPTIONS], check=True, capture_output=True)
-    return digests(folder)
+    return digests(plain_run)
 
 
 def digests(run: Path) -> dict[str, str]:

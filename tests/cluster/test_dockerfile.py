@@ -21,7 +21,6 @@ from tests.cluster.images import (
     call,
     copy_project,
     differing_results,
-    sample_outside,
 )
 
 pytestmark = pytest.mark.skipif(shutil.which("buildah") is None, reason="no buildah on the PATH")
@@ -80,13 +79,12 @@ def test_the_image_passes_its_own_test_as_any_user(container):
     assert run_in(container, "/opt/soct/share/soct/check.sh").splitlines()[-1] == "check.sh: ok"
 
 
-def test_the_volume_is_that_of_a_run_outside(container, shared, tmp_path: Path):
+def test_the_volume_is_that_of_a_run_outside(container, shared, tmp_path: Path, plain_run):
     raw = shared / "data" / "soct_sample"
-    outside = sample_outside(shared, tmp_path)
     mine = tmp_path / "mine"
     mine.mkdir()
     mine.chmod(0o777)
     shutil.copytree(raw, mine / "raw")
     words = ("soct", "run", "--profile", "conservative", "--cpus", "2", "/data/raw", "/data/run")
     run_in(container, *words, volume=f"{mine}:/data")
-    assert not differing_results(outside, mine / "run")
+    assert not differing_results(plain_run, mine / "run")

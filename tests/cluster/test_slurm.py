@@ -38,12 +38,9 @@ def soct(*arguments: str, cwd: Path) -> str:
 
 
 @pytest.fixture(scope="session")
-def plain(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+def plain(plain_run: Path) -> dict[str, bytes]:
     """What `soct run` makes of the sample."""
-    folder = tmp_path_factory.mktemp("plain")
-    source = str(shared / "data" / "soct_sample" / "raw")
-    soct("run", source, "run", "--profile", "conservative", cwd=folder)
-    return data_bytes(folder / "run")
+    return data_bytes(plain_run)
 
 
 def data_bytes(run: Path) -> dict[str, bytes]:
