@@ -48,6 +48,7 @@ do_tools() { install_packages "${ONLY_TO_BUILD[@]}"; }
 
 do_tidy() {
   apt-get purge -y -qq --auto-remove "${ONLY_TO_BUILD[@]}"
+  apt-get clean
   rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin /var/cache/debconf/*-old /var/log/apt /var/log/dpkg.log
   rm -rf /usr/share/doc /usr/share/man /usr/share/locale
 }
