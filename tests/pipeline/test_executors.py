@@ -123,7 +123,7 @@ def threads(wanted):
 if __name__ == "__main__":
     for wanted in (1, 2, 64, 1):
         pool = LocalExecutor(1, worker_environment(wanted), ("numba",))
-        print(wanted, pool.submit(threads, wanted).result(60))
+        print(wanted, pool.submit(threads, wanted).result(240))
         pool.shutdown()
 """
 
@@ -148,13 +148,13 @@ def calculate():
     import numba
     numba.get_num_threads()  # starts numba's threads, as the first parallel kernel does
     send_message("threads run")
-    time.sleep(60)
+    time.sleep(600)
 
 if __name__ == "__main__":
     running = threading.Event()
     pool = LocalExecutor(1, {}, (), lambda message: running.set())
     pool.submit(calculate)
-    print(running.wait(50))
+    print(running.wait(240))
     pool.kill()
 """
 
