@@ -86,7 +86,7 @@ def count_done(folder: Path) -> int:
 
 def wait_for(condition: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
     """Wait until something is there, or the process is over."""
-    end = time.monotonic() + 120
+    end = time.monotonic() + 240
     while not condition() and process.poll() is None and time.monotonic() < end:
         time.sleep(0.005)
     assert process.poll() is None, "the run ended before the test could disturb it"
@@ -258,7 +258,7 @@ def test_a_busy_folder_is_refused_and_sigterm_ends_the_run_in_order(
         assert str(process.pid) in second.stderr
         process.send_signal(signal.SIGTERM)
         process.send_signal(signal.SIGCONT)
-        assert process.wait(timeout=60) == ExitCode.TERMINATED
+        assert process.wait(timeout=240) == ExitCode.TERMINATED
     finally:
         process.kill()
         process.wait()
@@ -361,7 +361,7 @@ def test_the_reference_acquisition_is_reconstructed_as_well_as_promised(
         capture_output=True,
         text=True,
         check=True,
-        timeout=120,
+        timeout=240,
     )
     found = json.loads(scored.stdout)
     assert found["ncc"] >= 0.80

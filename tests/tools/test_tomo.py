@@ -553,7 +553,7 @@ def killed_after(saves: int, folder: Path, *arguments: object) -> int:
         env=os.environ,
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=400,
         check=False,
     )
     return done.returncode
