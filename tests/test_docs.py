@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -91,16 +91,18 @@ class Shell:
         assert done.returncode == 0, f"{command}: {done.returncode}\n{done.stdout}\n{done.stderr}"
 
 
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with INPUT, a small acquisition, RUN, what the README's first command makes of it, and ATLAS."""
-    folder = tmp_path_factory.mktemp("docs")
+def prepare(folder: Path) -> None:
     shell = Shell(folder)
     shell("soct simulate made --preset tiny --slices 2")
     (folder / "made" / "raw").rename(folder / "INPUT")
     shell("soct run INPUT RUN")
     shell("soct atlas phantom ATLAS")
-    return folder
+
+
+@pytest.fixture(scope="session")
+def prepared(once: Callable[[str, Callable[[Path], None]], Path]) -> Path:
+    """A folder with INPUT, a small acquisition, RUN, what the README's first command makes of it, and ATLAS."""
+    return once("docs", prepare)
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pytest
@@ -33,6 +33,9 @@ TIMED = {"state", "report_data", "run.json", ".soct.lock", "metrics"}
 OWN_FILES = ("align_to_ras",)
 """Steps that read files from outside of the run (an atlas): `tests/steps` holds them to the same promise."""
 FAULTS = {"missing_tiles": [[1, 0, 1]], "galvo_return_px": 9}
+
+
+Once: TypeAlias = Callable[[str, Callable[[Path], None]], Path]
 
 
 @dataclass(frozen=True)
@@ -93,10 +96,7 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen[bytes]) ->
     assert condition()
 
 
-@pytest.fixture(scope="module")
-def done(tmp_path_factory: pytest.TempPathFactory) -> Done:
-    """Three slices of 2 x 2 tiles, one tile missing, made into a volume by one worker."""
-    root = tmp_path_factory.mktemp("promises")
+def simulate_and_run(root: Path) -> None:
     made = simulate(preset("tiny", seed=1, faults=FAULTS), root / "acquisition", threads=1)
     ended = subprocess.run(
         [*SOCT, "run", made.raw, root / "run", "--cpus", "1"],
@@ -106,12 +106,26 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Done:
         check=False,
     )
     assert ended.returncode == ExitCode.OK, ended.stderr
-    return Done(made.path, root / "run", ended.stdout)
+    (root / "out.txt").write_text(ended.stdout)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
+def done(once: Once) -> Done:
+    """Three slices of 2 x 2 tiles, one tile missing, made into a volume by one worker."""
+    root = once("promises", simulate_and_run)
+    return Done(root / "acquisition", root / "run", (root / "out.txt").read_text())
+
+
+@pytest.fixture(scope="session")
 def expected(done: Done) -> dict[str, str]:
     return checksums(done.folder)
+
+
+@pytest.fixture
+def copied(done: Done, tmp_path: Path) -> Done:
+    """The same, to be changed."""
+    shutil.copytree(done.folder, tmp_path / "copied")
+    return replace(done, folder=tmp_path / "copied")
 
 
 def test_a_run_prints_its_volume_and_its_report(done: Done) -> None:
@@ -127,17 +141,19 @@ OPTIONAL = [
 ]
 
 
-@pytest.fixture(scope="module")
-def everything(done: Done, tmp_path_factory: pytest.TempPathFactory) -> Done:
+@pytest.fixture(scope="session")
+def everything(done: Done, once: Once) -> Done:
     """The run with every optional step switched on, those that need files of their own apart."""
-    folder = tmp_path_factory.mktemp("everything") / "run"
-    shutil.copytree(done.folder, folder)
     switches = [
         a for name in OPTIONAL if name not in OWN_FILES for a in ("--set", f"{name}.enabled=true")
     ]
-    ended = soct("run", done.raw, folder, "--cpus", "2", *switches)
-    assert ended.returncode == ExitCode.OK, ended.stderr
-    return Done(done.acquisition, folder, ended.stdout)
+
+    def run_on(root: Path) -> None:
+        shutil.copytree(done.folder, root / "run")
+        ended = soct("run", done.raw, root / "run", "--cpus", "2", *switches)
+        assert ended.returncode == ExitCode.OK, ended.stderr
+
+    return replace(done, folder=once("everything", run_on) / "run")
 
 
 @pytest.mark.parametrize("step_id", [name for name in STEP_IDS if name not in OWN_FILES])
@@ -179,14 +195,16 @@ def test_any_number_of_workers_writes_the_same_bytes(
     assert checksums(tmp_path / "run") == expected
 
 
-def test_the_second_of_two_equal_runs_computes_and_writes_nothing(done: Done) -> None:
+def test_the_second_of_two_equal_runs_computes_and_writes_nothing(copied: Done) -> None:
+    folder = copied.folder
+
     def times() -> dict[str, int]:
-        return {name: (done.folder / name).stat().st_mtime_ns for name in checksums(done.folder)}
+        return {name: (folder / name).stat().st_mtime_ns for name in checksums(folder)}
 
     before = times()
-    ended = soct("run", done.raw, done.folder, "--cpus", "2")
+    ended = soct("run", copied.raw, folder, "--cpus", "2")
     assert ended.returncode == ExitCode.OK, ended.stderr
-    assert last_run(done.folder)["computed"] == 0
+    assert last_run(folder)["computed"] == 0
     assert times() == before
 
 
@@ -320,10 +338,10 @@ def test_the_report_is_one_offline_file_that_names_the_missing_tile(done: Done) 
     assert path.stat().st_size < 15e6
 
 
-def test_the_report_is_written_again_from_what_is_saved(done: Done) -> None:
-    (path,) = done.folder.glob("*_quality_report.html")
+def test_the_report_is_written_again_from_what_is_saved(copied: Done) -> None:
+    (path,) = copied.folder.glob("*_quality_report.html")
     path.unlink()
-    ended = soct("report", done.folder)
+    ended = soct("report", copied.folder)
     assert ended.returncode == ExitCode.OK, ended.stderr
     assert path.is_file()
 
