@@ -88,5 +88,5 @@ def test_compiling_is_told_beside_the_time_where_nothing_is_compiled_yet(
     ended = soct("plan", *DESCRIBED, *MACHINE, env=empty)
     assert "first run: compiling kernels takes some 2 minutes more" in ended.out
     (tmp_path / "empty" / "kernels").mkdir(parents=True)
-    (tmp_path / "empty" / "kernels" / "rendering.blend.nbi").touch()
+    (tmp_path / "empty" / "kernels" / "surface.edges.nbi").touch()
     assert "first run" not in soct("plan", *DESCRIBED, *MACHINE, env=empty).out
