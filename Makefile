@@ -33,7 +33,7 @@ test-fast: $(STAMP) ## the tests that take seconds
 	$(BIN)/python -m pytest -m "not slow"
 
 test-cluster: $(STAMP) ## the tests that build images or need a Slurm (minutes each; skipped where it is absent)
-	$(BIN)/python -m pytest -m cluster tests/cluster
+	$(BIN)/python -m pytest -m cluster -o faulthandler_timeout=0 tests/cluster
 
 lint: $(STAMP) ## style and import contracts
 	$(BIN)/ruff check .
