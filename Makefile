@@ -26,6 +26,7 @@ $(STAMP): requirements.lock pyproject.toml
 demo: $(STAMP) ## simulate a brain, reconstruct it, write the report (into demo/)
 	$(BIN)/soct demo $(DEMO)
 
+# Bytecode is kept whatever the environment says: the tests start hundreds of processes.
 test: lint types $(STAMP) ## lint, types, import contracts and every test
 	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2 --dist worksteal
 
