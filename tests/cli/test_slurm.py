@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -501,6 +502,20 @@ def test_a_folder_bound_under_another_name_is_given_to_the_jobs_from_where_it_li
     (tmp_path / "B").unlink()
     assert cluster.start("bash", str(script)).returncode == 0
     assert (outside / "out/slurm/jobs.tsv").exists()
+
+
+def test_no_place_is_bound_twice(
+    write, source, cluster, tmp_path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("APPTAINER_CONTAINER", "/images/soct.sif")
+    monkeypatch.setenv("APPTAINER_BIND", f"{source},{tmp_path}/out,{tmp_path}")
+    text = write(source, "out").read_text()
+    told = next(line for line in text.splitlines() if line.startswith("soct_command="))
+    assert re.findall(r"--bind (\S+)", told) == [
+        str(tmp_path),
+        f"{source}:{source}:ro",
+        f"{tmp_path}/out",
+    ]
 
 
 def test_a_bind_of_unknown_source_is_an_error_that_the_site_file_mends(

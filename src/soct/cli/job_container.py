@@ -13,8 +13,6 @@ from soct.cli.terminal import words
 from soct.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from soct.cli.job_run import Asked
     from soct.pipeline.request import RunRequest
     from soct.pipeline.sites.site import Site
@@ -34,14 +32,19 @@ def soct_commands(
     ConfigurationError
         The image is not there or none, or what it is to see cannot be known.
     """
-    from soct.pipeline.slurm.script import container_command
+    from soct.pipeline.slurm.script import bind_options, container_command
 
     image = _named_image(site.slurm, outside)
     if image is None and image_around() is None:
         return _this_soct(), None
-    options = [] if image is not None else _inherited(outside)
+    seen = _seen_by_run(asked, site, request)
+    options = [] if image is not None else _inherited(outside, seen)
     options += [option for bind in site.slurm.binds for option in ("--bind", bind)]
-    options += _binds(asked, site, request, outside)
+    options += [
+        option
+        for path, read_only in seen.items()
+        for option in bind_options(path, outside.path(path), read_only=read_only)
+    ]
     here = Path.cwd()
     if outside.path(here) != here:
         options += ["--pwd", str(here)]
@@ -86,8 +89,11 @@ def find_outside(site: SlurmSite) -> Outside:
     return Outside(look_outside(binds), site.binds)
 
 
-def _inherited(outside: Outside) -> list[str]:
-    """Return the options that bind what is bound here, and say where the source is only supposed."""
+def _inherited(outside: Outside, seen: dict[Path, bool]) -> list[str]:
+    """Return the options that bind what is bound here, and say where the source is only supposed.
+
+    What the run binds itself is left to that (Apptainer takes no place twice), and stays read-only where it is here.
+    """
     from soct.pipeline.slurm.outside import source_of
     from soct.pipeline.slurm.script import bind_options
 
@@ -98,9 +104,13 @@ def _inherited(outside: Outside) -> list[str]:
             "bound from elsewhere cannot be seen within the container (then: slurm.binds: "
             f"[SOURCE:{supposed[0]}] in the site file)"
         )
+    for bind in outside.inherited:
+        if bind.inside in seen:
+            seen[bind.inside] |= bind.read_only
     return [
         option
         for bind in outside.inherited
+        if bind.inside not in seen
         for option in bind_options(bind.inside, source_of(bind), read_only=bind.read_only)
     ]
 
@@ -116,21 +126,14 @@ def _this_soct() -> tuple[str, ...]:
     return (sys.executable, "-c", "from soct.cli.main import main; main()")
 
 
-def _binds(asked: Asked, site: Site, request: RunRequest, outside: Outside) -> list[str]:
-    """Return the options for what the container must see: input, run folder, and the files that are named anywhere."""
-    from soct.pipeline.slurm.script import bind_options
-
-    files: Mapping[Path, bool] = {
+def _seen_by_run(asked: Asked, site: Site, request: RunRequest) -> dict[Path, bool]:
+    """Return what the container must see, and whether read-only: input, run folder, and files that are named anywhere."""
+    return {
         asked.input.absolute(): True,
         asked.output.absolute(): False,
         **{path.absolute(): True for path in _named_files(asked, request)},
         **{path.absolute(): False for path in (site.scratch, site.cache) if path is not None},
     }
-    return [
-        option
-        for path, read_only in files.items()
-        for option in bind_options(path, outside.path(path), read_only=read_only)
-    ]
 
 
 def _named_files(asked: Asked, request: RunRequest) -> list[Path]:
