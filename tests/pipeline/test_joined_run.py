@@ -12,7 +12,7 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -31,7 +31,7 @@ from soct.pipeline.folder.records import RecordStore
 from soct.pipeline.folder.status import UnitState, read_status
 from soct.pipeline.preparation import prepare
 from soct.pipeline.request import Resources, Selection
-from soct.pipeline.together import members
+from soct.pipeline.together import joined_run, members
 from soct.pipeline.together.claims import Claims
 from soct.pipeline.together.cooperation import Claimed, Together
 from soct.pipeline.together.holder import myself
@@ -369,10 +369,21 @@ def test_a_time_limit_ends_with_75_also_where_others_have_the_rest(alone, tmp_pa
 
 
 @pytest.mark.usefixtures("often")
-def test_status_tells_who_works_and_on_what(alone, tmp_path, monkeypatch):
+@pytest.mark.parametrize("renamed", [False, True], ids=["", "under a new name"])
+def test_status_tells_who_works_and_on_what(alone, tmp_path, monkeypatch, renamed):
     source, _ = alone
     folder = tmp_path / "out"
     monkeypatch.setattr("soct.pipeline.folder.progress.INTERVAL_S", 0.05)
+    if renamed:
+        agree = joined_run._join
+
+        def taken_for_dead(prepared, planned, budget, claims):
+            part = agree(prepared, planned, budget, claims)
+            claims.members.path.unlink()
+            claims.members.renew()
+            return part
+
+        monkeypatch.setattr(joined_run, "_join", taken_for_dead)
     gate = tmp_path / "gate"
     threads = threading.Thread(
         target=join, args=(2, source, folder, {"read.gate": str(gate)}), kwargs={"cpus": 1}
@@ -385,16 +396,31 @@ def test_status_tells_who_works_and_on_what(alone, tmp_path, monkeypatch):
         running = [p.progress.running for p in read_status(folder).processes if p.progress]
         return [unit for units in running for unit in units if unit.step == "read"]
 
-    wait_until(lambda: len(reading()) == 2)
-    document = read_status(folder).as_document()
-    gate.touch()
-    threads.join()
+    try:
+        wait_until(lambda: len(reading()) == 2)
+        document = read_status(folder).as_document()
+    finally:
+        gate.touch()
+        threads.join()
     assert document["state"] == "running"
+    assert all(("~" in p["id"]) == renamed for p in document["processes"])
     running = [u["unit"] for p in document["processes"] for u in p["running"]]
     assert len(running) == len(set(running)) == 2
     assert {p["pid"] for p in document["processes"]} == {os.getpid()}
     json.dumps(document)
     assert read_status(folder).processes == ()
+
+
+def test_who_comes_while_a_session_begins_keeps_its_name(tmp_path):
+    """What dead processes left is swept; one that registered since the others were listed is alive."""
+    folder = tmp_path / "out"
+    first, late = (myself("soct run --join") for _ in range(2))
+    dead = replace(first, id="dead.1.0", process_started=first.process_started - 100)
+    with Membership(folder, first), Membership(folder, late):
+        (folder / "state/processes/dead.1.0.json").write_text(json.dumps(asdict(dead)))
+        members.sweep_processes(folder, keep=frozenset([first.id]))
+        left = {p.stem for p in (folder / "state/processes").iterdir()}
+    assert left == {first.id, late.id}
 
 
 def test_a_unit_that_another_process_finished_is_told(alone, tmp_path, often):

@@ -44,7 +44,7 @@ class ProgressFile:
     ----------
     run_folder : Path
     process : str
-        The id of the process (`soct.pipeline.together.holder.Holder`).
+        The id that the process began with (`soct.pipeline.together.holder.Holder.origin`).
     """
 
     def __init__(self, run_folder: Path, process: str) -> None:

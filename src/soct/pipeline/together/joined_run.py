@@ -105,7 +105,7 @@ def _work(
         listener(Notice("warning", text))
     others = Together(claims, prepared.store, planned, part.session.id, part.session.joined - 1)
     pool = local_pool(request.resources, budget)
-    scheduler = compute(prepared, planned, pool, stop, listener, others, members.me.id)
+    scheduler = compute(prepared, planned, pool, stop, listener, others, members.me.origin)
     return _leave(part, claims, scheduler, stop, started)
 
 

@@ -28,7 +28,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 
-from soct.pipeline.together.holder import Holder
+from soct.pipeline.together.holder import Holder, origin_of
 
 STALE_S = 60.0
 """How old the heartbeat of a process on another machine must be before its units are given to others."""
@@ -89,15 +89,25 @@ def sweep_processes(run_folder: Path, keep: frozenset[str] = frozenset()) -> Non
     ----------
     run_folder : Path
     keep : frozenset of str
-        Ids of the processes that are about to begin.
+        Ids of the processes that are about to begin. One of this machine that came since stays, too; one of
+        another machine goes on under a new name.
     """
-    for folder in (_folder(run_folder), run_folder / "state" / "progress"):
-        for path in folder.iterdir() if folder.is_dir() else ():
-            if path.stem not in keep:
-                path.unlink(missing_ok=True)
+    kept = set(keep)
+    processes = _folder(run_folder)
+    for path in processes.iterdir() if processes.is_dir() else ():
+        holder = read_member(path)
+        if path.stem not in keep and holder is not None and holder.is_here and holder.is_alive:
+            kept.add(path.stem)
+        elif path.stem not in keep:
+            path.unlink(missing_ok=True)
+    began = {origin_of(process) for process in kept}
+    progress = run_folder / "state" / "progress"
+    for path in progress.iterdir() if progress.is_dir() else ():
+        if path.stem not in began:
+            path.unlink(missing_ok=True)
     for path in sorted((run_folder / "state" / "claims").glob("*/*.json")):
         holder = read_member(path)
-        if holder is None or holder.id not in keep:
+        if holder is None or holder.id not in kept:
             path.unlink(missing_ok=True)
 
 
