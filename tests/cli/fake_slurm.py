@@ -22,7 +22,7 @@ def install(folder: Path) -> Path:
     # Without site packages, which would take most of the time.
     programs = {
         "sbatch": f'exec {sys.executable} -I -S {__file__} "$@"',
-        "scontrol": '[ ! -e "$FAKE_SLURM/no-requeue" ] && : >"$FAKE_SLURM/requeue-$2"',
+        "scontrol": '[ ! -e "$FAKE_SLURM/no-requeue" ] && : >"$FAKE_SLURM/requeue-$2" && kill -TERM $$',
         "squeue": 'cat "$FAKE_SLURM/squeue" 2>/dev/null',
         "sinfo": 'cat "$FAKE_SLURM/sinfo" 2>/dev/null',
     }

@@ -283,13 +283,23 @@ def test_a_task_that_noted_only_that_it_was_there_does_not_go_back_into_the_queu
     assert "goes back into the queue" not in Path("out/slurm/slices-100_1.log").read_text()
 
 
-def test_without_requeue_a_task_sayshow_to_continue(write, source, cluster, tmp_path) -> None:
+def test_without_requeue_a_task_says_how_to_continue(write, source, cluster, tmp_path) -> None:
     script = write(source, "out", "--cpus", "4", site(tmp_path, "requeue: false"))
     cluster.say("ends", "75 progress\n")
     assert cluster.start("bash", str(script)).returncode == 0
     assert cluster.jobs[0]["tasks"] == [75]
     assert "no-requeue" in cluster.jobs[0]["options"]
     assert "submit the script again" in Path("out/slurm/slices-100_1.log").read_text()
+
+
+def test_a_task_that_slurm_takes_back_is_not_told_that_it_was_refused(
+    write, source, cluster
+) -> None:
+    # Slurm ends scontrol, too, as part of the task.
+    cluster.say("ends", "75 progress\n")
+    assert cluster.start("bash", str(write(source, "out", "--cpus", "4"))).returncode == 0
+    assert cluster.jobs[0]["tasks"] == [75, 0]
+    assert "Slurm does not let it" not in Path("out/slurm/slices-100_1.log").read_text()
 
 
 def test_a_cluster_that_refuses_to_requeue_is_told_of(write, source, cluster) -> None:

