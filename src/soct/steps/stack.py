@@ -445,7 +445,7 @@ STEP = Step(
     scope=Scope.RUN,
     params=StackParams,
     run=run,
-    cost=Cost(unit=1.3, kept_mvoxel=0.05, serial=0.4),
+    cost=Cost(unit=1.3, kept_mvoxel=0.05, serial=0.2),
     estimate=estimate,
     uses_gpu=True,
     summary="Stack all slices into one OME-Zarr volume.",
