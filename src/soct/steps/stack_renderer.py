@@ -98,7 +98,8 @@ class StackRenderer:
         self.cubic = params.interpolation == "cubic"
         self.memory = context.memory_bytes
         self.device = open_device(context.gpu)
-        self._footprints: dict[int, tuple[NDArray[np.int16], FloatArray]] = {}
+        self._valid: dict[int, NDArray[np.int16]] = {}
+        self._lateral: dict[int, FloatArray] = {}
         self._ahead: dict[_Band, list[_Read]] = {}
         self._rooms: dict[str, NDArray[Any]] = {}
         self._highest = canvas.shape[1]
@@ -213,7 +214,8 @@ class StackRenderer:
     def _keep_maps(self, band: _Band) -> None:
         """Let go of the maps of slices that do not reach into the planes any more."""
         there = {s.slice_id for s in self._active(band.z, band.motor)}
-        self._footprints = {i: maps for i, maps in self._footprints.items() if i in there}
+        self._valid = {i: valid for i, valid in self._valid.items() if i in there}
+        self._lateral = {i: lateral for i, lateral in self._lateral.items() if i in there}
 
     def _maps(self, read: _Read, *, whole: bool) -> tuple[NDArray[np.int16], FloatArray]:
         """Return the valid depth range and the lateral weight of a slice, where its block lies."""
@@ -223,16 +225,18 @@ class StackRenderer:
 
         s = read.one
         (r0, r1), (c0, c1) = read.rows, read.columns
+        if s.slice_id not in self._valid:
+            self._valid[s.slice_id] = s.read_valid()
+        valid = self._valid[s.slice_id]
         if whole:
-            if s.slice_id not in self._footprints:
-                valid = s.read_valid()
-                self._footprints[s.slice_id] = valid, lateral_weights(valid, self.lateral_px)
-            valid, lateral = self._footprints[s.slice_id]
+            if s.slice_id not in self._lateral:
+                self._lateral[s.slice_id] = lateral_weights(valid, self.lateral_px)
+            lateral = self._lateral[s.slice_id]
         else:
             # Nothing further away than the ramp counts.
             halo = math.ceil(self.lateral_px) + 2
             top, left = max(r0 - halo, 0), max(c0 - halo, 0)
-            valid = s.read_valid()[:, top : r1 + halo, left : c1 + halo]
+            valid = valid[:, top : r1 + halo, left : c1 + halo]
             lateral = lateral_weights(valid, self.lateral_px)
             (r0, r1), (c0, c1) = (r0 - top, r1 - top), (c0 - left, c1 - left)
         # One memory layout, or the kernels are compiled for each.
