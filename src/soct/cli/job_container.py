@@ -75,8 +75,10 @@ def _named_image(site: SlurmSite, outside: Outside) -> str | None:
 
 def image_around() -> str | None:
     """Return the image of the Apptainer container that this runs in, None outside of one."""
-    names = ("APPTAINER_CONTAINER", "SINGULARITY_CONTAINER")
-    return next((os.environ[name] for name in names if os.environ.get(name)), None)
+    from soct.compute.containers import find_container
+
+    container = find_container()
+    return container.image or None if container is not None else None
 
 
 def find_outside(site: SlurmSite) -> Outside:
