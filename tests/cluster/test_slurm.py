@@ -249,16 +249,16 @@ def test_a_script_that_the_image_wrote_gives_jobs_its_binds_from_where_they_lie(
     outside = job.folder / "outside"
     shutil.copytree(job.source, outside / "raw")
     job.run = outside / "run"
-    bound = ("--bind", f"{outside}/raw:/raw:ro", "--bind", f"{outside}:/work")
+    bound = ("--bind", f"{outside}/raw:/raw:ro", "--bind", f"{outside}:/data")
     options = ("--profile", "conservative", "--cpus", "1", *PART)
     job.script.write_text(
         call(
-            *("apptainer", "exec", *bound, "--cwd", "/work", str(sif)),
-            *("soct", "slurm", "/raw", "/work/run", *options),
+            *("apptainer", "exec", *bound, "--cwd", "/data", str(sif)),
+            *("soct", "slurm", "/raw", "/data/run", *options),
             cwd=job.folder,
         )
     )
-    assert f"--bind {outside}:/work --bind {outside}/raw:/raw:ro " in job.script.read_text()
+    assert f"--bind {outside}:/data --bind {outside}/raw:/raw:ro " in job.script.read_text()
     job.submit()
     job.wait()
     assert "WARNING" not in job.logs()
